@@ -1,0 +1,121 @@
+package hello
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/names"
+)
+
+const (
+	libName     = "usher" // Hello.client_lib_name unless the caller sets one
+	helloID     = "hello" // Hello.request_id, as the stock v1 client writes it
+	helloFrame  = 1       // Frame.request_id of a Hello
+	unspecified = brokerpb.ErrorCode_ERROR_CODE_UNSPECIFIED
+)
+
+// Request is what a client asks for (spec 01 §9).
+type Request struct {
+	Service       string // as defined on the broker
+	Version       string // wanted version of the backend
+	ClientVersion string // informational, at most 128 bytes
+	Capabilities  uint64 // frame.Cap… bits
+	PID           uint32 // the sender's own pid; 0 is not checked
+	LibName       string // empty: "usher"
+	LibVersion    string
+	Keepalive     uint64 // seconds; 0 leaves it to the broker
+	EarlyDataLen  uint32 // bytes sent behind the Hello before any reply is read; then without CapHandlePassing
+	Traceparent   string
+	Tracestate    string
+}
+
+// Hello is the request as a message.
+func (r Request) Hello() *brokerpb.Hello {
+	lib := r.LibName
+	if lib == "" {
+		lib = libName
+	}
+	return &brokerpb.Hello{
+		ClientMinProtocol:   protocolVersion,
+		ClientMaxProtocol:   protocolVersion,
+		ServiceName:         r.Service,
+		WantedVersion:       r.Version,
+		ClientVersion:       r.ClientVersion,
+		ClientCapabilities:  r.Capabilities,
+		RequestId:           helloID,
+		PeerPid:             r.PID,
+		ClientLibName:       lib,
+		ClientLibVersion:    r.LibVersion,
+		ClientKeepaliveSecs: r.Keepalive,
+		EarlyDataLen:        r.EarlyDataLen,
+	}
+}
+
+// Frame is the request in its frame. What a broker would refuse in any case is
+// an error here, before anything is dialled: *names.InvalidError for service
+// and version, *Refusal for the rest.
+func (r Request) Frame() (*brokerpb.Frame, error) {
+	if err := names.ServiceName(r.Service); err != nil {
+		return nil, err
+	}
+	if err := names.Version(r.Version); err != nil {
+		return nil, err
+	}
+	h := r.Hello()
+	if refusal := Validate(h, 0); refusal != nil {
+		return nil, refusal
+	}
+	f := frame.Request(frame.Control, helloFrame, frame.Marshal(h))
+	f.Traceparent, f.Tracestate = r.Traceparent, r.Tracestate
+	return f, nil
+}
+
+// ErrMissingResult: the reply neither grants nor refuses.
+var ErrMissingResult = errors.New("missing result: the HelloReply neither grants nor refuses; the broker is faulty")
+
+// RefusedError is a broker's refusal as the client sees it. A code that v1
+// does not define counts as UNSPECIFIED.
+type RefusedError struct {
+	Code       brokerpb.ErrorCode
+	Reason     string
+	RetryAfter time.Duration // 0: retrying does not help until something changes
+}
+
+func (e *RefusedError) Error() string {
+	if e.RetryAfter > 0 {
+		return fmt.Sprintf("the broker refused: %s (%s); retry after %s", e.Reason, e.Code, e.RetryAfter)
+	}
+	return fmt.Sprintf("the broker refused: %s (%s)", e.Reason, e.Code)
+}
+
+// ParseReply judges the broker's answer. Errors: *frame.EnvelopeError,
+// *frame.DecodeError, ErrMissingResult, *RefusedError. As in v1 the frame's id
+// is not checked: there is one exchange per connection, and a broker that could
+// not read the request answers with id 0.
+func ParseReply(f *brokerpb.Frame) (*brokerpb.Negotiated, error) {
+	if err := frame.Check(f, brokerpb.FrameKind_FRAME_KIND_RESPONSE, frame.Control); err != nil {
+		return nil, err
+	}
+	reply := new(brokerpb.HelloReply)
+	if err := frame.Unmarshal(f.GetPayload(), reply); err != nil {
+		return nil, err
+	}
+	switch {
+	case reply.GetNegotiated() != nil:
+		return reply.GetNegotiated(), nil
+	case reply.GetRefused() != nil:
+		return nil, refusedError(reply.GetRefused())
+	}
+	return nil, ErrMissingResult
+}
+
+func refusedError(r *brokerpb.Refused) *RefusedError {
+	code := r.GetCode()
+	if _, known := brokerpb.ErrorCode_name[int32(code)]; !known {
+		code = unspecified
+	}
+	return &RefusedError{Code: code, Reason: r.GetReason(), RetryAfter: fromMillis(r.GetRetryAfterMs())}
+}
