@@ -1,0 +1,70 @@
+// Package claim holds the kernel object that decides who owns a connection in
+// flight.
+//
+// A claim holds one unit. The broker makes it, sends it beside the connection,
+// and whoever takes the unit owns the connection: nobody reads, peeks at or
+// writes to the connection without having taken it (docs/protocol.md, section
+// "The claim"). Taking it twice is impossible, in whatever process and however
+// long one side was frozen.
+//
+// On Linux the object is an eventfd with the value 1; where the kernel has
+// none, and on other Unix systems, a pipe with one byte in it. Both sides take
+// it by the same non-blocking read.
+//
+// A leaf: it imports nothing of usher. A Claim owns its descriptor; the peer's
+// copy is the peer's.
+package claim
+
+import (
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrForeign says that a received descriptor cannot be a claim.
+	ErrForeign = errors.New("descriptor is not a claim")
+	// ErrCorrupt says that the object held something other than one unit. Who
+	// owns the connection is then unknown.
+	ErrCorrupt = errors.New("claim held an unexpected value")
+	// ErrUnavailable says that this system or process could make no claim. The
+	// connection must not be offered then; the client reconnects.
+	ErrUnavailable = errors.New("no claim object to be had")
+)
+
+// Claim is one process' descriptor of the shared object. Not safe for
+// concurrent use with Close.
+type Claim struct {
+	fd int
+}
+
+// New makes a claim that holds its unit. The caller closes it. The error wraps
+// ErrUnavailable.
+func New() (*Claim, error) { return create(system) }
+
+func create(k kernel) (*Claim, error) {
+	fd, err := k.eventfd()
+	if errors.Is(err, errors.ErrUnsupported) {
+		fd, err = k.pipe()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return &Claim{fd: fd}, nil
+}
+
+// kernel is the seam to the operating system, replaced in tests. A function
+// returns a non-blocking, close-on-exec descriptor whose read yields the unit
+// once, or errors.ErrUnsupported where the system has no such object.
+type kernel struct {
+	eventfd func() (int, error)
+	pipe    func() (int, error)
+}
+
+// FD lends the descriptor, to be sent to a backend. It stays the Claim's.
+func (c *Claim) FD() int { return c.fd }
+
+// Take tries to take the unit. True means that this process, and no other,
+// owns the connection from now on; false that the other side took it first.
+// It never blocks. The error wraps ErrCorrupt, or is the system's; ownership is
+// then unknown.
+func (c *Claim) Take() (bool, error) { return take(c.fd) }

@@ -1,0 +1,30 @@
+//go:build unix && !linux
+
+package claim
+
+import (
+	"errors"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+var system = kernel{
+	eventfd: func() (int, error) { return -1, errors.ErrUnsupported },
+	pipe:    newPipe,
+}
+
+// pipeCloexec holds the fork lock: these systems set close-on-exec only after
+// the descriptors exist.
+func pipeCloexec(p *[2]int) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	if err := unix.Pipe(p[:]); err != nil {
+		return err
+	}
+	unix.CloseOnExec(p[0])
+	unix.CloseOnExec(p[1])
+	return nil
+}
+
+func claimMode(mode uint32) bool { return mode&unix.S_IFMT == unix.S_IFIFO }

@@ -1,0 +1,28 @@
+package claim
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+var system = kernel{eventfd: newEventfd, pipe: newPipe}
+
+func newEventfd() (int, error) {
+	fd, err := unix.Eventfd(1, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err == unix.ENOSYS {
+		return -1, errors.ErrUnsupported
+	}
+	if err != nil {
+		return -1, fmt.Errorf("eventfd: %w", err)
+	}
+	return fd, nil
+}
+
+func pipeCloexec(p *[2]int) error { return unix.Pipe2(p[:], unix.O_CLOEXEC) }
+
+// claimMode: a pipe, or an anonymous inode, which has no file type.
+func claimMode(mode uint32) bool {
+	return mode&unix.S_IFMT == unix.S_IFIFO || mode&unix.S_IFMT == 0
+}

@@ -1,0 +1,45 @@
+// Package failpoint names the places in a connection's life where a test, or
+// the demo, freezes or kills its own process: between two steps, exactly there.
+//
+// Nothing outside this module can import it, no environment variable or flag
+// reaches it, and a point without a hook costs one atomic load.
+package failpoint
+
+import "sync/atomic"
+
+// Point is a place between two steps of a connection's life
+// (docs/life-of-a-connection.md).
+type Point string
+
+// The points, in the order in which one handoff passes them.
+const (
+	BrokerIssued  Point = "broker.issued"  // token and claim exist, nothing sent
+	BrokerSent    Point = "broker.sent"    // the message is in the kernel
+	BrokerRevoked Point = "broker.revoked" // the claim is won back, nothing said to the client
+	BrokerAcked   Point = "broker.acked"   // the ACK is in, the broker's copy still open
+
+	BackendReceived Point = "backend.received" // descriptors are in, nothing judged
+	BackendChecked  Point = "backend.checked"  // message and descriptors are good, claim not taken
+	BackendClaimed  Point = "backend.claimed"  // claim taken, nothing written
+	BackendReplied  Point = "backend.replied"  // HelloReply and ready event written, no ACK
+	BackendAcked    Point = "backend.acked"    // ACK sent, not yet accepted by the application
+)
+
+var hook atomic.Pointer[func(Point)]
+
+// Set installs f, which Hit calls with every point that is passed; nil removes
+// it. f may never return.
+func Set(f func(Point)) {
+	if f == nil {
+		hook.Store(nil)
+		return
+	}
+	hook.Store(&f)
+}
+
+// Hit says that the caller is at p.
+func Hit(p Point) {
+	if f := hook.Load(); f != nil {
+		(*f)(p)
+	}
+}

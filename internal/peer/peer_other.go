@@ -1,0 +1,41 @@
+//go:build !linux
+
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+var errUnsupported = fmt.Errorf("identify the peer process: %w on this system", errors.ErrUnsupported)
+
+// Of answers errors.ErrUnsupported: no credentials are read on this system yet.
+func Of(int) (Credentials, error) { return Credentials{}, errUnsupported }
+
+// TrustedPID answers 0: unknown.
+func TrustedPID(int) int { return 0 }
+
+// Process is a handle on one process; none can be opened on this system yet.
+type Process struct{}
+
+// OpenProcess answers errors.ErrUnsupported.
+func OpenProcess(int) (*Process, error) { return nil, errUnsupported }
+
+// OpenPID answers errors.ErrUnsupported.
+func OpenPID(int) (*Process, error) { return nil, errUnsupported }
+
+// PID returns 0.
+func (*Process) PID() int { return 0 }
+
+// Alive returns false.
+func (*Process) Alive() bool { return false }
+
+// Wait answers errors.ErrUnsupported.
+func (*Process) Wait(context.Context) error { return errUnsupported }
+
+// Executable answers errors.ErrUnsupported.
+func (*Process) Executable() (path, link string, err error) { return "", "", errUnsupported }
+
+// Close does nothing.
+func (*Process) Close() {}
