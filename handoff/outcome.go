@@ -1,0 +1,73 @@
+package handoff
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Verdict says who owns the connection after an attempt.
+type Verdict string
+
+const (
+	// Adopted: the backend owns it. The broker closes its copy and says nothing.
+	Adopted Verdict = "adopted"
+	// NotTaken: the broker still owns it, and nothing was read from it. It may
+	// offer it to another backend or answer the client.
+	NotTaken Verdict = "not_taken"
+	// Unknown: a v1 backend may own it. The broker closes its copy and neither
+	// reads, writes nor offers the connection again.
+	Unknown Verdict = "unknown"
+)
+
+// Cancelled is the reason of an attempt whose context ended: the caller gave up,
+// which says nothing about the backend.
+const Cancelled Reason = "Cancelled"
+
+// Outcome is what became of one attempt.
+type Outcome struct {
+	Verdict Verdict
+	// Stage is where the attempt ended.
+	Stage Stage
+	// Reason says why the connection was not adopted in time; empty when it was.
+	Reason Reason
+	// FDReachedBackend reports whether the backend may hold a descriptor of the
+	// connection. It never under-reports.
+	FDReachedBackend bool
+	// Rejected reports that the backend answered with a NACK.
+	Rejected bool
+	// Late reports that the backend adopted without an acknowledgement in time.
+	Late bool
+	// SentAt is when the message had left; zero when it did not.
+	SentAt time.Time
+	// Waited is the time between issue and acknowledgement; 0 without one.
+	Waited time.Duration
+	// Err is what went wrong, for the log; nil when adopted in time. It never
+	// holds token bytes.
+	Err error
+}
+
+// Relinquish reports whether the backend may own the connection, so that the
+// broker must not answer on it (spec 02 §10).
+func (o Outcome) Relinquish() bool { return o.Verdict != NotTaken }
+
+// LogValue shows the outcome as one group.
+func (o Outcome) LogValue() slog.Value {
+	attrs := []slog.Attr{
+		slog.String("verdict", string(o.Verdict)),
+		slog.String("stage", string(o.Stage)),
+		slog.Bool("fd_reached_backend", o.FDReachedBackend),
+	}
+	if o.Reason != "" {
+		attrs = append(attrs, slog.String("reason", string(o.Reason)))
+	}
+	if o.Late {
+		attrs = append(attrs, slog.Bool("late", true))
+	}
+	if o.Waited > 0 {
+		attrs = append(attrs, slog.Duration("waited", o.Waited))
+	}
+	if o.Err != nil {
+		attrs = append(attrs, slog.String("error", o.Err.Error()))
+	}
+	return slog.GroupValue(attrs...)
+}

@@ -1,0 +1,110 @@
+package handoff
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+)
+
+// SendClass is the kind of failure of a transfer to a backend (spec 02 §5).
+type SendClass string
+
+const (
+	SendUnsupportedPlatform SendClass = "UnsupportedPlatform" // the platform cannot pass handles
+	SendPermissionDenied    SendClass = "PermissionDenied"
+	SendBackendUnavailable  SendClass = "BackendUnavailable" // nobody listens, or it has gone
+	SendWouldBlock          SendClass = "WouldBlock"         // no room now; nothing was sent
+	SendFailed              SendClass = "Failed"             // any other error
+	SendPartial             SendClass = "PartialSend"        // fewer bytes sent than given
+
+	// SendPostTransferDeliveryFailed: the offer failed after the transfer.
+	SendPostTransferDeliveryFailed SendClass = "PostTransferDeliveryFailed"
+)
+
+// Reason is the fallback reason of the class.
+func (c SendClass) Reason() Reason {
+	switch c {
+	case SendUnsupportedPlatform:
+		return ServicePolicyDisabled
+	case SendPermissionDenied:
+		return PermissionDenied
+	default:
+		return BackendAckTimeout
+	}
+}
+
+// MayHaveReached reports whether the descriptor may be in the backend after n
+// bytes were sent. The first byte carries it, so it never says no once n > 0.
+func (c SendClass) MayHaveReached(n int) bool {
+	return n > 0 || c == SendPostTransferDeliveryFailed
+}
+
+// SendError is a transfer that failed, with the system's error inside.
+type SendError struct {
+	Stage Stage // Send, or the step of a v1 exchange
+	Class SendClass
+	Sent  int   // bytes sent
+	Err   error // nil for a partial send
+}
+
+func (e *SendError) Error() string {
+	if e.Err == nil {
+		return fmt.Sprintf("handoff failed at %s: %s after %d bytes", e.Stage, e.Class, e.Sent)
+	}
+	return fmt.Sprintf("handoff failed at %s: %s: %v", e.Stage, e.Class, e.Err)
+}
+
+func (e *SendError) Unwrap() error { return e.Err }
+
+// Reason is the fallback reason of the failure.
+func (e *SendError) Reason() Reason { return e.Class.Reason() }
+
+// Reached reports whether the descriptor may be in the backend.
+func (e *SendError) Reached() bool { return e.Class.MayHaveReached(e.Sent) }
+
+// ClassifySend judges an error of a sendmsg that sent nothing. The stage is
+// Send; a transport of more steps sets its own.
+func ClassifySend(err error) *SendError {
+	return &SendError{Stage: StageSend, Class: sendClass(err), Err: err}
+}
+
+// ClassifyConnect judges an error of connecting to a backend. The stage is as
+// in ClassifySend.
+func ClassifyConnect(err error) *SendError {
+	return &SendError{Stage: StageSend, Class: connectClass(err), Err: err}
+}
+
+// PartialSend is a sendmsg that took only the first sent bytes. The stage is as
+// in ClassifySend.
+func PartialSend(sent int) *SendError {
+	return &SendError{Stage: StageSend, Class: SendPartial, Sent: sent}
+}
+
+// sendClass asks for the errno first: ENOSYS and EOPNOTSUPP also match
+// errors.ErrUnsupported, but come from a platform that has the call.
+func sendClass(err error) SendClass {
+	var errno syscall.Errno
+	switch {
+	case errors.As(err, &errno):
+		return sendErrnoClass(errno)
+	case errors.Is(err, errors.ErrUnsupported):
+		return SendUnsupportedPlatform
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return SendWouldBlock
+	default:
+		return SendFailed
+	}
+}
+
+func connectClass(err error) SendClass {
+	var errno syscall.Errno
+	switch {
+	case errors.As(err, &errno):
+		return connectErrnoClass(errno)
+	case errors.Is(err, errors.ErrUnsupported):
+		return SendUnsupportedPlatform
+	default:
+		return SendBackendUnavailable
+	}
+}
