@@ -1,0 +1,9 @@
+// Package admin answers the admin verbs: it turns a Snapshot of the broker into
+// the reply of spec 04. It decides nothing; what SHUTDOWN does is up to the
+// broker that gets the verb back from Handle.
+//
+// It is a domain package: it imports the generated messages and frame, and the
+// broker and the command line import it. Apart from ProbeInodes it is pure.
+//
+// Descriptors: none.
+package admin

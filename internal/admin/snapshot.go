@@ -1,0 +1,70 @@
+package admin
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Snapshot is what the broker knows about itself at one moment. Answer does not
+// change it.
+type Snapshot struct {
+	Now             time.Time
+	Instance        string // instance id, or "local" for a tool without a broker
+	PID             int
+	Uptime          time.Duration // since serving began
+	Accepting       bool          // takes new Hellos: neither short of descriptors nor draining
+	ConnectionsOpen int
+	FDDemoted       bool // short of file descriptors
+	SocketPath      string
+
+	ServiceDefDir       string
+	ServiceDefDirSource string // as endpoint.ServiceDefinitionDir names it
+
+	Inodes   Inodes
+	Backends []Backend
+	Handoffs Handoffs
+}
+
+// Backend is one row of the registry. Times are Unix milliseconds.
+type Backend struct {
+	Service      string
+	Version      string
+	PID          int
+	Pipe         string
+	LastActiveMS int64
+	LastHelloMS  int64  // 0: no client was sent there yet
+	LastError    string // empty: none
+	Stale        bool   // its process is gone
+}
+
+func (b Backend) state() string {
+	if b.Stale {
+		return "stale"
+	}
+	return "running"
+}
+
+// Handoffs counts attempts by outcome since serving began.
+type Handoffs struct {
+	Adopted  uint64
+	NotTaken uint64 // the broker took the claim back
+	Unknown  uint64 // a v1 backend that did not acknowledge
+	LateAck  uint64 // adopted, and the acknowledgement came after the deadline
+	Retried  uint64 // sent to another instance after it was not taken
+}
+
+// Inodes says how many files the file system of the state directory can still
+// take. Total 0 with no Problem: the file system does not count inodes.
+type Inodes struct {
+	Total   uint64
+	Free    uint64
+	Problem string // why they could not be counted
+}
+
+// rows returns the backends in the order in which replies show them.
+func (s *Snapshot) rows() []Backend {
+	return slices.SortedFunc(slices.Values(s.Backends), func(a, b Backend) int {
+		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Version, b.Version), cmp.Compare(a.PID, b.PID))
+	})
+}

@@ -1,0 +1,105 @@
+package endpoint
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"sync"
+)
+
+// Binding is a bound socket that this process alone owns.
+//
+//	bound ──Unlink──▶ draining ──Close──▶ closed
+//	  └──────────────Close────────────────▶
+//
+// bound: new clients reach Listener. draining: the name is gone, so no new client
+// arrives, and those already in the queue can still be accepted. The lock is held
+// until closed, so a successor can't bind while the predecessor drains.
+//
+// The Binding owns the listener and the lock. Its methods are safe for concurrent
+// use.
+type Binding struct {
+	Listener *net.UnixListener
+	Path     string
+
+	file fs.FileInfo // the socket file as bound; its inode can't be reused while Listener is open
+	lock *nameLock   // nil for a name that nobody else can choose
+
+	mu       sync.Mutex
+	unlinked bool
+	closed   bool
+}
+
+// Bind makes this process the only owner of a broker socket:
+//
+//  1. judge the path's length and its directory (created with 0700 if missing)
+//  2. take the lock beside the socket, and make sure that it is the lock others see
+//  3. remove a socket that refuses connections; anything else in the way is an error
+//  4. bind, mode 0600, listen
+//
+// Errors: *PathTooLongError, *InsecureDirError, *InUseError, *NotSocketError;
+// errors.ErrUnsupported where there are no Unix sockets of this kind.
+func Bind(path string) (*Binding, error) {
+	b, err := bind(path, true)
+	if err != nil {
+		return nil, fmt.Errorf("bind %s: %w", path, err)
+	}
+	return b, nil
+}
+
+// Check reports whether the path still leads to this listener. It is ErrReplaced
+// when it does not, also after Unlink.
+func (b *Binding) Check() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.check()
+}
+
+// check must be called with mu held and the listener open.
+func (b *Binding) check() error {
+	now, err := os.Lstat(b.Path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(now, b.file) {
+		return fmt.Errorf("%s: %w", b.Path, ErrReplaced)
+	}
+	return err
+}
+
+// Unlink removes the socket file if it is still this Binding's, and leaves the
+// listener open: what is queued can still be accepted. It may be called twice.
+func (b *Binding) Unlink() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.unlink()
+}
+
+func (b *Binding) unlink() error {
+	if b.unlinked || b.closed {
+		return nil
+	}
+	b.unlinked = true
+	err := b.check()
+	if errors.Is(err, ErrReplaced) {
+		return nil // not ours: nothing to remove
+	}
+	if err != nil {
+		return err
+	}
+	return os.Remove(b.Path)
+}
+
+// Close removes the socket file if it is still this Binding's, closes the
+// listener and releases the lock, in this order: the open listener keeps the
+// inode from being reused until it was compared, and the lock keeps successors
+// away until the name is free. The lock file stays. Close may be called twice.
+func (b *Binding) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil
+	}
+	err := errors.Join(b.unlink(), b.Listener.Close())
+	b.closed = true
+	return errors.Join(err, b.lock.release())
+}

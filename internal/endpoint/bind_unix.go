@@ -1,0 +1,109 @@
+//go:build unix
+
+package endpoint
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// lockFlags: write access, because the owner's pid goes into the file; no
+// symlink is followed.
+const lockFlags = os.O_CREATE | os.O_RDWR | unix.O_NOFOLLOW
+
+// bind is Bind; contested says that others may want the same path, which takes
+// the lock and clears away what a dead owner left.
+func bind(path string, contested bool) (_ *Binding, err error) {
+	if err := CheckLength(path); err != nil {
+		return nil, err
+	}
+	if err := ensureParent(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
+	var lock *nameLock
+	if contested {
+		if lock, err = takeLock(path+".lock", path); err != nil {
+			return nil, err
+		}
+		if err := clearStale(path); err != nil {
+			return nil, errors.Join(err, lock.release())
+		}
+	}
+	b, err := listen(path)
+	if err != nil {
+		return nil, errors.Join(err, lock.release())
+	}
+	b.lock = lock
+	return b, nil
+}
+
+// clearStale removes a socket that nobody serves any more. The caller holds the
+// lock, so no process that follows the same rule is between its own probe and
+// bind.
+func clearStale(path string) error {
+	fi, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if fi.Mode().Type() != fs.ModeSocket {
+		return &NotSocketError{Path: path, Kind: kindOf(fi.Mode())}
+	}
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	switch {
+	case err == nil:
+		defer conn.Close()
+		return &InUseError{Path: path, PID: listenerPID(conn)}
+	case errors.Is(err, unix.EAGAIN):
+		return &InUseError{Path: path} // its queue is full: overloaded, but there
+	case errors.Is(err, unix.ENOENT):
+		return nil
+	case errors.Is(err, unix.ECONNREFUSED):
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	return fmt.Errorf("can't tell whether the socket is in use; remove it if nothing serves it: %w", err)
+}
+
+// listen binds path, which must be free. Between bind and chmod the socket may
+// be open to more than its owner, but the directory above it is not.
+func listen(path string) (*Binding, error) {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		if errors.Is(err, unix.EADDRINUSE) {
+			return nil, &InUseError{Path: path}
+		}
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false) // Close removes the file only if it is still ours
+	err = os.Chmod(path, 0o600)
+	if err == nil {
+		var fi fs.FileInfo
+		if fi, err = os.Lstat(path); err == nil {
+			return &Binding{Listener: l, Path: path, file: fi}, nil
+		}
+	}
+	return nil, errors.Join(err, os.Remove(path), l.Close())
+}
+
+func kindOf(mode fs.FileMode) string {
+	switch {
+	case mode.IsRegular():
+		return "regular file"
+	case mode.IsDir():
+		return "directory"
+	case mode&fs.ModeSymlink != 0:
+		return "symbolic link"
+	}
+	return "special file"
+}

@@ -1,0 +1,70 @@
+package endpoint
+
+import (
+	"errors"
+	"fmt"
+)
+
+// ErrReplaced reports that the socket file of a Binding was removed or replaced:
+// new clients no longer reach this process.
+var ErrReplaced = errors.New("the socket file was removed or replaced by another process")
+
+// PathTooLongError reports a socket path that the operating system can't bind.
+// Lengths are in bytes.
+type PathTooLongError struct {
+	Path  string
+	Len   int
+	Max   int
+	Label string // which limit, for example "Linux sun_path"
+	Hint  string // what to change
+}
+
+func (e *PathTooLongError) Error() string {
+	return fmt.Sprintf("socket path %s is %d bytes; at most %d fit (%s): %s", e.Path, e.Len, e.Max, e.Label, e.Hint)
+}
+
+// InvalidInstanceError reports a text that names no broker instance.
+type InvalidInstanceError struct {
+	ID string
+}
+
+func (e *InvalidInstanceError) Error() string {
+	return fmt.Sprintf("%q names no broker instance: use shared, private:SERVICE or explicit:NAME", e.ID)
+}
+
+// InUseError reports that a live process already owns the path.
+type InUseError struct {
+	Path string
+	PID  int // 0 when the owner did not say who it is
+}
+
+func (e *InUseError) Error() string {
+	owner := "another process"
+	if e.PID != 0 {
+		owner = fmt.Sprintf("a process (pid %d)", e.PID)
+	}
+	return fmt.Sprintf("%s already serves %s: use it, stop it first, or choose another socket", owner, e.Path)
+}
+
+// NotSocketError reports that something other than a socket stands at the path.
+// It is never removed.
+type NotSocketError struct {
+	Path string
+	Kind string // for example "regular file"
+}
+
+func (e *NotSocketError) Error() string {
+	return fmt.Sprintf("%s is a %s, not a socket: move it away or choose another socket path", e.Path, e.Kind)
+}
+
+// InsecureDirError reports a directory that others can change or read, or that
+// belongs to someone else. It is never repaired on a read or before a bind.
+type InsecureDirError struct {
+	Path   string
+	Reason string
+	Fix    string
+}
+
+func (e *InsecureDirError) Error() string {
+	return fmt.Sprintf("directory %s %s: %s", e.Path, e.Reason, e.Fix)
+}

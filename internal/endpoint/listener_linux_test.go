@@ -1,0 +1,3 @@
+package endpoint
+
+const listenerPIDKnown = true

@@ -1,0 +1,81 @@
+package endpoint
+
+import (
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+)
+
+// host is what a path depends on. It is a value so that the rules of every
+// operating system can be checked on any of them.
+type host struct {
+	goos   string
+	uid    int // real uid
+	home   func() (string, error)
+	lookup func(key string) (string, bool)
+}
+
+func thisHost() host {
+	return host{goos: runtime.GOOS, uid: os.Getuid(), home: os.UserHomeDir, lookup: os.LookupEnv}
+}
+
+// SocketPath turns a leaf name into the path (Windows: pipe name) of its socket.
+// A variable that is set but empty counts as set and gives a relative path
+// (spec 03 §1). Errors: *PathTooLongError.
+func SocketPath(leaf string) (string, error) { return thisHost().socketPath(leaf) }
+
+// CheckLength reports a path that can't be bound here. Errors: *PathTooLongError.
+func CheckLength(path string) error { return thisHost().checkLength(path) }
+
+func (h host) socketPath(leaf string) (string, error) {
+	var path string
+	switch h.goos {
+	case "windows":
+		path = `\\.\pipe\` + leaf
+	case "darwin":
+		base, ok := h.lookup("TMPDIR")
+		if !ok {
+			base = "/tmp"
+		}
+		path = join(base, ".rp-"+strconv.Itoa(h.uid)+"/"+HashInput(leaf)+".sock")
+	default:
+		base, ok := h.lookup("XDG_RUNTIME_DIR")
+		if ok {
+			base = join(base, "running-process")
+		} else {
+			base = "/tmp/running-process-" + strconv.Itoa(h.uid)
+		}
+		path = join(base, "broker/"+leaf+".sock")
+	}
+	if err := h.checkLength(path); err != nil {
+		return "", err
+	}
+	return path, nil
+}
+
+func (h host) checkLength(path string) error {
+	e := PathTooLongError{Path: path, Len: len(path)}
+	switch h.goos {
+	case "windows":
+		e.Max, e.Label, e.Hint = 260, "Windows MAX_PATH", "choose a shorter name"
+	case "darwin":
+		e.Max, e.Label, e.Hint = 103, "macOS sun_path", "set TMPDIR to a shorter directory"
+	default:
+		e.Max, e.Label, e.Hint = 107, "Linux sun_path", "set XDG_RUNTIME_DIR to a shorter directory or choose a shorter name"
+	}
+	if e.Len > e.Max {
+		return &e
+	}
+	return nil
+}
+
+// join appends rest to base with one slash between them and leaves base as it
+// is: peers written in other languages don't clean it either, and the text must
+// be the same on both sides.
+func join(base, rest string) string {
+	if base == "" || strings.HasSuffix(base, "/") {
+		return base + rest
+	}
+	return base + "/" + rest
+}

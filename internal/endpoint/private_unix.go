@@ -1,0 +1,118 @@
+//go:build unix
+
+package endpoint
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// CheckPrivate reports whether dir is a directory that only the calling user can
+// list or change. A missing directory is an error that is fs.ErrNotExist.
+// Errors: *InsecureDirError.
+func CheckPrivate(dir string) error {
+	fi, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	switch {
+	case !fi.IsDir():
+		return &InsecureDirError{Path: dir, Reason: "is not a directory", Fix: "move it away or name another directory"}
+	case owner(fi) != os.Geteuid():
+		return foreign(dir, fi)
+	case fi.Mode().Perm()&0o077 != 0:
+		return openToOthers(dir, fi)
+	}
+	return nil
+}
+
+// EnsurePrivate creates dir with its parents if it is missing, sets its mode to
+// 0700 and checks the result.
+func EnsurePrivate(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if CheckPrivate(dir) == nil {
+		return nil
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return err
+	}
+	return CheckPrivate(dir)
+}
+
+// ensureParent makes the directory of a socket usable: missing levels are created
+// with 0700, and what is there in the end must be a real directory of the
+// effective user with mode 0700 exactly. An existing one is never repaired:
+// a wrong mode means that someone may already have put something inside.
+func ensureParent(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		// A file, or a symlink to nowhere, in the place of the directory gets the
+		// clearer text below.
+		if _, statErr := os.Lstat(dir); statErr != nil {
+			return err
+		}
+	}
+	fi, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	switch {
+	case fi.Mode()&fs.ModeSymlink != 0:
+		return &InsecureDirError{Path: dir, Reason: "is a symbolic link", Fix: "replace it by a real directory with mode 0700, or name its target"}
+	case !fi.IsDir():
+		return &InsecureDirError{Path: dir, Reason: "is not a directory", Fix: "move it away or choose another socket path"}
+	case owner(fi) != os.Geteuid():
+		return foreign(dir, fi)
+	case fi.Mode().Perm() != 0o700:
+		return openToOthers(dir, fi)
+	}
+	return checkAbove(dir)
+}
+
+// checkAbove judges the directory that holds dir: whoever may rename entries
+// there could swap dir for one of his own.
+func checkAbove(dir string) error {
+	above := filepath.Dir(filepath.Clean(dir))
+	for _, stat := range []func(string) (fs.FileInfo, error){os.Lstat, os.Stat} {
+		fi, err := stat(above)
+		if err != nil {
+			return err
+		}
+		if uid := owner(fi); uid != 0 && uid != os.Geteuid() {
+			return foreign(above, fi)
+		}
+		if fi.IsDir() && fi.Mode().Perm()&0o002 != 0 && fi.Mode()&fs.ModeSticky == 0 {
+			return &InsecureDirError{
+				Path: above, Reason: fmt.Sprintf("lets everyone replace its entries (mode %04o)", fi.Mode().Perm()),
+				Fix: fmt.Sprintf("run chmod o-w %s, or choose another directory", above),
+			}
+		}
+	}
+	return nil
+}
+
+func foreign(dir string, fi fs.FileInfo) error {
+	return &InsecureDirError{
+		Path: dir, Reason: fmt.Sprintf("belongs to uid %d, not to uid %d", owner(fi), os.Geteuid()),
+		Fix: "choose a directory of your own",
+	}
+}
+
+func openToOthers(dir string, fi fs.FileInfo) error {
+	return &InsecureDirError{
+		Path: dir, Reason: fmt.Sprintf("has mode %04o instead of 0700", fi.Mode().Perm()),
+		Fix: fmt.Sprintf("look at what is inside, then run chmod 700 %s", dir),
+	}
+}
+
+// owner is the uid of a file, or -1, which is nobody's.
+func owner(fi fs.FileInfo) int {
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		return int(st.Uid)
+	}
+	return -1
+}

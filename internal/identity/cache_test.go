@@ -1,0 +1,115 @@
+package identity
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/zeebo/blake3"
+)
+
+func writeFile(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestHashCacheSeesChanges(t *testing.T) {
+	var c HashCache
+	path := filepath.Join(t.TempDir(), "bin")
+	expect := func(step, content string) {
+		t.Helper()
+		if got, err := c.Hash(path); err != nil || got != blake3.Sum256([]byte(content)) {
+			t.Errorf("%s: %x, %v", step, got, err)
+		}
+	}
+	writeFile(t, path, "one")
+	expect("first", "one")
+
+	// Same size and same modification time, but another file.
+	old, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, path+".new", "two")
+	if err := os.Chtimes(path+".new", old.ModTime(), old.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+	expect("replaced", "two")
+
+	// Same file and size; the clock is set by hand because ticks are coarse.
+	writeFile(t, path, "six")
+	if err := os.Chtimes(path, time.Time{}, old.ModTime().Add(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	expect("rewritten", "six")
+}
+
+func TestHashCacheHitsWithoutReading(t *testing.T) {
+	var c HashCache
+	path := filepath.Join(t.TempDir(), "bin")
+	writeFile(t, path, "real")
+	fi, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	planted := [HashLen]byte{42}
+	entry := c.entry(keyOf(path, fi))
+	entry.once.Do(func() { entry.sum = planted })
+	if got, err := c.Hash(path); err != nil || got != planted {
+		t.Errorf("Hash = %x, %v; want the cached value", got, err)
+	}
+}
+
+func TestHashCacheForgetsFailures(t *testing.T) {
+	var c HashCache
+	path := filepath.Join(t.TempDir(), "bin")
+	if _, err := c.Hash(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("missing: %v", err)
+	}
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Hash(path); err == nil {
+		t.Error("a directory has a hash")
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, path, "x")
+	if _, err := c.Hash(path); err != nil {
+		t.Errorf("after the failures: %v", err)
+	}
+}
+
+func TestHashCacheIsBoundedAndConcurrent(t *testing.T) {
+	var c HashCache
+	dir := t.TempDir()
+	for i := range maxCached + 1 {
+		writeFile(t, filepath.Join(dir, strconv.Itoa(i)), strconv.Itoa(i))
+	}
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for i := range maxCached + 1 {
+				want := blake3.Sum256([]byte(strconv.Itoa(i)))
+				if got, err := c.Hash(filepath.Join(dir, strconv.Itoa(i))); err != nil || got != want {
+					t.Errorf("file %d: %x, %v", i, got, err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if len(c.files) > maxCached {
+		t.Errorf("%d files cached, at most %d allowed", len(c.files), maxCached)
+	}
+}

@@ -1,0 +1,22 @@
+package identity
+
+import (
+	"io/fs"
+	"syscall"
+)
+
+// fileKey changes whenever the content of a file may have changed.
+type fileKey struct {
+	dev          int32
+	ino          uint64
+	size         int64
+	mtime, ctime syscall.Timespec
+}
+
+func keyOf(_ string, fi fs.FileInfo) fileKey {
+	key := fileKey{size: fi.Size()}
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		key.dev, key.ino, key.mtime, key.ctime = st.Dev, st.Ino, st.Mtimespec, st.Ctimespec
+	}
+	return key
+}

@@ -1,0 +1,17 @@
+//go:build !linux && !darwin
+
+package identity
+
+import "io/fs"
+
+// fileKey is what v1 itself compares: path, size and modification time. The
+// portable file information has no inode.
+type fileKey struct {
+	path  string
+	size  int64
+	mtime int64 // nanoseconds since 1970
+}
+
+func keyOf(path string, fi fs.FileInfo) fileKey {
+	return fileKey{path: path, size: fi.Size(), mtime: fi.ModTime().UnixNano()}
+}

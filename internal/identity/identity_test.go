@@ -1,0 +1,261 @@
+package identity
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/testutil"
+)
+
+type identityVectors struct {
+	Image  string `json:"image_utf8"`
+	BLAKE3 string
+	SHA256 string
+	Decode []struct {
+		Name, Hex, Expect string
+	}
+	ProbeCompare struct {
+		Expected map[string]any
+		Cases    []struct {
+			Change map[string]any
+			Expect string
+		}
+	} `json:"probe_compare"`
+}
+
+type probeVectors struct {
+	Probe struct {
+		Nonce     string
+		RequestID string `json:"request_id"`
+		Requests  []probeCase
+		Responses []probeCase
+	}
+}
+
+type probeCase struct {
+	Name, Expect string
+	Wire         string `json:"wire_hex"`
+}
+
+func (c probeCase) frame(t *testing.T) *brokerpb.Frame {
+	t.Helper()
+	f, _, err := frame.Decode(testutil.Hex(t, c.Wire), frame.MaxBody)
+	if err != nil {
+		t.Fatalf("%s: %v", c.Name, err)
+	}
+	return f
+}
+
+// demoDaemon is the daemon_process of the vectors.
+func demoDaemon(t *testing.T) *brokerpb.DaemonProcess {
+	t.Helper()
+	var v struct {
+		Vectors []struct {
+			Name, Message string
+			Fields        map[string]any
+		}
+	}
+	testutil.Vectors(t, "messages.json", &v)
+	for _, m := range v.Vectors {
+		if m.Name == "daemon_process" {
+			return testutil.Message(t, m.Message, m.Fields).(*brokerpb.DaemonProcess)
+		}
+	}
+	t.Fatal("no daemon_process among the vectors")
+	return nil
+}
+
+func TestFileHashVector(t *testing.T) {
+	var v identityVectors
+	testutil.Vectors(t, "identity.json", &v)
+	path := filepath.Join(t.TempDir(), "image")
+	if err := os.WriteFile(path, []byte(v.Image), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d, err := FileHash(path)
+	if err != nil || hex.EncodeToString(d.BLAKE3[:]) != v.BLAKE3 || hex.EncodeToString(d.SHA256[:]) != v.SHA256 {
+		t.Errorf("FileHash = %x, %v", d, err)
+	}
+	sum, err := new(HashCache).Hash(path)
+	if err != nil || sum != d.BLAKE3 {
+		t.Errorf("HashCache.Hash = %x, %v", sum, err)
+	}
+}
+
+func TestDecodeVectors(t *testing.T) {
+	var v identityVectors
+	testutil.Vectors(t, "identity.json", &v)
+	for _, c := range v.Decode {
+		p, err := Decode(testutil.Hex(t, c.Hex))
+		var algorithm *HashAlgorithmError
+		var length *HashLengthError
+		ok := false
+		switch c.Expect {
+		case "MissingEndpoint":
+			ok = errors.Is(err, ErrMissingEndpoint)
+		case "UnsupportedExecutableHashAlgorithm":
+			ok = errors.As(err, &algorithm)
+		case "InvalidExecutableHashLength 2":
+			ok = errors.As(err, &length) && length.Len == 2
+		case "ok, equal to daemon_process":
+			ok = err == nil && proto.Equal(p, demoDaemon(t))
+		}
+		if !ok {
+			t.Errorf("%s: %v, %v; want %s", c.Name, p, err, c.Expect)
+		}
+	}
+}
+
+func TestCompareVectors(t *testing.T) {
+	var v identityVectors
+	testutil.Vectors(t, "identity.json", &v)
+	expected := testutil.Message(t, "DaemonProcess", v.ProbeCompare.Expected).(*brokerpb.DaemonProcess)
+	for _, c := range v.ProbeCompare.Cases {
+		got := proto.Clone(expected).(*brokerpb.DaemonProcess)
+		proto.Merge(got, testutil.Message(t, "DaemonProcess", c.Change))
+		err := Compare(expected, got)
+		verdict, field := "match", ""
+		var mismatch *MismatchError
+		if errors.As(err, &mismatch) {
+			verdict, field = "mismatch", mismatch.Field
+		}
+		if !strings.HasPrefix(c.Expect, strings.TrimSpace(verdict+" "+field)) {
+			t.Errorf("%v: %v; want %s", c.Change, err, c.Expect)
+		}
+	}
+}
+
+func TestAnswerProbeVectors(t *testing.T) {
+	var v probeVectors
+	testutil.Vectors(t, "invalid.json", &v)
+	for _, c := range v.Probe.Requests {
+		request := c.frame(t)
+		answer, err := AnswerProbe(request, demoDaemon(t), [HashLen]byte{})
+		if strings.HasPrefix(c.Expect, "ok") {
+			if err != nil || answer.GetRequestId() != request.GetRequestId() {
+				t.Errorf("%s: %v, %v", c.Name, answer, err)
+			}
+		} else if err == nil || err.Error() != c.Expect {
+			t.Errorf("%s: error %v, want %q", c.Name, err, c.Expect)
+		}
+	}
+}
+
+// TestFramedProbeVectors compares request and answer byte for byte.
+func TestFramedProbeVectors(t *testing.T) {
+	var v struct {
+		Vectors []struct {
+			Name, Hex, Nonce string
+			Legacy           string `json:"legacy_sha256"`
+		}
+	}
+	testutil.Vectors(t, "framed.json", &v)
+	seen := 0
+	var request *brokerpb.Frame
+	for _, c := range v.Vectors {
+		var built *brokerpb.Frame
+		switch c.Name {
+		case "probe_request":
+			request = newProbe([nonceLen]byte(testutil.Hex(t, c.Nonce)))
+			built = request
+		case "probe_response":
+			var err error
+			built, err = AnswerProbe(request, demoDaemon(t), [HashLen]byte(testutil.Hex(t, c.Legacy)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := judge(request, built); err != nil || Compare(demoDaemon(t), got) != nil {
+				t.Errorf("judge: %v, %v", got, err)
+			}
+		default:
+			continue
+		}
+		seen++
+		if wire, err := frame.Append(nil, built); err != nil || hex.EncodeToString(wire) != c.Hex {
+			t.Errorf("%s: %x, %v; want %s", c.Name, wire, err, c.Hex)
+		}
+	}
+	if seen != 2 {
+		t.Errorf("%d probe vectors found, want 2", seen)
+	}
+}
+
+func TestJudgeVectors(t *testing.T) {
+	var v probeVectors
+	testutil.Vectors(t, "invalid.json", &v)
+	request := newProbe([nonceLen]byte(testutil.Hex(t, v.Probe.Nonce)))
+	if request.GetRequestId() != binary.LittleEndian.Uint64(request.GetPayload()) {
+		t.Errorf("request id %d", request.GetRequestId())
+	}
+	for _, c := range v.Probe.Responses {
+		got, err := judge(request, c.frame(t))
+		ok := false
+		switch c.Expect {
+		case "ok":
+			ok = err == nil && proto.Equal(got, demoDaemon(t))
+		case "identity decode error":
+			var decode *frame.DecodeError
+			ok = errors.As(err, &decode)
+		case "MissingEndpoint":
+			ok = errors.Is(err, ErrMissingEndpoint)
+		default:
+			ok = err != nil && strings.HasPrefix(err.Error(), c.Expect)
+		}
+		if !ok {
+			t.Errorf("%s: %v, %v; want %s", c.Name, got, err, c.Expect)
+		}
+	}
+}
+
+// TestJudgeOrder: the request id is judged behind the protocol and before the
+// encoding.
+func TestJudgeOrder(t *testing.T) {
+	request := newProbe([nonceLen]byte{1})
+	wrong := frame.Response(request, nil)
+	wrong.RequestId, wrong.PayloadEncoding = 0, brokerpb.PayloadEncoding_PAYLOAD_ENCODING_ZSTD
+	if _, err := judge(request, wrong); err == nil || err.Error() != "request_id does not match" {
+		t.Errorf("id and encoding wrong: %v", err)
+	}
+	wrong.PayloadProtocol = frame.Admin
+	if _, err := judge(request, wrong); err == nil || err.Error() != "payload_protocol is not endpoint probe" {
+		t.Errorf("protocol, id and encoding wrong: %v", err)
+	}
+}
+
+func TestSelf(t *testing.T) {
+	self, legacy, err := Self("shared", "/run/x.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := FileHash(exe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	boot, err := BootID()
+	if err != nil || boot == "" || runtime.GOOS == "linux" && len(boot) != 36 {
+		t.Errorf("BootID = %q, %v", boot, err)
+	}
+	if legacy != want.SHA256 || string(self.GetExeHash()) != string(want.BLAKE3[:]) {
+		t.Error("hashes differ from those of the executable")
+	}
+	if self.GetPid() != uint32(os.Getpid()) || self.GetExePath() != exe || self.GetBootId() != boot || self.GetStartedAtUnixMs() == 0 {
+		t.Errorf("Self = %v", self)
+	}
+	if back, err := Decode(frame.Marshal(self)); err != nil || Compare(self, back) != nil {
+		t.Errorf("Self does not pass its own checks: %v", err)
+	}
+}

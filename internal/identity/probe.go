@@ -1,0 +1,121 @@
+package identity
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/frame"
+)
+
+// ProbeTimeout bounds one probe, write and read together (spec 01 §13). A context
+// may end it earlier, never later.
+const ProbeTimeout = 500 * time.Millisecond
+
+// ErrProbeTimeout reports an endpoint that did not answer in time, or closed the
+// connection instead.
+var ErrProbeTimeout = errors.New("the endpoint did not answer the identity probe: its process hangs or is no v1 backend")
+
+// Probe checks that the process behind conn is the expected one, in the order of
+// spec 01 §11, checks 3 to 10. conn stays the caller's; after an error it is good
+// for nothing but closing. Errors: those of Fetch, *MismatchError.
+func Probe(ctx context.Context, conn net.Conn, expected *brokerpb.DaemonProcess) error {
+	got, err := Fetch(ctx, conn)
+	if err != nil {
+		return err
+	}
+	return Compare(expected, got)
+}
+
+// Fetch asks the process behind conn who it is. Errors: ErrProbeTimeout; the
+// framing errors of frame; *frame.EnvelopeError, *frame.MismatchError (request
+// id), *PayloadError; those of Decode; ctx.Err when ctx was cancelled.
+func Fetch(ctx context.Context, conn net.Conn) (*brokerpb.DaemonProcess, error) {
+	ctx, cancel := context.WithTimeout(ctx, ProbeTimeout)
+	defer cancel()
+	// Any end of ctx makes the blocked read or write return at once.
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	p, err := exchange(conn)
+	if !stop() {
+		return nil, fmt.Errorf("identity probe: %w", timeoutOf(ctx))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("identity probe: %w", err)
+	}
+	return p, nil
+}
+
+// timeoutOf tells a deadline, ours or the caller's, from a cancelled caller.
+func timeoutOf(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return ErrProbeTimeout
+	}
+	return ctx.Err()
+}
+
+func exchange(conn net.Conn) (*brokerpb.DaemonProcess, error) {
+	var nonce [nonceLen]byte
+	_, _ = rand.Read(nonce[:]) // never fails: it ends the program instead
+	request := newProbe(nonce)
+	if _, err := frame.Write(conn, request); err != nil {
+		return nil, asTimeout(err)
+	}
+	response, _, err := frame.Read(conn, frame.MaxBody)
+	if err != nil {
+		return nil, asTimeout(err)
+	}
+	return judge(request, response)
+}
+
+// asTimeout gives an early end of the stream the class that v1 gives it.
+func asTimeout(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("%w (%w)", ErrProbeTimeout, err)
+	}
+	return err
+}
+
+func newProbe(nonce [nonceLen]byte) *brokerpb.Frame {
+	return frame.Request(frame.Probe, binary.LittleEndian.Uint64(nonce[:8]), nonce[:])
+}
+
+// judge is checks 5 to 9 of spec 01 §11.
+func judge(request, response *brokerpb.Frame) (*brokerpb.DaemonProcess, error) {
+	if err := checkEnvelope(request, response); err != nil {
+		return nil, err
+	}
+	nonce, payload := request.GetPayload(), response.GetPayload()
+	if len(payload) < nonceLen {
+		return nil, &PayloadError{Text: "payload shorter than nonce"}
+	}
+	if !bytes.Equal(payload[:nonceLen], nonce) {
+		return nil, &PayloadError{Text: "nonce does not match endpoint probe request"}
+	}
+	return Decode(payload[nonceLen:])
+}
+
+// checkEnvelope judges request_id between the protocol and the encoding; only the
+// probe does.
+func checkEnvelope(request, response *brokerpb.Frame) error {
+	const kind = brokerpb.FrameKind_FRAME_KIND_RESPONSE
+	head := &brokerpb.Frame{
+		EnvelopeVersion: response.GetEnvelopeVersion(),
+		Kind:            response.GetKind(),
+		PayloadProtocol: response.GetPayloadProtocol(),
+	}
+	if err := frame.Check(head, kind, frame.Probe); err != nil {
+		return err
+	}
+	if response.GetRequestId() != request.GetRequestId() {
+		return &frame.MismatchError{Text: "request_id does not match"}
+	}
+	return frame.Check(response, kind, frame.Probe)
+}

@@ -1,0 +1,124 @@
+package service
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+
+	"github.com/seed-7265657e/usher/internal/brokerpb"
+)
+
+// tomlFile is the form of a definition that people write. The service's name is
+// the file's; service_name may repeat it.
+type tomlFile struct {
+	ServiceName         string            `toml:"service_name"`
+	BinaryPath          string            `toml:"binary_path"`
+	Isolation           string            `toml:"isolation"` // "shared" when absent
+	ExplicitInstance    string            `toml:"explicit_instance,omitempty"`
+	PerVersionBinaryDir string            `toml:"per_version_binary_dir,omitempty"`
+	MinVersion          string            `toml:"min_version,omitempty"`
+	VersionAllowList    []string          `toml:"version_allow_list,omitempty"`
+	Labels              map[string]string `toml:"labels,omitempty"`
+}
+
+var tomlKeys = []string{
+	"service_name", "binary_path", "isolation", "explicit_instance",
+	"per_version_binary_dir", "min_version", "version_allow_list", "labels",
+}
+
+var isolations = map[string]brokerpb.BrokerIsolation{
+	"private":  brokerpb.BrokerIsolation_PRIVATE_BROKER,
+	"shared":   brokerpb.BrokerIsolation_SHARED_BROKER,
+	"explicit": brokerpb.BrokerIsolation_EXPLICIT_INSTANCE,
+}
+
+// ParseIsolation reads "private", "shared" or "explicit". Errors:
+// *IsolationError.
+func ParseIsolation(word string) (brokerpb.BrokerIsolation, error) {
+	i, ok := isolations[word]
+	if !ok {
+		known := slices.Sorted(maps.Keys(isolations))
+		return 0, &IsolationError{Reason: fmt.Sprintf("%q is not one of %s", word, strings.Join(known, ", "))}
+	}
+	return i, nil
+}
+
+// decodeTOML reads a TOML definition of the service name. A key that usher does
+// not know is an error with its line, since it may be a misspelt limit.
+func decodeTOML(name string, content []byte) (*brokerpb.ServiceDefinition, error) {
+	f := tomlFile{ServiceName: name, Isolation: "shared"}
+	if err := checkKeys(content); err != nil {
+		return nil, &DecodeError{Format: "TOML", Err: err}
+	}
+	if _, err := toml.Decode(string(content), &f); err != nil {
+		return nil, &DecodeError{Format: "TOML", Err: err}
+	}
+	isolation, err := ParseIsolation(f.Isolation)
+	if err != nil {
+		return nil, err
+	}
+	return &brokerpb.ServiceDefinition{
+		ServiceName:         f.ServiceName,
+		BinaryPath:          f.BinaryPath,
+		Isolation:           isolation,
+		ExplicitInstance:    f.ExplicitInstance,
+		PerVersionBinaryDir: f.PerVersionBinaryDir,
+		MinVersion:          f.MinVersion,
+		VersionAllowList:    f.VersionAllowList,
+		Labels:              f.Labels,
+	}, nil
+}
+
+// checkKeys compares keys exactly; the library would accept other spellings of
+// upper and lower case.
+func checkKeys(content []byte) error {
+	var top map[string]toml.Primitive
+	meta, err := toml.Decode(string(content), &top)
+	if err != nil {
+		return err
+	}
+	for _, key := range meta.Keys() {
+		if !slices.Contains(tomlKeys, key[0]) {
+			return meta.PrimitiveDecode(top[key[0]], &unknownKey{})
+		}
+	}
+	return nil
+}
+
+// unknownKey refuses every value. The library turns its error into one with the
+// key and its line.
+type unknownKey struct{}
+
+func (*unknownKey) UnmarshalTOML(any) error {
+	return errors.New("unknown key; known are " + strings.Join(tomlKeys, ", "))
+}
+
+// encodeTOML writes what decodeTOML reads.
+func encodeTOML(d *brokerpb.ServiceDefinition) ([]byte, error) {
+	f := tomlFile{
+		ServiceName:         d.GetServiceName(),
+		BinaryPath:          d.GetBinaryPath(),
+		ExplicitInstance:    d.GetExplicitInstance(),
+		PerVersionBinaryDir: d.GetPerVersionBinaryDir(),
+		MinVersion:          d.GetMinVersion(),
+		VersionAllowList:    d.GetVersionAllowList(),
+		Labels:              d.GetLabels(),
+	}
+	for word, isolation := range isolations {
+		if isolation == d.GetIsolation() {
+			f.Isolation = word
+		}
+	}
+	var text bytes.Buffer
+	enc := toml.NewEncoder(&text)
+	enc.Indent = ""
+	if err := enc.Encode(f); err != nil {
+		return nil, err
+	}
+	return text.Bytes(), nil
+}
