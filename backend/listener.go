@@ -1,0 +1,202 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/endpoint"
+)
+
+// Listener is a backend's source of connections. It implements net.Listener and
+// is safe for concurrent use.
+type Listener struct {
+	opts Options
+	pipe *endpoint.Binding
+	v1   *endpoint.Binding // nil without HandoffEndpoint
+	self *self
+
+	// Connections travel to Accept over two Go channels. adopted is buffered
+	// and holds at most as many as room has places, so a send never blocks: a
+	// place is taken before a connection is claimed. dialled is unbuffered: the
+	// kernel's backlog waits instead. Neither is ever closed; ctx ends them.
+	adopted chan *Conn
+	room    chan struct{}
+	dialled chan *Conn
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // every goroutine of this listener
+
+	reg registration
+}
+
+// Listen binds the backend's own pipe and registers with the broker. ctx bounds
+// this call alone.
+//
+// It tries to register once before it returns. A broker that isn't there, or
+// refuses, is no error: the backend serves on its own pipe, and registers as
+// soon as it can (see WaitRegistered). It registers again by itself when the
+// broker comes back.
+//
+// The caller closes the Listener.
+func Listen(ctx context.Context, opts Options) (*Listener, error) {
+	if err := opts.complete(); err != nil {
+		return nil, fmt.Errorf("backend: %w", err)
+	}
+	broker, err := endpoint.BrokerSocket(opts.Broker)
+	if err != nil {
+		return nil, fmt.Errorf("backend: %w", err)
+	}
+	opts.Broker = broker
+	l := &Listener{
+		opts:    opts,
+		adopted: make(chan *Conn, opts.Backlog),
+		room:    make(chan struct{}, opts.Backlog),
+		dialled: make(chan *Conn),
+	}
+	if err := l.bind(); err != nil {
+		return nil, fmt.Errorf("backend: %w", err)
+	}
+	l.self = newSelf(l.pipe.Path)
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	l.reg.init()
+	first, err := l.register(ctx)
+	l.wg.Go(func() { l.stayRegistered(first, err) })
+	l.wg.Go(l.acceptDialled)
+	if l.v1 != nil {
+		l.wg.Go(l.acceptV1)
+	}
+	return l, nil
+}
+
+func (l *Listener) bind() (err error) {
+	if l.pipe, err = endpoint.BindBackend(l.opts.Pipe); err != nil {
+		return err
+	}
+	if l.opts.HandoffEndpoint == "" {
+		return nil
+	}
+	if l.v1, err = endpoint.BindBackend(l.opts.HandoffEndpoint); err != nil {
+		return errors.Join(err, l.pipe.Close())
+	}
+	return nil
+}
+
+// Accept waits for the next connection, handed over or dialled; the concrete
+// type is *Conn. It returns an error wrapping net.ErrClosed after Close.
+func (l *Listener) Accept() (net.Conn, error) {
+	if l.closed() {
+		return nil, l.errClosed()
+	}
+	select {
+	case c := <-l.adopted:
+		l.unreserve()
+		return c, nil
+	case c := <-l.dialled:
+		return c, nil
+	case <-l.ctx.Done():
+		return nil, l.errClosed()
+	}
+}
+
+func (l *Listener) errClosed() error {
+	return &net.OpError{Op: "accept", Net: "unix", Addr: l.Addr(), Err: net.ErrClosed}
+}
+
+// Addr returns the address of the backend's own pipe.
+func (l *Listener) Addr() net.Addr { return &net.UnixAddr{Name: l.pipe.Path, Net: "unix"} }
+
+// Close stops listening: it leaves the broker, removes the pipe, ends every
+// goroutine of the Listener and closes the connections that nobody accepted.
+// Accepted connections live on. It may be called again.
+func (l *Listener) Close() error {
+	l.cancel()
+	l.leave()
+	err := l.pipe.Close()
+	if l.v1 != nil {
+		err = errors.Join(err, l.v1.Close())
+	}
+	l.wg.Wait()
+	for {
+		select {
+		case c := <-l.adopted:
+			l.unreserve()
+			_ = c.Close()
+		default:
+			return err
+		}
+	}
+}
+
+func (l *Listener) closed() bool { return l.ctx.Err() != nil }
+
+// reserve takes a place in the accept queue, without waiting. The place is given
+// back by unreserve, or by the Accept that takes the connection.
+func (l *Listener) reserve() bool {
+	if l.closed() {
+		return false
+	}
+	select {
+	case l.room <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (l *Listener) unreserve() { <-l.room }
+
+// queue hands a connection to Accept; its place has been reserved.
+func (l *Listener) queue(c *Conn) { l.adopted <- c }
+
+// acceptDialled yields the connections of clients that dialled the pipe, until
+// the pipe is closed.
+func (l *Listener) acceptDialled() {
+	for {
+		c, err := l.pipe.Listener.AcceptUnix()
+		switch {
+		case err == nil:
+			l.yield(c)
+		case errors.Is(err, net.ErrClosed):
+			return
+		default: // a full descriptor table passes
+			l.opts.Logger.Warn("accept on backend pipe failed", "error", err)
+			if !pause(l.ctx, acceptBackoff) {
+				return
+			}
+		}
+	}
+}
+
+const acceptBackoff = 50 * time.Millisecond
+
+func (l *Listener) yield(c *net.UnixConn) {
+	if identify(c).UID != uint32(os.Geteuid()) {
+		_ = c.Close()
+		return
+	}
+	conn := newConn(c, false)
+	conn.sniff = &sniffer{conn: c, answer: l.self.answer}
+	select {
+	case l.dialled <- conn:
+	case <-l.ctx.Done():
+		_ = conn.Close()
+	}
+}
+
+// pause waits for d; false means that ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,51 @@
+package backend
+
+import (
+	"log/slog"
+
+	"github.com/seed-7265657e/usher/internal/names"
+)
+
+// Options say what a backend serves. Service and Version must be set.
+type Options struct {
+	// Service is the name under which clients ask for it, [a-z0-9-], at most 64.
+	Service string
+	// Version is the backend's own version, MAJOR.MINOR.PATCH with an optional
+	// -prerelease. Clients get exactly the version they name.
+	Version string
+
+	// Broker is the path of the broker's socket. Empty: the value of
+	// RUNNING_PROCESS_BROKER_V1_SOCKET, else this user's shared broker.
+	Broker string
+	// Pipe is the path of the backend's own socket, where clients reconnect.
+	// Empty: a fresh random name beside the broker's sockets.
+	Pipe string
+	// HandoffEndpoint, when set, is the path of a second socket, on which a plain
+	// v1 broker hands connections over (spec 02 §8). On such a connection the
+	// backend must read before it writes.
+	HandoffEndpoint string
+	// Backlog is how many handed-over connections may wait for Accept; further
+	// ones are refused, and their clients reconnect through the pipe. 0 means
+	// 128.
+	Backlog int
+	// Logger gets registrations and refused handoffs; nil: nothing is logged.
+	Logger *slog.Logger
+}
+
+const defaultBacklog = 128
+
+func (o *Options) complete() error {
+	if err := names.ServiceName(o.Service); err != nil {
+		return err
+	}
+	if err := names.Version(o.Version); err != nil {
+		return err
+	}
+	if o.Backlog <= 0 {
+		o.Backlog = defaultBacklog
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}

@@ -1,0 +1,169 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/channel"
+	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/usherpb"
+)
+
+const (
+	registerTimeout = 2 * time.Second
+	firstRetry      = 20 * time.Millisecond
+	lastRetry       = time.Second
+)
+
+// ErrNotRegistered says that the broker refused to take the backend in; the
+// text says why.
+var ErrNotRegistered = errors.New("broker refused the registration")
+
+// registration is where the backend stands with the broker.
+type registration struct {
+	mu      sync.Mutex
+	channel *channel.Conn // nil while not registered; closed by serveChannel, or by leave to end it
+	changed chan struct{} // closed and renewed at every change
+	err     error         // of the last attempt, while not registered
+}
+
+func (r *registration) init() { r.changed = make(chan struct{}) }
+
+func (r *registration) set(ch *channel.Conn, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.channel, r.err = ch, err
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// WaitRegistered returns nil as soon as the broker hands connections to this
+// backend. It returns ctx's error, joined with the reason of the last attempt,
+// when ctx ends first, and an error wrapping net.ErrClosed after Close.
+func (l *Listener) WaitRegistered(ctx context.Context) error {
+	for {
+		l.reg.mu.Lock()
+		registered, changed, err := l.reg.channel != nil, l.reg.changed, l.reg.err
+		l.reg.mu.Unlock()
+		if registered {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		case <-l.ctx.Done():
+			return l.errClosed()
+		}
+	}
+}
+
+// stayRegistered serves the channel, and asks for a new one whenever it ends,
+// until Close. first and err are the result of Listen's own attempt.
+func (l *Listener) stayRegistered(first *channel.Conn, err error) {
+	wait, said := firstRetry, ""
+	for ch := first; ; ch, err = l.register(l.ctx) {
+		if err == nil {
+			l.opts.Logger.Info("registered with the broker", "broker", l.opts.Broker)
+			l.reg.set(ch, nil)
+			if l.closed() { // leave may have looked before set
+				_ = ch.Close()
+			}
+			err = l.serveChannel(ch)
+			l.reg.set(nil, fmt.Errorf("channel ended: %w", err))
+			wait, said = firstRetry, ""
+		}
+		if l.closed() {
+			return
+		}
+		l.reg.set(nil, err)
+		if said != err.Error() {
+			said = err.Error()
+			l.opts.Logger.Warn("not registered with the broker; serving on the pipe alone, trying again", "broker", l.opts.Broker, "error", err)
+		}
+		if !pause(l.ctx, wait/2+rand.N(wait/2)) {
+			return
+		}
+		wait = min(2*wait, lastRetry)
+	}
+}
+
+// leave ends the channel, so that the broker hands over no more connections.
+func (l *Listener) leave() {
+	l.reg.mu.Lock()
+	defer l.reg.mu.Unlock()
+	if l.reg.channel != nil {
+		_ = l.reg.channel.Close()
+	}
+}
+
+// register asks the broker for a channel (docs/protocol.md, section
+// "Registration").
+func (l *Listener) register(ctx context.Context) (*channel.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
+	defer cancel()
+	dialer := net.Dialer{}
+	c, err := dialer.DialContext(ctx, "unix", l.opts.Broker)
+	if err != nil {
+		return nil, fmt.Errorf("register: %w", err)
+	}
+	deadline, _ := ctx.Deadline()
+	_ = c.SetDeadline(deadline)
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	_, err = frame.Write(c, frame.RegisterRequest(&usherpb.Register{
+		ServiceName:    l.opts.Service,
+		ServiceVersion: l.opts.Version,
+		BackendPipe:    l.pipe.Path,
+	}))
+	// The answer may be there even when the request could not be sent: a broker
+	// that refuses does not wait for it.
+	reply, overErr := channel.Over(c.(*net.UnixConn), channel.Stream)
+	if overErr != nil {
+		return nil, errors.Join(err, overErr)
+	}
+	defer func() { _ = reply.Close() }()
+	ch, replyErr := receiveChannel(reply)
+	if replyErr != nil {
+		return nil, fmt.Errorf("register: %w", errors.Join(replyErr, err))
+	}
+	return ch, nil
+}
+
+func receiveChannel(reply *channel.Conn) (*channel.Conn, error) {
+	msg, err := reply.Recv()
+	if err != nil {
+		return nil, err
+	}
+	defer msg.FDs.Close()
+	f, err := msg.Frame()
+	if err != nil {
+		return nil, err
+	}
+	if f.GetPayloadProtocol() == frame.Control { // a Hello refusal: over limits, or plain v1
+		_, err := hello.ParseReply(f)
+		return nil, fmt.Errorf("%w: %w", ErrNotRegistered, err)
+	}
+	registered, err := frame.ParseRegistered(f)
+	switch {
+	case err != nil:
+		return nil, err
+	case !registered.Accepted:
+		return nil, fmt.Errorf("%w: %s", ErrNotRegistered, registered.Reason)
+	case msg.Fault != nil:
+		return nil, msg.Fault
+	case msg.FDs.Len() != 1:
+		return nil, fmt.Errorf("%w: broker sent %d descriptors, not 1", ErrNotRegistered, msg.FDs.Len())
+	}
+	kind := channel.Seqpacket
+	if registered.Channel == usherpb.ChannelKind_CHANNEL_KIND_STREAM {
+		kind = channel.Stream
+	}
+	return channel.New(msg.FDs.Take(0), kind)
+}

@@ -1,0 +1,38 @@
+package backend
+
+import (
+	"os"
+
+	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/identity"
+)
+
+// namespaceVariable is set by a v1 broker for the backends it starts
+// (spec 03 §11).
+const namespaceVariable = "RUNNING_PROCESS_BROKER_V1_BACKEND_NAMESPACE"
+
+// self answers identity probes on the backend's pipe (spec 01 §11).
+type self struct {
+	namespace, pipe string
+}
+
+func newSelf(pipe string) *self {
+	namespace := os.Getenv(namespaceVariable)
+	if namespace == "" {
+		namespace = "shared"
+	}
+	return &self{namespace: namespace, pipe: pipe}
+}
+
+func (s *self) answer(f *brokerpb.Frame) ([]byte, error) {
+	process, legacy, err := identity.Self(s.namespace, s.pipe)
+	if err != nil {
+		return nil, err
+	}
+	reply, err := identity.AnswerProbe(f, process, legacy)
+	if err != nil {
+		return nil, err
+	}
+	return frame.Append(nil, reply)
+}

@@ -1,0 +1,138 @@
+package backend
+
+import (
+	"crypto/subtle"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/fdpass"
+	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/peer"
+)
+
+// v1Timeout bounds one v1 exchange (spec 02 §6).
+const v1Timeout = 5 * time.Second
+
+// acceptV1 takes handoffs from a plain v1 broker, one at a time as such a broker
+// sends them, until the endpoint is closed.
+func (l *Listener) acceptV1() {
+	for {
+		c, err := l.v1.Listener.AcceptUnix()
+		switch {
+		case err == nil:
+			if err := l.adoptV1(c); err != nil {
+				l.opts.Logger.Info("v1 handoff not adopted", "error", err)
+			}
+		case errors.Is(err, net.ErrClosed):
+			return
+		default:
+			l.opts.Logger.Warn("accept on handoff endpoint failed", "error", err)
+			if !pause(l.ctx, acceptBackoff) {
+				return
+			}
+		}
+	}
+}
+
+// adoptV1 follows spec 02 §8. The 16 bytes beside the descriptor are taken as
+// the expected token (§15). It owns c.
+func (l *Listener) adoptV1(c *net.UnixConn) error {
+	defer func() { _ = c.Close() }()
+	if err := c.SetDeadline(time.Now().Add(v1Timeout)); err != nil {
+		return err
+	}
+	expected, fds, err := receiveV1(c)
+	if err != nil {
+		return err
+	}
+	defer fds.Close()
+	f, _, err := frame.Read(c, frame.MaxHelloBody)
+	if err != nil {
+		return err
+	}
+	offer, err := frame.ParseHandoffOffer(f)
+	if err != nil {
+		return err
+	}
+	conn, err := l.judgeV1(offer, expected, fds)
+	ack := &brokerpb.HandoffAck{Token: offer.Token, CorrelationId: offer.CorrelationId, Accepted: err == nil}
+	if err != nil {
+		ack.ErrorDetail = err.Error()
+	}
+	if _, writeErr := frame.Write(c, frame.HandoffAck(ack)); writeErr != nil && err == nil {
+		l.opts.Logger.Info("v1 broker gone before the ACK", "error", writeErr)
+	}
+	if err != nil {
+		return err
+	}
+	l.queue(conn)
+	return nil
+}
+
+// judgeV1 checks token and descriptor, reserves a place in the accept queue and
+// returns the connection to queue.
+func (l *Listener) judgeV1(offer *brokerpb.HandoffOffer, expected [tokenSize]byte, fds *fdpass.Descriptors) (*Conn, error) {
+	switch {
+	case len(offer.Token) == 0:
+		return nil, errors.New("handoff token is missing")
+	case subtle.ConstantTimeCompare(offer.Token, expected[:]) != 1:
+		return nil, errors.New("handoff token mismatch")
+	}
+	conn, err := checkedConn(fds)
+	if err != nil {
+		return nil, err
+	}
+	if !l.reserve() {
+		_ = conn.Close()
+		return nil, errors.New("accept queue is full")
+	}
+	return newConn(conn, true), nil
+}
+
+// receiveV1 reads the token bytes and exactly one descriptor beside them. The
+// caller closes the descriptors.
+func receiveV1(c *net.UnixConn) (token [tokenSize]byte, fds *fdpass.Descriptors, err error) {
+	rc, err := c.SyscallConn()
+	if err != nil {
+		return token, nil, err
+	}
+	if err := ownUser(rc); err != nil {
+		return token, nil, err
+	}
+	var m fdpass.Message
+	waitErr := rc.Read(func(fd uintptr) bool {
+		m, err = fdpass.Recv(int(fd), token[:])
+		return !errors.Is(err, syscall.EAGAIN)
+	})
+	if err = errors.Join(waitErr, err, m.Fault); err == nil {
+		switch {
+		case m.FDs.Len() != 1:
+			err = errors.New("v1 handoff needs exactly one descriptor")
+		case m.N == 0:
+			err = io.ErrUnexpectedEOF
+		case m.N < tokenSize:
+			_, err = io.ReadFull(c, token[m.N:])
+		}
+	}
+	if err != nil {
+		m.FDs.Close()
+		return token, nil, err
+	}
+	return token, &m.FDs, nil
+}
+
+func ownUser(rc syscall.RawConn) error {
+	var err error
+	ctlErr := rc.Control(func(fd uintptr) {
+		var cred peer.Credentials
+		if cred, err = peer.Of(int(fd)); err == nil {
+			err = cred.CheckUser(os.Geteuid())
+		}
+	})
+	return errors.Join(ctlErr, err)
+}

@@ -1,0 +1,108 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/peer"
+)
+
+// acceptLoop is step 1 of a connection's life, accept. It ends when the socket
+// is closed, or when the broker drains and the kernel's queue is empty. No fault
+// of one peer, nor a full descriptor table, ends it.
+func (b *Broker) acceptLoop(ctx context.Context) {
+	defer close(b.accepted)
+	for {
+		c, err := b.binding.Listener.AcceptUnix()
+		switch {
+		case err == nil:
+			b.admit(ctx, c, b.pressure.accepted())
+		case errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
+			return
+		default:
+			if b.pressure.failed(err) {
+				b.counters.acceptFailures.Add(1)
+			}
+			b.log.Warn("accept failed; trying again", "error", err, "retry_after", acceptBackoff)
+			pause(ctx, acceptBackoff)
+		}
+	}
+}
+
+const (
+	// acceptBackoff keeps a full descriptor table from costing CPU (spec 03 §13).
+	acceptBackoff = 50 * time.Millisecond
+	// acceptGrace is how long draining waits for one more connection in the
+	// kernel's queue, which no new client can reach any more.
+	acceptGrace = 20 * time.Millisecond
+)
+
+// acceptRest accepts what is still in the kernel's queue, to be refused, and
+// ends the accept loop.
+func (b *Broker) acceptRest() {
+	_ = b.binding.Listener.SetDeadline(time.Now().Add(acceptGrace))
+	<-b.accepted
+}
+
+// admit checks who is there before the first byte is read (spec 03 §5), and
+// starts the connection's straight line. It owns c. It never blocks.
+func (b *Broker) admit(ctx context.Context, c *net.UnixConn, demoted bool) {
+	cred, err := credentials(c)
+	if err == nil {
+		err = cred.CheckUser(os.Geteuid())
+	}
+	if err != nil {
+		b.counters.foreignPeers.Add(1)
+		b.log.Warn("peer dropped", "error", err)
+		_ = c.Close()
+		return
+	}
+	if !b.admission.enter(cred.PID) {
+		b.refuseUnread(c)
+		return
+	}
+	conn := newConnection(ctx, b, c, cred, demoted)
+	b.conns.add(conn)
+	b.wg.Go(conn.serve)
+}
+
+func credentials(c *net.UnixConn) (cred peer.Credentials, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return cred, err
+	}
+	ctlErr := raw.Control(func(fd uintptr) { cred, err = peer.Of(int(fd)) })
+	return cred, errors.Join(ctlErr, err)
+}
+
+// refuseUnread answers a connection over the bounds without reading from it.
+// The few bytes go into an empty socket buffer, so this does not block.
+func (b *Broker) refuseUnread(c *net.UnixConn) {
+	refusal := &hello.Refusal{
+		Code:       brokerpb.ErrorCode_ERROR_RATE_LIMITED,
+		Reason:     "too many connections without a verdict",
+		RetryAfter: overloadRetry,
+	}
+	b.counters.refuse(refusal.Code)
+	_ = c.SetWriteDeadline(time.Now().Add(acceptBackoff))
+	_, _ = frame.Write(c, hello.ReplyFrame(nil, refusal.Reply()))
+	_ = c.Close()
+}
+
+const overloadRetry = 200 * time.Millisecond
+
+// pause waits for d, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,175 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/seed-7265657e/usher/handoff"
+	"github.com/seed-7265657e/usher/internal/peer"
+	"github.com/seed-7265657e/usher/internal/usherpb"
+)
+
+// backend is the broker's means to reach one backend process.
+type backend struct {
+	process   *peer.Process
+	channel   *handoff.Channel  // nil for a static v1 backend
+	transport handoff.Transport // nil when its clients can only reconnect
+}
+
+// claims reports whether a handoff to the backend is decided by a claim.
+func (b *backend) claims() bool { return b.transport != nil && b.transport.Claims() }
+
+// errUnverified begins every refusal of a registration: the process is not what
+// the service definition calls for.
+var errUnverified = errors.New("backend not verified")
+
+// verify makes an entry of a registering process: its user was checked at
+// accept, its pid is pinned, and its executable must be the build that the
+// definition names. The caller closes the entry's process.
+func (c *connection) verify(req *usherpb.Register) (*entry, error) {
+	definition, refusal := c.define(req.ServiceName)
+	if refusal != nil {
+		return nil, fmt.Errorf("%w: service %q: %s", errUnverified, req.ServiceName, refusal.Reason)
+	}
+	instance, err := definition.Instance()
+	if err != nil {
+		return nil, fmt.Errorf("%w: service %q: %w", errUnverified, req.ServiceName, err)
+	}
+	if err := ownSocket(req.BackendPipe); err != nil {
+		return nil, fmt.Errorf("%w: backend pipe: %w", errUnverified, err)
+	}
+	process, err := openPeer(c.conn)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUnverified, err)
+	}
+	path, hash, err := c.executable(process)
+	if err == nil {
+		build, _ := c.hashes.Hash(definition.GetBinaryPath())
+		if !definition.AllowsExecutable(path, hash, build) {
+			err = fmt.Errorf("it runs %s, but the service is defined with %s: define the service with this binary, or start that one",
+				path, definition.GetBinaryPath())
+		}
+	}
+	if err != nil {
+		process.Close()
+		return nil, fmt.Errorf("%w: %w", errUnverified, err)
+	}
+	e := &entry{
+		PID: process.PID(), ExePath: path, ExeHash: hash,
+		Pipe: req.BackendPipe, Since: time.Now(), Handle: &backend{process: process},
+	}
+	e.Instance, e.Service, e.Version = instance.String(), req.ServiceName, req.ServiceVersion
+	return e, nil
+}
+
+func openPeer(c *net.UnixConn) (p *peer.Process, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	ctlErr := raw.Control(func(fd uintptr) { p, err = peer.OpenProcess(int(fd)) })
+	return p, errors.Join(ctlErr, err)
+}
+
+// executable returns path and hash of what the process runs, read while the
+// process was certainly alive.
+func (b *Broker) executable(p *peer.Process) (path string, hash [32]byte, err error) {
+	path, link, err := p.Executable()
+	if err != nil {
+		return "", hash, err
+	}
+	if hash, err = b.hashes.Hash(link); err != nil {
+		return "", hash, fmt.Errorf("executable of process %d: %w", p.PID(), err)
+	}
+	if !p.Alive() {
+		return "", hash, fmt.Errorf("process %d: %w", p.PID(), os.ErrProcessDone)
+	}
+	return path, hash, nil
+}
+
+// ownSocket checks the pipe that clients will be sent to.
+func ownSocket(path string) error {
+	if !filepath.IsAbs(path) {
+		return fmt.Errorf("%q is no absolute path", path)
+	}
+	st, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if st.Mode().Type() != os.ModeSocket {
+		return fmt.Errorf("%s is no socket", path)
+	}
+	return nil
+}
+
+// serveChannel delivers the answers of e's backend until channel or process
+// ends, then takes it out of the registry. It owns the channel and the process
+// handle.
+func (b *Broker) serveChannel(e *entry) {
+	h := e.Handle
+	ctx, cancel := context.WithCancel(context.Background())
+	exited, watched := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(watched)
+		if h.process.Wait(ctx) == nil {
+			close(exited)
+			h.channel.Close()
+		}
+	}()
+	err := h.channel.Serve()
+	b.backends.Remove(e)
+	b.counters.strayAcks.Add(h.channel.Strays())
+	if err != nil {
+		b.log.Error("channel ended: the backend broke the protocol; it may register again", "backend_pid", e.PID, "error", err)
+	}
+	if !b.draining.Load() { // a draining broker has closed the channel itself
+		b.bury(e, exited)
+	}
+	cancel()
+	<-watched
+	h.process.Close()
+}
+
+// exitGrace is how long after its channel a process takes to be seen as exited.
+const exitGrace = 200 * time.Millisecond
+
+// bury removes the pipe of a backend whose process is gone, so that nobody dials
+// a dead name.
+func (b *Broker) bury(e *entry, exited <-chan struct{}) {
+	timer := time.NewTimer(exitGrace)
+	defer timer.Stop()
+	select {
+	case <-exited:
+		b.log.Info("backend exited", "service", e.Service, "version", e.Version, "backend_pid", e.PID)
+	case <-timer.C:
+		b.log.Info("backend left", "service", e.Service, "version", e.Version, "backend_pid", e.PID)
+		return
+	}
+	if ownSocket(e.Pipe) != nil {
+		return
+	}
+	c, err := net.DialTimeout("unix", e.Pipe, exitGrace)
+	if err == nil {
+		_ = c.Close() // somebody else serves there now
+		return
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		_ = os.Remove(e.Pipe)
+	}
+}
+
+// closeBackends ends every channel. The backends live on, and register with the
+// next broker.
+func (b *Broker) closeBackends() {
+	for _, e := range b.backends.All() {
+		if e.Handle.channel != nil {
+			e.Handle.channel.Close()
+		}
+	}
+}

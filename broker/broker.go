@@ -1,0 +1,187 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-7265657e/usher/handoff"
+	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/identity"
+	"github.com/seed-7265657e/usher/internal/registry"
+)
+
+// Broker is one broker process' server.
+//
+//	listening ──Serve──▶ serving ──ctx ends, SHUTDOWN, socket replaced──▶ draining ──▶ closed
+//
+// While draining every new Hello is refused with SHUTTING_DOWN, and connections
+// under way get their verdict.
+type Broker struct {
+	opts    Options
+	log     *slog.Logger
+	binding *endpoint.Binding
+	started time.Time
+
+	// For the broker's whole life.
+	backends registry.Registry[*backend]
+	hashes   identity.HashCache
+	limiter  *hello.Limiter
+	tokens   *handoff.Tokens
+	policy   *handoff.Policy
+	handoffs handoff.Orchestrator
+
+	pressure   pressure
+	admission  admission
+	counters   counters
+	lastConnID atomic.Uint64
+
+	draining atomic.Bool
+	stop     context.CancelCauseFunc // ends Serve; set by Serve
+	stopSet  chan struct{}           // closed when stop is set
+	accepted chan struct{}           // closed when the accept loop has ended
+
+	conns connections    // without a verdict
+	wg    sync.WaitGroup // every goroutine but Serve's own
+}
+
+// Listen binds the broker's socket. The caller calls Serve, or Close.
+//
+// Errors: *endpoint.InUseError when another broker serves there, and the other
+// errors of endpoint.Bind, each saying what to do.
+func Listen(opts Options) (*Broker, error) {
+	if err := opts.complete(); err != nil {
+		return nil, err
+	}
+	binding, err := endpoint.Bind(opts.Socket)
+	if err != nil {
+		return nil, fmt.Errorf("broker: %w", err)
+	}
+	tokens := handoff.NewTokens(handoff.DefaultTokenConfig())
+	return &Broker{
+		opts:      opts,
+		log:       opts.Logger,
+		binding:   binding,
+		started:   time.Now(),
+		limiter:   hello.NewLimiter(hello.DefaultRateMax, hello.DefaultRateWindow),
+		tokens:    tokens,
+		policy:    handoff.NewPolicy(handoff.DefaultPolicyConfig()),
+		handoffs:  handoff.Orchestrator{Tokens: tokens, Acks: handoff.NewAcks(tokens, opts.AckDeadline)},
+		admission: admission{total: opts.MaxHandshakes, perPeer: opts.MaxHandshakesPerPeer},
+		stopSet:   make(chan struct{}),
+		accepted:  make(chan struct{}),
+	}, nil
+}
+
+// Socket returns the path the broker listens on.
+func (b *Broker) Socket() string { return b.binding.Path }
+
+// Close gives the socket up without having served. Serve calls it by itself.
+func (b *Broker) Close() error { return b.binding.Close() }
+
+var (
+	errShutdown = errors.New("told to shut down")
+	// ErrReplaced says that another file took the socket's place while the broker
+	// ran.
+	ErrReplaced = endpoint.ErrReplaced
+)
+
+// Serve serves until ctx ends, an admin client sends SHUTDOWN, or the socket
+// file is removed or replaced; then it drains and returns. The error is nil
+// after ctx or SHUTDOWN, ErrReplaced after the third. It may be called once.
+func (b *Broker) Serve(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	b.stop = stop
+	close(b.stopSet)
+
+	// Backends stay reachable while connections drain.
+	work, endWork := context.WithCancel(context.WithoutCancel(ctx))
+	defer endWork()
+	b.wg.Go(func() { b.acceptLoop(work) })
+	b.wg.Go(func() { b.watchSocket(ctx) })
+	for _, s := range b.opts.Static {
+		b.wg.Go(func() { b.watchStatic(ctx, s) })
+	}
+	b.log.Info("serving", "socket", b.Socket(), "definitions", b.opts.DefinitionDir)
+
+	<-ctx.Done()
+	err := b.drain(ctx)
+	endWork()
+	b.closeBackends()
+	b.wg.Wait()
+	b.log.Info("stopped")
+	return err
+}
+
+// shutDown makes Serve drain and return. It may be called at any time.
+func (b *Broker) shutDown(cause error) {
+	<-b.stopSet
+	b.stop(cause)
+}
+
+// drain gives connections under way their verdict, and those still in the
+// kernel's queue a refusal, for at most DrainTimeout.
+func (b *Broker) drain(ctx context.Context) error {
+	cause := context.Cause(ctx)
+	deadline := time.Now().Add(b.drainTimeout(cause))
+	b.log.Info("draining", "cause", cause, "connections", b.conns.count())
+	b.draining.Store(true)
+	unlinkErr := b.binding.Unlink() // from here on nobody new can connect
+	b.conns.hurry(time.Now().Add(helloGrace))
+	b.acceptRest()
+	if !b.conns.wait(deadline) {
+		b.log.Warn("drain timeout: closing connections without a verdict", "connections", b.conns.count())
+		b.conns.closeAll()
+	}
+	closeErr := b.binding.Close()
+	if errors.Is(cause, ErrReplaced) {
+		return cause
+	}
+	return errors.Join(unlinkErr, closeErr)
+}
+
+// helloGrace is how long a connection whose Hello has not arrived may still send
+// it once draining has begun.
+const helloGrace = 200 * time.Millisecond
+
+// drainTimeout is an admin client's drain_deadline_ms, or the option.
+func (b *Broker) drainTimeout(cause error) time.Duration {
+	var req *shutdownRequest
+	if errors.As(cause, &req) && req.deadline > 0 {
+		return min(req.deadline, b.opts.DrainTimeout)
+	}
+	return b.opts.DrainTimeout
+}
+
+// shutdownRequest is the SHUTDOWN verb as a cause.
+type shutdownRequest struct{ deadline time.Duration }
+
+func (*shutdownRequest) Error() string        { return errShutdown.Error() + " by an admin client" }
+func (*shutdownRequest) Is(target error) bool { return target == errShutdown }
+
+// watchSocket looks every second whether the socket's name still leads here. If
+// not, nobody can reach this broker and a successor may be starting: it ends.
+func (b *Broker) watchSocket(ctx context.Context) {
+	ticker := time.NewTicker(socketCheck)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if err := b.binding.Check(); err != nil {
+			b.log.Error("socket file removed or replaced: stopping", "error", err)
+			b.shutDown(err)
+			return
+		}
+	}
+}
+
+const socketCheck = time.Second

@@ -1,0 +1,53 @@
+package broker
+
+import (
+	"errors"
+	"sync"
+	"syscall"
+)
+
+// pressure is the broker's state of descriptor shortage (spec 03 §13).
+//
+//	normal ──accept: EMFILE, ENFILE──▶ demoted ──3 accepts in a row──▶ normal
+//
+// While demoted, Hellos are refused with FD_PRESSURE; admin requests are served.
+type pressure struct {
+	mu      sync.Mutex
+	demoted bool
+	streak  int
+}
+
+// recoveryAccepts is how many accepts in a row end the demotion; the last of them
+// is served already.
+const recoveryAccepts = 3
+
+// failed notes a failed accept and reports whether it was for want of
+// descriptors.
+func (p *pressure) failed(err error) bool {
+	if !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.demoted, p.streak = true, 0
+	return true
+}
+
+// accepted notes a successful accept and reports whether the broker is still
+// demoted.
+func (p *pressure) accepted() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.demoted {
+		if p.streak++; p.streak >= recoveryAccepts {
+			p.demoted = false
+		}
+	}
+	return p.demoted
+}
+
+func (p *pressure) active() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.demoted
+}

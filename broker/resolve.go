@@ -1,0 +1,95 @@
+package broker
+
+import (
+	"errors"
+	"time"
+
+	"github.com/seed-7265657e/usher/handoff"
+	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/names"
+	"github.com/seed-7265657e/usher/internal/registry"
+	"github.com/seed-7265657e/usher/internal/service"
+)
+
+// target is what a Hello resolved to. The definition it was resolved with holds
+// for the whole connection, whatever happens to the file.
+type target struct {
+	request    *brokerpb.Frame
+	hello      *brokerpb.Hello
+	definition *service.Definition
+	handoff    service.HandoffPolicy
+	key        registry.Key
+	build      [32]byte // BLAKE3 of the file at binary_path; zero when unreadable
+	backend    *entry
+}
+
+type entry = registry.Entry[*backend]
+
+// resolve is step 3: service definition, version policy, live backend of that
+// version and build. It follows rows 19 to 35 of spec 01 §7.1.
+func (c *connection) resolve(request *brokerpb.Frame, h *brokerpb.Hello) (*target, *hello.Refusal) {
+	t := &target{request: request, hello: h}
+	var refusal *hello.Refusal
+	if t.definition, refusal = c.define(h.ServiceName); refusal != nil {
+		return nil, refusal
+	}
+	switch err := t.definition.CheckVersion(h.WantedVersion); {
+	case errors.Is(err, service.ErrBelowMinVersion):
+		return nil, hello.BelowMinVersion()
+	case err != nil:
+		return nil, hello.OutsideAllowList()
+	}
+	instance, err := t.definition.Instance()
+	if err != nil {
+		return nil, hello.IsolationUnresolved(err)
+	}
+	if t.handoff, err = t.definition.HandoffPolicy(); err != nil {
+		return nil, hello.ServiceUnloadable(err)
+	}
+	t.key = registry.Key{Instance: instance.String(), Service: h.ServiceName, Version: h.WantedVersion}
+	t.build, _ = c.hashes.Hash(t.definition.GetBinaryPath()) // unreadable: matches no build
+	if t.backend = c.find(t, nil); t.backend == nil {
+		return nil, hello.BackendNotRegistered()
+	}
+	if err := t.definition.CheckUsable(); err != nil {
+		return nil, hello.BackendUnusable(err)
+	}
+	if retry, ok := c.limiter.Allow(uint32(c.cred.PID), time.Now()); !ok {
+		return nil, hello.RateLimited(retry)
+	}
+	return t, nil
+}
+
+// define loads the definition anew: a change on disk holds from the next Hello.
+func (b *Broker) define(name string) (*service.Definition, *hello.Refusal) {
+	d, err := service.Load(b.opts.DefinitionDir, name)
+	var invalid *names.InvalidError
+	switch {
+	case err == nil:
+		return d, nil
+	case errors.As(err, &invalid):
+		return nil, hello.InvalidServiceName()
+	case errors.Is(err, service.ErrNotFound):
+		return nil, hello.ServiceNotFound()
+	}
+	return nil, hello.ServiceUnloadable(err)
+}
+
+// find returns the live backend for t that registered last and is not tried
+// already, or nil.
+func (b *Broker) find(t *target, tried *entry) *entry {
+	return b.backends.Find(t.key, func(e *entry) bool {
+		return e != tried && t.definition.AllowsExecutable(e.ExePath, e.ExeHash, t.build) && e.Handle.process.Alive()
+	})
+}
+
+// window names the failure window of the target's backends (spec 02 §4).
+func (t *target) window() handoff.Key {
+	return handoff.Key{
+		Instance: t.key.Instance,
+		Service:  t.key.Service,
+		Version:  t.key.Version,
+		ExeHash:  string(t.backend.ExeHash[:]),
+	}
+}

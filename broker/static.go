@@ -1,0 +1,90 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/seed-7265657e/usher/handoff"
+	"github.com/seed-7265657e/usher/internal/identity"
+	"github.com/seed-7265657e/usher/internal/names"
+)
+
+// staticRetry is how often a static backend that is not there is asked for.
+const staticRetry = time.Second
+
+// watchStatic keeps a v1 backend in the registry while its process lives: found
+// by an identity probe of its pipe, verified, watched by pidfd, asked for again.
+func (b *Broker) watchStatic(ctx context.Context, s StaticBackend) {
+	said := ""
+	for ctx.Err() == nil {
+		e, err := b.probeStatic(ctx, s)
+		if err != nil {
+			if said != err.Error() {
+				said = err.Error()
+				b.log.Warn("static backend not reachable; trying again", "service", s.Service, "pipe", s.Pipe, "error", err)
+			}
+			pause(ctx, staticRetry)
+			continue
+		}
+		said = ""
+		b.backends.Add(e)
+		b.log.Info("static backend found", "service", e.Service, "version", e.Version, "backend_pid", e.PID)
+		_ = e.Handle.process.Wait(ctx)
+		b.backends.Remove(e)
+		e.Handle.process.Close()
+	}
+}
+
+// probeStatic asks the endpoint who serves it and makes sure that the answer is
+// true: the process that listens there is the one named, and runs what it says.
+func (b *Broker) probeStatic(ctx context.Context, s StaticBackend) (*entry, error) {
+	if err := names.Version(s.Version); err != nil {
+		return nil, err
+	}
+	definition, refusal := b.define(s.Service)
+	if refusal != nil {
+		return nil, refusal
+	}
+	instance, err := definition.Instance()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, staticRetry)
+	defer cancel()
+	dialer := net.Dialer{}
+	conn, err := dialer.DialContext(ctx, "unix", s.Pipe)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close() }()
+	process, err := openPeer(conn.(*net.UnixConn))
+	if err != nil {
+		return nil, err
+	}
+	said, err := identity.Fetch(ctx, conn)
+	if err == nil && int(said.GetPid()) != process.PID() {
+		err = fmt.Errorf("endpoint is served by process %d but names process %d", process.PID(), said.GetPid())
+	}
+	path, hash, exeErr := b.executable(process)
+	switch {
+	case err != nil:
+	case exeErr != nil:
+		err = exeErr
+	case !bytes.Equal(said.GetExeHash(), hash[:]):
+		err = fmt.Errorf("process %d does not run the executable it names", process.PID())
+	}
+	if err != nil {
+		process.Close()
+		return nil, err
+	}
+	h := &backend{process: process}
+	if s.HandoffEndpoint != "" {
+		h.transport = handoff.V1{Endpoint: s.HandoffEndpoint}
+	}
+	e := &entry{PID: process.PID(), ExePath: path, ExeHash: hash, Pipe: s.Pipe, Since: time.Now(), Handle: h}
+	e.Instance, e.Service, e.Version = instance.String(), s.Service, s.Version
+	return e, nil
+}

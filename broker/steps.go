@@ -1,0 +1,40 @@
+package broker
+
+import (
+	"log/slog"
+	"time"
+)
+
+// steps remembers when a connection passed which step of its life, for the debug
+// log. The zero value is ready.
+type steps struct {
+	at [8]step
+	n  int
+}
+
+type step struct {
+	name string
+	time time.Time
+}
+
+func (s *steps) mark(name string) { s.markAt(name, time.Now()) }
+
+func (s *steps) markAt(name string, t time.Time) {
+	if s.n < len(s.at) && !t.IsZero() {
+		s.at[s.n] = step{name, t}
+		s.n++
+	}
+}
+
+func (s *steps) began() time.Time { return s.at[0].time }
+
+// LogValue shows each step with the µs since the first, and the first as Unix
+// time in µs, so that logs of several processes can be laid side by side.
+func (s *steps) LogValue() slog.Value {
+	attrs := make([]slog.Attr, 0, s.n+1)
+	attrs = append(attrs, slog.Int64("began_unix_us", s.began().UnixMicro()))
+	for _, step := range s.at[:s.n] {
+		attrs = append(attrs, slog.Int64(step.name+"_us", step.time.Sub(s.began()).Microseconds()))
+	}
+	return slog.GroupValue(attrs...)
+}

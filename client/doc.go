@@ -1,0 +1,15 @@
+// Package client is the SDK for programs that want a service: Dial returns a
+// net.Conn to the right backend at the right version, handed over by the broker
+// in the kernel or, where that can't be, reconnected to the backend's own pipe.
+//
+//	conn, err := client.Dial(ctx, client.Options{Service: "notes", Version: "1.2.0"})
+//
+// Errors say what may be done next: a *RefusedError carries code, reason and
+// when to retry; ErrBrokerUnreachable means that no broker runs;
+// ErrOutcomeUnknown that a request may have been run, so that it must not be
+// sent again unless it is idempotent. Everything else that Dial returns means
+// that nothing was sent.
+//
+// Of usher it imports leaf packages and the pure package hello alone. A Conn is
+// the caller's, who closes it; a failed Dial leaves nothing open.
+package client

@@ -1,0 +1,90 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/hello"
+)
+
+var (
+	// ErrBrokerUnreachable says that no broker answers on its socket. Nothing
+	// was sent; start one with "usher serve".
+	ErrBrokerUnreachable = errors.New("broker unreachable")
+	// ErrBackendUnreachable says that the broker named a backend whose pipe does
+	// not answer. Nothing was sent; dialling again asks the broker anew.
+	ErrBackendUnreachable = errors.New("backend unreachable")
+	// ErrOutcomeUnknown says that the connection failed when a request may have
+	// reached the backend. It must not be sent again unless it is idempotent.
+	// From Dial, which sends no request, it means that nobody answered in time.
+	ErrOutcomeUnknown = errors.New("outcome unknown")
+)
+
+// Code says why a broker refused (spec 01 §5.1).
+type Code uint32
+
+// The codes a broker sends.
+const (
+	CodeUnspecified        Code = Code(brokerpb.ErrorCode_ERROR_CODE_UNSPECIFIED)
+	CodeVersionUnsupported Code = Code(brokerpb.ErrorCode_ERROR_VERSION_UNSUPPORTED)
+	CodeServiceUnknown     Code = Code(brokerpb.ErrorCode_ERROR_SERVICE_UNKNOWN)
+	CodeBackendUnavailable Code = Code(brokerpb.ErrorCode_ERROR_BACKEND_SPAWN_FAILED)
+	CodeRateLimited        Code = Code(brokerpb.ErrorCode_ERROR_RATE_LIMITED)
+	CodeShuttingDown       Code = Code(brokerpb.ErrorCode_ERROR_SHUTTING_DOWN)
+	CodePeerRejected       Code = Code(brokerpb.ErrorCode_ERROR_PEER_REJECTED)
+	CodeInternal           Code = Code(brokerpb.ErrorCode_ERROR_INTERNAL)
+	CodeVersionBlocked     Code = Code(brokerpb.ErrorCode_ERROR_VERSION_BLOCKED)
+	CodeFDPressure         Code = Code(brokerpb.ErrorCode_ERROR_FD_PRESSURE)
+)
+
+// String returns the code's name on the wire.
+func (c Code) String() string { return brokerpb.ErrorCode(c).String() }
+
+// RefusedError is the broker's answer that there is no backend for this client.
+// Nothing was sent to any backend.
+type RefusedError struct {
+	Code   Code
+	Reason string
+	// RetryAfter is how long to wait before asking again; 0 means that asking
+	// again does not help until something changes.
+	RetryAfter time.Duration
+}
+
+func (e *RefusedError) Error() string {
+	if e.RetryAfter > 0 {
+		return fmt.Sprintf("refused by the broker: %s (%s); retry after %s", e.Reason, e.Code, e.RetryAfter)
+	}
+	return fmt.Sprintf("refused by the broker: %s (%s)", e.Reason, e.Code)
+}
+
+func refused(e *hello.RefusedError) *RefusedError {
+	return &RefusedError{Code: Code(e.Code), Reason: e.Reason, RetryAfter: e.RetryAfter}
+}
+
+// OutcomeError is an ErrOutcomeUnknown with its cause. It is a net.Error where
+// its cause is one.
+type OutcomeError struct {
+	Err error // EOF, a reset, a timeout
+}
+
+func (e *OutcomeError) Error() string {
+	return fmt.Sprintf("%v: the connection failed before the answer (%v); don't send the request again unless it is idempotent", ErrOutcomeUnknown, e.Err)
+}
+
+// Is makes errors.Is(err, ErrOutcomeUnknown) true.
+func (e *OutcomeError) Is(target error) bool { return target == ErrOutcomeUnknown }
+
+// Unwrap returns the cause.
+func (e *OutcomeError) Unwrap() error { return e.Err }
+
+// Timeout implements net.Error.
+func (e *OutcomeError) Timeout() bool { return errors.Is(e.Err, os.ErrDeadlineExceeded) }
+
+// Temporary implements net.Error.
+func (e *OutcomeError) Temporary() bool { return false }
+
+var _ net.Error = (*OutcomeError)(nil)
