@@ -52,6 +52,9 @@ func (b *Broker) snapshot() admin.Snapshot {
 		Clients:             b.counters.clients(),
 	}
 	for _, e := range b.backends.All() {
+		if ch := e.Handle.channel; ch != nil {
+			s.Handoffs.StrayAck += ch.Strays()
+		}
 		s.Backends = append(s.Backends, admin.Backend{
 			Service:      e.Service,
 			Version:      e.Version,

@@ -5,7 +5,7 @@ import "github.com/seed-7265657e/usher/internal/frame"
 // notCounted is the detail that v1 gives for a file system without inodes.
 const notCounted = "inode accounting not applicable on this filesystem"
 
-// status is spec 04 §4.1, and handoffs by outcome.
+// status is spec 04 §4.1, with handoffs by outcome and clients by fate.
 func (s *Snapshot) status() object {
 	backends := []object{}
 	for _, b := range s.rows() {
@@ -27,13 +27,38 @@ func (s *Snapshot) status() object {
 		"fd_pressure":      object{"demoted": s.FDDemoted},
 		"inode_pressure":   s.Inodes.body(),
 		"backends":         backends,
-		"handoffs": object{
-			"adopted":   s.Handoffs.Adopted,
-			"not_taken": s.Handoffs.NotTaken,
-			"unknown":   s.Handoffs.Unknown,
-			"late_ack":  s.Handoffs.LateAck,
-			"retried":   s.Handoffs.Retried,
-		},
+		"handoffs":         s.Handoffs.body(),
+		"clients":          s.Clients.body(),
+	}
+}
+
+func (h Handoffs) body() object {
+	fallbacks := []object{}
+	for _, f := range h.Fallbacks {
+		fallbacks = append(fallbacks, object{"stage": f.Stage, "reason": f.Reason, "count": f.Count})
+	}
+	return object{
+		"adopted":   h.Adopted,
+		"not_taken": h.NotTaken,
+		"unknown":   h.Unknown,
+		"late_ack":  h.LateAck,
+		"retried":   h.Retried,
+		"stray_ack": h.StrayAck,
+		"fallbacks": fallbacks,
+	}
+}
+
+func (c Clients) body() object {
+	refused := object{}
+	for code, n := range c.Refused {
+		refused[code] = n
+	}
+	return object{
+		"reconnected":     c.Reconnected,
+		"gone":            c.Gone,
+		"foreign":         c.Foreign,
+		"accept_failures": c.AcceptFailures,
+		"refused":         refused,
 	}
 }
 

@@ -24,6 +24,7 @@ type Snapshot struct {
 	Inodes   Inodes
 	Backends []Backend
 	Handoffs Handoffs
+	Clients  Clients
 }
 
 // Backend is one row of the registry. Times are Unix milliseconds.
@@ -52,6 +53,25 @@ type Handoffs struct {
 	Unknown  uint64 // a v1 backend that did not acknowledge
 	LateAck  uint64 // adopted, and the acknowledgement came after the deadline
 	Retried  uint64 // sent to another instance after it was not taken
+	StrayAck uint64 // answers to handoffs that nobody waited for any more
+	// Fallbacks counts attempts without an acknowledgement in time.
+	Fallbacks []Fallback
+}
+
+// Fallback counts the attempts that ended in one stage for one reason.
+type Fallback struct {
+	Stage, Reason string
+	Count         uint64
+}
+
+// Clients counts what became of connections beside handoffs, since serving
+// began.
+type Clients struct {
+	Reconnected    uint64 // sent to the backend's pipe
+	Gone           uint64 // left before their answer
+	Foreign        uint64 // dropped unread: another user
+	AcceptFailures uint64 // for want of descriptors
+	Refused        map[string]uint64
 }
 
 // Inodes says how many files the file system of the state directory can still
