@@ -1,0 +1,150 @@
+//go:build linux
+
+package faults
+
+import (
+	"fmt"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/failpoint"
+)
+
+// backendPoints are the places between the broker's sendmsg and the backend's
+// first answer, with what a client must see when the backend dies there while
+// another instance lives.
+var backendPoints = []struct {
+	point failpoint.Point
+	// killed is the only verdict after SIGKILL: before the claim, and after it as
+	// long as no reply is out, nothing has been sent and Dial asks again.
+	killed verdict
+	// frozen is the only verdict after SIGSTOP.
+	frozen verdict
+}{
+	{failpoint.BackendReceived, answered, answered},
+	{failpoint.BackendChecked, answered, answered},
+	{failpoint.BackendClaimed, answered, unknown},
+	{failpoint.BackendReplied, unknown, unknown},
+	{pointRead, unknown, unknown},
+}
+
+// patience is a client's own deadline: longer than the broker's for the
+// acknowledgement, so that a connection won back is answered in time.
+const patience = 3 * ackDeadline
+
+// TestBackendKilled kills a backend at every step with a connection on its way.
+func TestBackendKilled(t *testing.T) {
+	for _, c := range backendPoints {
+		t.Run(string(c.point), func(t *testing.T) {
+			w := newWorld(t)
+			w.startBroker(role{})
+			steady := w.start("backend", role{})
+			brokerRests, steadyRests := w.broker.atRest(), steady.atRest()
+			for range rounds() {
+				faulty := w.start("backend", role{Point: c.point, Signal: syscall.SIGKILL})
+				got := w.request(10 * time.Second)
+				faulty.died()
+				w.judge(got)
+				if got.verdict != c.killed {
+					t.Errorf("%s %v, want %s", got.verdict, got.err, c.killed)
+				}
+			}
+			brokerRests()
+			steadyRests()
+			steady.quit()
+			w.broker.quit()
+		})
+	}
+}
+
+// TestBackendFrozen freezes a backend at every step, lets the broker's and the
+// client's deadlines pass, and thaws it.
+func TestBackendFrozen(t *testing.T) {
+	for _, c := range backendPoints {
+		t.Run(string(c.point), func(t *testing.T) {
+			w := newWorld(t)
+			w.startBroker(role{})
+			steady := w.start("backend", role{})
+			brokerRests, steadyRests := w.broker.atRest(), steady.atRest()
+			for range rounds() {
+				faulty := w.start("backend", role{Point: c.point, Signal: syscall.SIGSTOP})
+				rests := faulty.atRest()
+				got := w.request(patience)
+				faulty.frozen()
+				faulty.signal(syscall.SIGCONT)
+				rests() // whatever it held, it has given up
+				w.judge(got)
+				if got.verdict != c.frozen {
+					t.Errorf("%s %v, want %s", got.verdict, got.err, c.frozen)
+				}
+				if again := w.request(10 * time.Second); again.verdict != answered || again.route != "handed_over" {
+					t.Errorf("after the thaw: %s by %s %v", again.verdict, again.route, again.err)
+				}
+				faulty.quit()
+			}
+			brokerRests()
+			steadyRests()
+			steady.quit()
+			w.broker.quit()
+		})
+	}
+}
+
+// TestOnlyBackendFrozen has nobody to retry on: the client is sent to the frozen
+// backend's own pipe, and its request runs once, after the thaw.
+func TestOnlyBackendFrozen(t *testing.T) {
+	w := newWorld(t)
+	w.startBroker(role{})
+	rests := w.broker.atRest()
+	for n := range rounds() {
+		faulty := w.start("backend", role{Point: failpoint.BackendChecked, Signal: syscall.SIGSTOP})
+		done := make(chan result)
+		go func() { done <- w.request(10 * time.Second) }()
+		faulty.frozen()
+		w.reconnected(n) // the broker has taken it back and named the pipe
+		faulty.signal(syscall.SIGCONT)
+		got := <-done
+		w.judge(got)
+		if got.verdict != answered || got.route != "reconnected" {
+			t.Errorf("%s by %s %v", got.verdict, got.route, got.err)
+		}
+		faulty.quit()
+	}
+	rests()
+	w.broker.quit()
+}
+
+// TestChildHoldsNoDescriptor: a backend's own child inherits nothing, so the
+// client sees the end as soon as the backend dies, not when the child does.
+func TestChildHoldsNoDescriptor(t *testing.T) {
+	w := newWorld(t)
+	w.startBroker(role{})
+	b := w.start("backend", role{Child: true})
+	conn, err := w.dial(10 * time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if conn.Route() != "handed_over" {
+		t.Fatalf("route %s", conn.Route())
+	}
+	var child int
+	if _, err := fmt.Fprintln(conn, "start a child"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fscanln(conn, &child); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Kill(child, syscall.SIGKILL) }()
+	b.kill()
+	begin := time.Now()
+	_ = conn.SetReadDeadline(begin.Add(5 * time.Second))
+	if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil {
+		t.Fatalf("read %d %v", n, err)
+	}
+	if took := time.Since(begin); took > time.Second {
+		t.Errorf("the end came after %v", took)
+	}
+	w.broker.quit()
+}

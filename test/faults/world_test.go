@@ -1,0 +1,337 @@
+//go:build linux
+
+package faults
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/seed-7265657e/usher/client"
+	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/testutil"
+)
+
+const (
+	service = "faults"
+	version = "1.0.0"
+	// ackDeadline is short, so that a frozen backend does not cost a test
+	// seconds, and long against a busy machine's scheduling.
+	ackDeadline = 250 * time.Millisecond
+)
+
+// world is a broker's surroundings: directories, one broker process at a time,
+// any number of backends, and the journal of what they ran.
+type world struct {
+	t       *testing.T
+	dir     string
+	journal string
+	broker  *process
+	lastID  atomic.Int64
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	testutil.Leaks(t)
+	dir, err := os.MkdirTemp("", "u")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	w := &world{t: t, dir: dir, journal: filepath.Join(dir, "journal")}
+	t.Setenv("XDG_RUNTIME_DIR", dir)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.write(w.definitions(), service+".toml", fmt.Sprintf("binary_path = %q\n", exe))
+	w.write(dir, "journal", "")
+	return w
+}
+
+func (w *world) write(dir, name, content string) {
+	w.t.Helper()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) definitions() string { return filepath.Join(w.dir, "definitions") }
+func (w *world) socket() string      { return filepath.Join(w.dir, "run", "usher.sock") }
+
+// process is a helper process. Its standard input ends it gently.
+type process struct {
+	*exec.Cmd
+	t     *testing.T
+	stdin io.WriteCloser
+	lines *bufio.Reader
+}
+
+func (w *world) start(name string, r role) *process {
+	w.t.Helper()
+	r.Socket, r.Definitions, r.Journal, r.AckDeadline = w.socket(), w.definitions(), w.journal, ackDeadline
+	cmd := testutil.Helper(w.t, name)
+	encoded, err := json.Marshal(r)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	cmd.Env = append(cmd.Env, roleVariable+"="+string(encoded))
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	p := &process{Cmd: cmd, t: w.t, stdin: stdin, lines: bufio.NewReader(stdout)}
+	if line := p.line(); line != "ready" {
+		w.t.Fatalf("%s: %q instead of ready", name, line)
+	}
+	return p
+}
+
+func (w *world) startBroker(r role) { w.t.Helper(); w.broker = w.start("broker", r) }
+
+func (p *process) line() string {
+	line, _ := p.lines.ReadString('\n')
+	return strings.TrimSuffix(line, "\n")
+}
+
+func (p *process) signal(s syscall.Signal) { _ = p.Process.Signal(s) }
+
+// kill ends the process at once and reaps it.
+func (p *process) kill() {
+	p.signal(syscall.SIGKILL)
+	_ = p.Wait()
+}
+
+// quit lets the process end by itself and fails the test when it ends badly.
+func (p *process) quit() {
+	p.t.Helper()
+	p.signal(syscall.SIGTERM)
+	if err := p.Wait(); err != nil {
+		p.t.Errorf("process %d: %v", p.Process.Pid, err)
+	}
+}
+
+// died waits for a process that kills itself.
+func (p *process) died() {
+	p.t.Helper()
+	err := p.Wait()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		p.t.Fatalf("process %d was to kill itself: %v", p.Process.Pid, err)
+	}
+}
+
+// frozen waits until the process has stopped itself.
+func (p *process) frozen() {
+	p.t.Helper()
+	testutil.WaitFor(p.t, "process stopped", func() bool { return p.state() == "T" })
+}
+
+func (p *process) state() string {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Process.Pid))
+	if err != nil {
+		return ""
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	return rest[:1]
+}
+
+func (p *process) fds() int {
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.Process.Pid))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return len(entries)
+}
+
+func (p *process) goroutines() int {
+	p.t.Helper()
+	if _, err := io.WriteString(p.stdin, "\n"); err != nil {
+		p.t.Fatal(err)
+	}
+	n, err := strconv.Atoi(p.line())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return n
+}
+
+// atRest remembers a process' descriptors and goroutines; the function it
+// returns waits until both are back.
+func (p *process) atRest() func() {
+	fds, goroutines := p.fds(), p.goroutines()
+	return func() {
+		p.t.Helper()
+		testutil.WaitFor(p.t, fmt.Sprintf("process %d back to %d descriptors", p.Process.Pid, fds), func() bool { return p.fds() <= fds })
+		testutil.WaitFor(p.t, fmt.Sprintf("process %d back to %d goroutines", p.Process.Pid, goroutines), func() bool { return p.goroutines() <= goroutines })
+	}
+}
+
+// verdict is what a client may conclude about its request.
+type verdict string
+
+const (
+	answered verdict = "answered"
+	unknown  verdict = "unknown"  // must not be sent again
+	notSent  verdict = "not sent" // may be sent again
+)
+
+// result is one request's fate as its client sees it.
+type result struct {
+	id      string
+	verdict verdict
+	route   client.Route
+	err     error
+}
+
+// request dials anew, sends one request, and returns what the client knows in
+// the end. patience bounds the dial and the answer each.
+func (w *world) request(patience time.Duration) result {
+	w.t.Helper()
+	res := result{id: fmt.Sprintf("request-%d", w.lastID.Add(1))}
+	conn, err := w.dial(patience)
+	if err != nil {
+		res.verdict, res.err = notSent, err
+		if errors.Is(err, client.ErrOutcomeUnknown) {
+			res.verdict = unknown
+		}
+		return res
+	}
+	defer func() { _ = conn.Close() }()
+	res.route = conn.Route()
+	res.verdict, res.err = ask(conn, res.id, patience)
+	return res
+}
+
+func (w *world) dial(patience time.Duration) (*client.Conn, error) {
+	return client.Dial(context.Background(), client.Options{Service: service, Version: version, Broker: w.socket(), Timeout: patience})
+}
+
+// ask sends one request on conn and reads its answer.
+func ask(conn *client.Conn, id string, patience time.Duration) (verdict, error) {
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(conn, id+"\n"); err != nil {
+		if errors.Is(err, client.ErrOutcomeUnknown) {
+			return unknown, err
+		}
+		return notSent, err // nothing of it left: the peer was gone already
+	}
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	switch {
+	case err == nil && line == id+" done\n":
+		return answered, nil
+	case err == nil:
+		return unknown, fmt.Errorf("answer %q", line)
+	case errors.Is(err, client.ErrOutcomeUnknown):
+		return unknown, err
+	}
+	return "", err
+}
+
+// executions counts what the backends ran.
+func (w *world) executions() map[string]int {
+	w.t.Helper()
+	content, err := os.ReadFile(w.journal)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ran := make(map[string]int)
+	for line := range strings.Lines(string(content)) {
+		ran[strings.TrimSuffix(line, "\n")]++
+	}
+	return ran
+}
+
+// judge holds results against what ran: nothing twice, what was answered once,
+// what was not sent never.
+func (w *world) judge(results ...result) {
+	w.t.Helper()
+	ran := w.executions()
+	for _, r := range results {
+		n := ran[r.id]
+		switch {
+		case r.verdict == "":
+			w.t.Errorf("%s has no verdict: %v", r.id, r.err)
+		case n > 1:
+			w.t.Errorf("%s ran %d times (%s)", r.id, n, r.verdict)
+		case r.verdict == answered && n != 1:
+			w.t.Errorf("%s was answered and ran %d times", r.id, n)
+		case r.verdict == notSent && n != 0:
+			w.t.Errorf("%s was not sent and ran %d times", r.id, n)
+		}
+	}
+}
+
+// reconnected waits until the broker has sent more than n clients to a pipe.
+func (w *world) reconnected(n int) {
+	w.t.Helper()
+	testutil.WaitFor(w.t, "client sent to the backend's pipe", func() bool {
+		return w.status().Clients.Reconnected > n
+	})
+}
+
+// status is the part of the broker's own figures that tests look at.
+type status struct {
+	Clients  struct{ Reconnected, Gone int }
+	Handoffs struct {
+		Adopted, Unknown, Retried int
+		NotTaken                  int `json:"not_taken"`
+		LateACK                   int `json:"late_ack"`
+	}
+}
+
+func (w *world) status() (s status) {
+	w.t.Helper()
+	conn, err := net.Dial("unix", w.socket())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	request := frame.Marshal(&brokerpb.AdminRequest{Verb: brokerpb.AdminVerb_ADMIN_VERB_STATUS, Json: true})
+	if _, err := frame.Write(conn, frame.Request(frame.Admin, 1, request)); err != nil {
+		w.t.Fatal(err)
+	}
+	f, _, err := frame.Read(conn, frame.MaxBody)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	reply := new(brokerpb.AdminReply)
+	if err := frame.Unmarshal(f.Payload, reply); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(reply.Body), &s); err != nil {
+		w.t.Fatal(err)
+	}
+	return s
+}
+
+func rounds() int {
+	if testing.Short() {
+		return 3
+	}
+	return 30
+}
