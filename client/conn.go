@@ -1,6 +1,7 @@
 package client
 
 import (
+	"io"
 	"net"
 	"sync/atomic"
 )
@@ -31,6 +32,9 @@ type Conn struct {
 	version  string
 	id       uint64
 
+	// writing counts the Writes under way: their bytes may be with the backend
+	// before the Write has returned.
+	writing                    atomic.Int32
 	sent, answered, halfClosed atomic.Bool
 }
 
@@ -54,7 +58,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if n > 0 && !c.answered.Load() {
 		c.answered.Store(true)
 	}
-	if err != nil && c.unanswered() {
+	if err != nil && c.unanswered() && !(err == io.EOF && c.halfClosed.Load()) {
 		err = &OutcomeError{Err: err}
 	}
 	return n, err
@@ -62,19 +66,30 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // Write implements net.Conn.
 func (c *Conn) Write(p []byte) (int, error) {
-	before := c.sent.Load()
-	n, err := c.UnixConn.Write(p)
-	if n > 0 && !before {
-		c.sent.Store(true)
-	}
+	n, err := c.write(p)
 	if err != nil && c.unanswered() {
 		err = &OutcomeError{Err: err}
 	}
 	return n, err
 }
 
+func (c *Conn) write(p []byte) (int, error) {
+	if c.sent.Load() || len(p) == 0 {
+		return c.UnixConn.Write(p)
+	}
+	c.writing.Add(1)
+	defer c.writing.Add(-1)
+	n, err := c.UnixConn.Write(p)
+	if n > 0 {
+		c.sent.Store(true)
+	}
+	return n, err
+}
+
+// unanswered looks at writing before sent, as a Write leaves them in the other
+// order.
 func (c *Conn) unanswered() bool {
-	return c.sent.Load() && !c.answered.Load() && !c.halfClosed.Load()
+	return (c.writing.Load() > 0 || c.sent.Load()) && !c.answered.Load()
 }
 
 // CloseWrite ends this client's direction; the backend reads end of stream.

@@ -29,8 +29,8 @@ const attempts = 3
 //
 // It sends nothing but Hello, so whatever fails, no request has been run.
 // Errors: *RefusedError; ErrBrokerUnreachable; ErrBackendUnreachable;
-// ErrBrokerDisabled; ErrOutcomeUnknown when nobody answered within Timeout or
-// ctx; ctx's own error when it was cancelled. ctx and Options.Timeout bound the
+// ErrBrokerDisabled; ErrNoAnswer when Timeout or ctx's deadline passed; ctx's
+// own error when it was cancelled. ctx and Options.Timeout bound the
 // call, not the connection.
 func Dial(ctx context.Context, opts Options) (*Conn, error) {
 	if err := checkEnabled(); err != nil {
@@ -89,11 +89,12 @@ func (d *dialing) skip(ctx context.Context) *Conn {
 	if d.CachedEndpoint == "" || d.OwnVersion == "" || d.OwnVersion != d.Version {
 		return nil
 	}
-	c, err := dialUnix(ctx, d.CachedEndpoint)
+	dialer := net.Dialer{} // a full backlog is no answer either: the broker may know better
+	c, err := dialer.DialContext(ctx, "unix", d.CachedEndpoint)
 	if err != nil {
 		return nil
 	}
-	return &Conn{UnixConn: c, route: HelloSkipped, endpoint: d.CachedEndpoint}
+	return &Conn{UnixConn: c.(*net.UnixConn), route: HelloSkipped, endpoint: d.CachedEndpoint}
 }
 
 // once asks the broker one time.
@@ -103,7 +104,7 @@ func (d *dialing) once(ctx context.Context, request []byte) (*Conn, error) {
 		return nil, fmt.Errorf("%w at %s: %w (start one with \"usher serve\")", ErrBrokerUnreachable, d.Broker, err)
 	}
 	release := bound(ctx, c)
-	conn, err := d.hello(c, request)
+	conn, err := d.hello(ctx, c, request)
 	if !release() {
 		err = errors.Join(ctx.Err(), err)
 	}
@@ -119,7 +120,7 @@ func (d *dialing) once(ctx context.Context, request []byte) (*Conn, error) {
 
 // hello sends the request on c and reads the broker's verdict. The Conn it
 // returns says which route to take; it holds c only when that was handed over.
-func (d *dialing) hello(c *net.UnixConn, request []byte) (*Conn, error) {
+func (d *dialing) hello(ctx context.Context, c *net.UnixConn, request []byte) (*Conn, error) {
 	// A broker that refuses without reading may have closed its end already: its
 	// answer is there all the same.
 	_, writeErr := c.Write(request)
@@ -132,7 +133,7 @@ func (d *dialing) hello(c *net.UnixConn, request []byte) (*Conn, error) {
 		return nil, err
 	}
 	conn := &Conn{route: Reconnected, endpoint: granted.BackendPipe, version: granted.DaemonVersion, id: granted.ConnectionId}
-	if d.ready(c, granted) {
+	if d.ready(ctx, c, granted) {
 		conn.route, conn.UnixConn = HandedOver, c
 	}
 	return conn, nil
@@ -140,12 +141,16 @@ func (d *dialing) hello(c *net.UnixConn, request []byte) (*Conn, error) {
 
 // ready waits for the end of an announced handoff. Any fault means reconnect
 // (spec 02 §7): nothing has been sent on this connection.
-func (d *dialing) ready(c *net.UnixConn, granted *brokerpb.Negotiated) bool {
+func (d *dialing) ready(ctx context.Context, c *net.UnixConn, granted *brokerpb.Negotiated) bool {
 	if d.NoHandoff || granted.ServerCapabilities&frame.CapHandlePassing == 0 || len(granted.HandlePassedToken) == 0 {
 		return false
 	}
-	// Bounds this read alone. An earlier end of ctx is seen by the caller.
+	// Bounds this read alone. It may undo the deadline that an end of ctx has set
+	// just before; a later one undoes it. The caller sees either.
 	_ = c.SetReadDeadline(time.Now().Add(d.ReadyTimeout))
+	if ctx.Err() != nil {
+		return false
+	}
 	f, _, err := frame.Read(c, frame.MaxHelloBody)
 	if err != nil || frame.ParseHandoffReady(f, granted.HandlePassedToken) != nil {
 		return false
@@ -174,7 +179,7 @@ func verdict(ctx context.Context, err error) error {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return ctx.Err()
 	case ctx.Err() != nil, errors.Is(err, os.ErrDeadlineExceeded):
-		return &OutcomeError{Err: errors.Join(os.ErrDeadlineExceeded, err)}
+		return fmt.Errorf("%w: %w", ErrNoAnswer, err)
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return fmt.Errorf("%w (%w)", errEnded, err)
 	}
@@ -196,8 +201,11 @@ func dialUnix(ctx context.Context, path string) (*net.UnixConn, error) {
 		if err == nil {
 			return c.(*net.UnixConn), nil
 		}
-		if !errors.Is(err, syscall.EAGAIN) || !pause(ctx, wait) {
+		if !errors.Is(err, syscall.EAGAIN) {
 			return nil, err
+		}
+		if !pause(ctx, wait) {
+			return nil, errors.Join(ctx.Err(), err)
 		}
 	}
 }

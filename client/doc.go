@@ -5,10 +5,10 @@
 //	conn, err := client.Dial(ctx, client.Options{Service: "notes", Version: "1.2.0"})
 //
 // Errors say what may be done next: a *RefusedError carries code, reason and
-// when to retry; ErrBrokerUnreachable means that no broker runs;
-// ErrOutcomeUnknown that a request may have been run, so that it must not be
-// sent again unless it is idempotent. Everything else that Dial returns means
-// that nothing was sent.
+// when to retry; ErrBrokerUnreachable means that no broker runs; ErrNoAnswer
+// that nobody answered in time. Whatever Dial returns, nothing was sent. On a
+// connection, ErrOutcomeUnknown means that a request may have been run, so that
+// it must not be sent again unless it is idempotent.
 //
 // Of usher it imports leaf packages and the pure package hello alone. A Conn is
 // the caller's, who closes it; a failed Dial leaves nothing open.

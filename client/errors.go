@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -18,11 +19,26 @@ var (
 	// ErrBackendUnreachable says that the broker named a backend whose pipe does
 	// not answer. Nothing was sent; dialling again asks the broker anew.
 	ErrBackendUnreachable = errors.New("backend unreachable")
-	// ErrOutcomeUnknown says that the connection failed when a request may have
-	// reached the backend. It must not be sent again unless it is idempotent.
-	// From Dial, which sends no request, it means that nobody answered in time.
+	// ErrNoAnswer says that neither broker nor backend answered Dial in time.
+	// Nothing was sent; dialling again is safe.
+	ErrNoAnswer error = noAnswer{}
+	// ErrOutcomeUnknown says that a connection failed when a request may have
+	// reached the backend. It must not be sent again unless it is idempotent. It
+	// comes from a Conn, never from Dial, which sends no request.
 	ErrOutcomeUnknown = errors.New("outcome unknown")
 )
+
+// noAnswer is a timeout for whoever asks.
+type noAnswer struct{}
+
+func (noAnswer) Error() string { return "no answer in time; nothing was sent, dialling again is safe" }
+
+// Is makes errors.Is(err, context.DeadlineExceeded) true.
+func (noAnswer) Is(target error) bool { return target == context.DeadlineExceeded }
+
+// Timeout and Temporary are net.Error's.
+func (noAnswer) Timeout() bool   { return true }
+func (noAnswer) Temporary() bool { return true }
 
 // Code says why a broker refused (spec 01 §5.1).
 type Code uint32

@@ -33,6 +33,7 @@ func TestMain(m *testing.M) {
 // role is what a helper process is told on its command line's behalf.
 type role struct {
 	Socket      string
+	Pipe        string
 	Definitions string
 	AckDeadline time.Duration
 	Journal     string          // where backends write down what they ran
@@ -112,7 +113,7 @@ func beBackend() error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	ln, err := backend.Listen(ctx, backend.Options{Service: service, Version: version, Broker: r.Socket, Logger: logger()})
+	ln, err := backend.Listen(ctx, backend.Options{Service: service, Version: version, Broker: r.Socket, Pipe: r.Pipe, Logger: logger()})
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,194 @@
+//go:build linux
+
+package faults
+
+import (
+	"bufio"
+	"fmt"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/seed-7265657e/usher/client"
+	"github.com/seed-7265657e/usher/internal/failpoint"
+	"github.com/seed-7265657e/usher/internal/testutil"
+)
+
+// brokerPoints are the places in the broker around one handoff, with what a
+// client may see when the broker dies there.
+var brokerPoints = []struct {
+	point failpoint.Point
+	// frozen says that the backend is frozen before it adopts, so that the broker
+	// gets to take the connection back.
+	frozen   bool
+	verdicts []verdict
+}{
+	// Nothing was sent to any backend, and nobody is left to answer.
+	{failpoint.BrokerIssued, false, []verdict{notSent}},
+	// The message is in the backend's queue: it claims, and serves.
+	{failpoint.BrokerSent, false, []verdict{answered}},
+	// The claim died with the broker: nobody owns the connection any more, and the
+	// frozen backend keeps it open.
+	{failpoint.BrokerRevoked, true, []verdict{notSent}},
+	{failpoint.BrokerAcked, false, []verdict{answered}},
+}
+
+// TestBrokerKilled kills the broker at every step of a handoff, and starts
+// another one, with which the backend registers by itself.
+func TestBrokerKilled(t *testing.T) {
+	testutil.Leaks(t)
+	for _, c := range brokerPoints {
+		t.Run(string(c.point), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.startBroker(role{})
+			b := w.start("backend", role{})
+			w.settled()
+			rests := b.atRest()
+			for range rounds() {
+				w.broker.quit()
+				w.startBroker(role{Point: c.point, Signal: syscall.SIGKILL})
+				w.registered(1)
+				if c.frozen {
+					b.signal(syscall.SIGSTOP)
+					b.frozen()
+				}
+				got := w.request(patience)
+				w.broker.died()
+				b.signal(syscall.SIGCONT)
+				w.judge(got)
+				if !slices.Contains(c.verdicts, got.verdict) {
+					t.Errorf("%s %v, want %s", got.verdict, got.err, c.verdicts)
+				}
+				w.startBroker(role{})
+				w.registered(1)
+				w.healthy()
+			}
+			rests()
+			b.quit()
+			w.broker.quit()
+		})
+	}
+}
+
+// TestConnectionsOutliveTheBroker: what was handed over goes on without the
+// broker, however it ends, and without the next one.
+func TestConnectionsOutliveTheBroker(t *testing.T) {
+	testutil.Leaks(t)
+	w := newWorld(t)
+	w.startBroker(role{})
+	b := w.start("backend", role{})
+	w.settled()
+	rests := b.atRest()
+	for _, end := range []func(*process){(*process).kill, (*process).quit} {
+		conn, err := w.dial(5 * time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if conn.Route() != client.HandedOver {
+			t.Fatalf("route %s", conn.Route())
+		}
+		line := bufio.NewReader(conn)
+		ask := func(id string) {
+			t.Helper()
+			if _, err := fmt.Fprintln(conn, id); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := line.ReadString('\n'); got != id+" done\n" {
+				t.Fatalf("%q %v", got, err)
+			}
+		}
+		ask("before the end")
+		end(w.broker)
+		ask("without a broker")
+		w.startBroker(role{})
+		w.registered(1)
+		ask("with the next broker")
+		w.healthy()
+		_ = conn.Close()
+	}
+	rests()
+	b.quit()
+	w.broker.quit()
+}
+
+// TestDrainUnderLoad tells a broker to stop while clients keep coming: each of
+// them is served or knows that nothing was sent.
+func TestDrainUnderLoad(t *testing.T) {
+	testutil.Leaks(t)
+	w := newWorld(t)
+	w.startBroker(role{})
+	b := w.start("backend", role{})
+	w.settled()
+	rests := b.atRest()
+	for range min(rounds(), 5) {
+		var results []result
+		var mu sync.Mutex
+		var clients sync.WaitGroup
+		stop := make(chan struct{})
+		for range 8 {
+			clients.Go(func() {
+				for {
+					got := w.request(5 * time.Second)
+					mu.Lock()
+					results = append(results, got)
+					mu.Unlock()
+					select {
+					case <-stop:
+						return
+					default:
+					}
+				}
+			})
+		}
+		testutil.WaitFor(t, "load", func() bool { mu.Lock(); defer mu.Unlock(); return len(results) > 100 })
+		w.broker.quit()
+		close(stop)
+		clients.Wait()
+		w.judge(results...)
+		for _, r := range results {
+			if r.verdict == unknown {
+				t.Errorf("%s: unknown: %v", r.id, r.err)
+			}
+		}
+		w.startBroker(role{})
+		w.registered(1)
+	}
+	rests()
+	b.quit()
+	w.broker.quit()
+}
+
+// TestClientGone lets clients leave at every stage of a handoff; neither broker
+// nor backend keeps anything of them.
+func TestClientGone(t *testing.T) {
+	testutil.Leaks(t)
+	for _, point := range []failpoint.Point{failpoint.BackendReceived, failpoint.BackendChecked, failpoint.BackendClaimed, failpoint.BackendReplied} {
+		t.Run(string(point), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.startBroker(role{})
+			steady := w.start("backend", role{})
+			w.settled()
+			brokerRests := w.broker.atRest()
+			for range min(rounds(), 10) {
+				b := w.start("backend", role{Point: point, Signal: syscall.SIGSTOP})
+				rests := b.atRest()
+				done := make(chan result)
+				go func() { done <- w.request(ackDeadline / 4) }() // leaves long before the broker's deadline
+				b.frozen()
+				got := <-done
+				b.signal(syscall.SIGCONT)
+				rests()
+				w.judge(got)
+				w.healthy()
+				b.quit()
+			}
+			brokerRests()
+			steady.quit()
+			w.broker.quit()
+		})
+	}
+}
