@@ -20,6 +20,17 @@ func newEventfd() (int, error) {
 	return fd, nil
 }
 
+// readNow reads without blocking, whatever the descriptor's mode: O_NONBLOCK is
+// shared with the other side, which could clear it. A kernel that can't promise
+// that for one read (before 5.9) is left with the flag.
+func readNow(fd int, buf []byte) (int, error) {
+	n, err := unix.Preadv2(fd, [][]byte{buf}, -1, unix.RWF_NOWAIT)
+	if err == unix.ENOSYS || err == unix.EOPNOTSUPP {
+		return unix.Read(fd, buf)
+	}
+	return n, err
+}
+
 func pipeCloexec(p *[2]int) error { return unix.Pipe2(p[:], unix.O_CLOEXEC) }
 
 // claimMode: a pipe, or an anonymous inode, which has no file type.

@@ -53,7 +53,7 @@ func Receive(fd int) (*Claim, error) {
 func take(fd int) (bool, error) {
 	var word [8]byte
 	for {
-		n, err := unix.Read(fd, word[:])
+		n, err := readNow(fd, word[:])
 		switch {
 		case err == unix.EINTR:
 			continue

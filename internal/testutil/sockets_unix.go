@@ -30,6 +30,9 @@ func FDPair(tb testing.TB, sotype int) [2]int {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
 	fds, err := unix.Socketpair(unix.AF_UNIX, sotype, 0)
+	if errors.Is(err, unix.EPROTONOSUPPORT) {
+		tb.Skipf("this system has no Unix sockets of type %d", sotype)
+	}
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -91,7 +94,10 @@ func SocketDir(tb testing.TB) string {
 }
 
 // SocketPath is a path for one socket in a directory of its own.
-func SocketPath(tb testing.TB) string { tb.Helper(); return filepath.Join(SocketDir(tb), "s") }
+func SocketPath(tb testing.TB) string {
+	tb.Helper()
+	return filepath.Join(SocketDir(tb), "s")
+}
 
 // FD lends c's descriptor. It is valid while c is open and reachable.
 func FD(tb testing.TB, c syscall.Conn) (fd int) {
@@ -110,6 +116,23 @@ func Raw(tb testing.TB, c syscall.Conn) syscall.RawConn {
 		tb.Fatal(err)
 	}
 	return raw
+}
+
+// Unread returns how many bytes wait at socket c to be read, at most 64 KiB, and
+// takes none of them.
+func Unread(tb testing.TB, c syscall.Conn) (n int) {
+	tb.Helper()
+	var err error
+	ctlErr := Raw(tb, c).Control(func(fd uintptr) {
+		n, _, err = unix.Recvfrom(int(fd), make([]byte, 64<<10), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	})
+	if errors.Is(err, unix.EAGAIN) {
+		return 0
+	}
+	if err := errors.Join(ctlErr, err); err != nil {
+		tb.Fatal(err)
+	}
+	return n
 }
 
 // IsOpen reports whether fd is a descriptor of this process.

@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/seed-7265657e/usher/backend"
 	"github.com/seed-7265657e/usher/broker"
 	"github.com/seed-7265657e/usher/internal/failpoint"
@@ -61,9 +63,19 @@ func (r role) arm() {
 	var done atomic.Bool
 	failpoint.Set(func(p failpoint.Point) {
 		if p == r.Point && done.CompareAndSwap(false, true) {
-			_ = failpoint.Raise(r.Signal)
+			_ = raise(r.Signal)
 		}
 	})
+}
+
+// raise sends this process a signal whose effect has come when the call returns:
+// it goes to the calling thread, which meets it on its way out of the kernel. A
+// signal to the whole process may be taken by another thread while this one runs
+// on, past the failpoint.
+func raise(sig syscall.Signal) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	return unix.Tgkill(os.Getpid(), unix.Gettid(), sig)
 }
 
 func logger() *slog.Logger {

@@ -1,0 +1,109 @@
+//go:build unix
+
+package handoff_test
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7265657e/usher/handoff"
+	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/testutil"
+)
+
+// TestV1Stream compares the bytes of a whole exchange.
+func TestV1Stream(t *testing.T) {
+	testutil.Leaks(t)
+	v := readV1Vector(t)
+	want := canonical(t, v.offer)
+	l := newV1Line(t)
+	l.backend(t, func(c *net.UnixConn) {
+		token, fds := sideBand(t, c)
+		defer fds.Close()
+		offer := make([]byte, len(want))
+		_, err := io.ReadFull(c, offer)
+		if !bytes.Equal(token, v.token) || fds.Len() != 1 || err != nil || !bytes.Equal(offer, want) {
+			t.Errorf("the backend saw\n%x, %d descriptors, %x, %v; want\n%x, 1, %x", token, fds.Len(), offer, err, v.token, want)
+			return
+		}
+		if flags, err := unix.FcntlInt(uintptr(fds.Borrow(0)), unix.F_GETFL, 0); err != nil || flags&unix.O_NONBLOCK != 0 {
+			t.Errorf("the connection is not blocking: %#x, %v", flags, err)
+		}
+		if _, err := unix.Write(fds.Borrow(0), []byte("hello")); err != nil {
+			t.Error(err)
+		}
+		if _, err := c.Write(v.reply); err != nil {
+			t.Error(err)
+		}
+	})
+	o := v1Orchestrator(v.token, deadline)
+	out := o.Handoff(t.Context(), handoff.Attempt{Conn: l.raw, Transport: l.V1, Offer: v1Offer})
+	if out.Verdict != handoff.Adopted || out.Late || out.Err != nil || o.Tokens.Pending() != 0 || o.Acks.Pending() != 0 {
+		t.Errorf("got %+v, pending %d, %d", out, o.Tokens.Pending(), o.Acks.Pending())
+	}
+	hello := make([]byte, 5)
+	if _, err := l.client.Read(hello); err != nil || string(hello) != "hello" {
+		t.Errorf("the backend had another connection: %q, %v", hello, err)
+	}
+	if nonblocking(t, l.conn) {
+		t.Error("the flag was changed under the backend")
+	}
+}
+
+// TestV1AckVectors: of every answer but two the broker can't tell who owns the
+// connection.
+func TestV1AckVectors(t *testing.T) {
+	var v struct {
+		Acks struct {
+			Offer struct{ Token string }
+			Cases []struct {
+				Name, Expect string
+				WireHex      string `json:"wire_hex"`
+			}
+		} `json:"handoff_ack_frames"`
+	}
+	testutil.Vectors(t, "invalid.json", &v)
+	if len(v.Acks.Cases) == 0 {
+		t.Fatal("no vectors")
+	}
+	for _, c := range v.Acks.Cases {
+		t.Run(c.Name, func(t *testing.T) {
+			testutil.Leaks(t)
+			l := newV1Line(t)
+			l.backend(t, func(conn *net.UnixConn) {
+				_, fds := sideBand(t, conn)
+				defer fds.Close()
+				if _, _, err := frame.Read(conn, frame.MaxBody); err != nil {
+					t.Error(err)
+				}
+				if _, err := conn.Write(testutil.Hex(t, c.WireHex)); err != nil {
+					t.Error(err)
+				}
+			})
+			o := v1Orchestrator(testutil.Hex(t, v.Acks.Offer.Token), deadline)
+			out := o.Handoff(t.Context(), handoff.Attempt{Conn: l.raw, Transport: l.V1, Offer: v1Offer})
+			want := handoff.Unknown
+			switch {
+			case c.Expect == "ok":
+				want = handoff.Adopted
+			case strings.HasPrefix(c.Expect, "explicit rejection"):
+				want = handoff.NotTaken
+			}
+			if out.Verdict != want || out.Rejected != (want == handoff.NotTaken) || !out.FDReachedBackend {
+				t.Errorf("%s: got %+v, want %s", c.Expect, out, want)
+			}
+			// A connection that is the broker's again can be written with a deadline.
+			if nonblocking(t, l.conn) != (want == handoff.NotTaken) {
+				t.Errorf("non-blocking %v after %s", nonblocking(t, l.conn), out.Verdict)
+			}
+			if o.Tokens.Pending() != 0 || o.Acks.Pending() != 0 {
+				t.Errorf("left pending: %d, %d", o.Tokens.Pending(), o.Acks.Pending())
+			}
+		})
+	}
+}

@@ -1,0 +1,277 @@
+//go:build unix
+
+package channel
+
+import (
+	"errors"
+	"io"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7265657e/usher/internal/fdpass"
+	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/testutil"
+)
+
+func sendRaw(tb testing.TB, sock int, data []byte, fds ...int) {
+	tb.Helper()
+	if n, err := fdpass.Send(sock, data, fds...); n != len(data) || err != nil {
+		tb.Fatalf("sent %d of %d bytes, %v", n, len(data), err)
+	}
+}
+
+// drained waits until the reader at the other end has taken everything.
+func drained(t *testing.T, near *Conn) {
+	t.Helper()
+	testutil.WaitFor(t, "all is read", func() bool { return testutil.Unread(t, near.sock) == 0 })
+}
+
+// TestStreamSplitAnywhere: however the bytes of a message are cut, it comes out
+// whole, with the descriptors that came with its first byte.
+func TestStreamSplitAnywhere(t *testing.T) {
+	testutil.Leaks(t)
+	near, far := rawEnd(t, Stream)
+	defer func() { _ = unix.Close(far) }()
+	fd, msg := openFile(t), message(t, 7, 20)
+	for at := 1; at < len(msg); at++ {
+		received := make(chan struct{})
+		go func() {
+			defer close(received)
+			if f, n := receive(t, near); f.GetRequestId() != 7 || n != 2 {
+				t.Errorf("cut at %d: got %d with %d descriptors", at, f.GetRequestId(), n)
+			}
+		}()
+		sendRaw(t, far, msg[:at], fd, fd)
+		drained(t, near)
+		sendRaw(t, far, msg[at:])
+		<-received
+	}
+}
+
+// TestStreamDescriptorsInside: descriptors that come with any byte but the first
+// belong to no message; all are closed, those of the message too.
+func TestStreamDescriptorsInside(t *testing.T) {
+	testutil.Leaks(t)
+	fd, msg := openFile(t), message(t, 7, 20)
+	for at := 1; at < len(msg); at++ {
+		near, far := rawEnd(t, Stream)
+		sendRaw(t, far, msg[:at], fd)
+		sendRaw(t, far, msg[at:], fd, fd)
+		wantEnd(t, near, ErrProtocol)
+		_ = near.Close()
+		_ = unix.Close(far)
+	}
+}
+
+func TestStreamEndsInside(t *testing.T) {
+	testutil.Leaks(t)
+	fd, msg := openFile(t), message(t, 7, 20)
+	for at := 1; at < len(msg); at++ {
+		near, far := rawEnd(t, Stream)
+		sendRaw(t, far, msg[:at], fd)
+		_ = unix.Close(far)
+		wantEnd(t, near, io.ErrUnexpectedEOF)
+		_ = near.Close()
+	}
+}
+
+// TestStreamShortWrite: the descriptors are with the peer, the bytes are not.
+// Nothing may follow: it would be read as the missing part.
+func TestStreamShortWrite(t *testing.T) {
+	testutil.Leaks(t)
+	near, far := ends(t, Stream)
+	if err := unix.SetsockoptInt(testutil.FD(t, near.sock), unix.SOL_SOCKET, unix.SO_SNDBUF, 1); err != nil {
+		t.Fatal(err)
+	}
+	fd, msg := openFile(t), message(t, 1, MaxMessage/2)
+	err := near.Send(msg, fd)
+	for err == nil {
+		err = near.Send(msg, fd)
+	}
+	var partial *PartialSendError
+	if !errors.As(err, &partial) || partial.Sent <= 0 || partial.Sent >= partial.Size || partial.Size != len(msg) {
+		t.Fatalf("got %v", err)
+	}
+	if err := near.Send(message(t, 2, 0)); err != syscall.EPIPE {
+		t.Errorf("sent behind a torn message: %v", err)
+	}
+	_ = near.Close()
+	var last error
+	for last == nil {
+		var m Message
+		m, last = far.Recv()
+		m.FDs.Close()
+	}
+	if last != io.ErrUnexpectedEOF {
+		t.Errorf("the reader got %v", last)
+	}
+}
+
+// header is a frame's header with a length.
+func header(version byte, size uint32) []byte {
+	return []byte{version, byte(size), byte(size >> 8), byte(size >> 16), byte(size >> 24)}
+}
+
+// TestNoFrame: bytes that are no frame end the channel, before anything is
+// allocated for them, and with every descriptor closed.
+func TestNoFrame(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		data []byte
+		kind []Kind
+	}{
+		{"version 2", header(2, 0), []Kind{Seqpacket, Stream}},
+		{"version 0", make([]byte, 40), []Kind{Seqpacket, Stream}},
+		{"huge", header(frame.Version, 0xFFFFFFFF), []Kind{Seqpacket, Stream}},
+		{"one too large", header(frame.Version, MaxMessage-frame.HeaderLen+1), []Kind{Seqpacket, Stream}},
+		{"no header", header(frame.Version, 0)[:4], []Kind{Seqpacket}},
+		{"body too short", append(header(frame.Version, 3), "ab"...), []Kind{Seqpacket}},
+		{"body too long", append(header(frame.Version, 3), "abcd"...), []Kind{Seqpacket}},
+	} {
+		for _, kind := range c.kind {
+			for fds := range 3 {
+				t.Run(c.name+" "+kindNames[kind], func(t *testing.T) {
+					testutil.Leaks(t)
+					near, far := rawEnd(t, kind)
+					defer func() { _ = unix.Close(far) }()
+					fd := openFile(t)
+					sendRaw(t, far, c.data, []int{fd, fd}[:fds]...)
+					wantEnd(t, near, ErrProtocol)
+				})
+			}
+		}
+	}
+}
+
+// TestEmptyDatagram can't be told from the peer's end, unless descriptors came
+// with it.
+func TestEmptyDatagram(t *testing.T) {
+	testutil.Leaks(t)
+	near, far := rawEnd(t, Seqpacket)
+	defer func() { _ = unix.Close(far) }()
+	if _, err := unix.SendmsgN(far, nil, nil, nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	wantEnd(t, near, io.EOF)
+	if _, err := unix.SendmsgN(far, nil, unix.UnixRights(openFile(t)), nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	wantEnd(t, near, ErrProtocol)
+}
+
+// TestTruncatedDatagram: it must be answered, so it comes out, marked.
+func TestTruncatedDatagram(t *testing.T) {
+	testutil.Leaks(t)
+	near, far := rawEnd(t, Seqpacket)
+	defer func() { _ = unix.Close(far) }()
+	fd := openFile(t)
+	sendRaw(t, far, message(t, 1, MaxMessage), fd, fd)
+	sendRaw(t, far, message(t, 2, 0))
+	m, err := near.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(m.Fault, fdpass.ErrTruncated) || m.FDs.Len() != 2 || len(m.Body) != MaxMessage-frame.HeaderLen {
+		t.Errorf("%d bytes, %d descriptors, %v", len(m.Body), m.FDs.Len(), m.Fault)
+	}
+	if _, err := m.Frame(); !errors.As(err, new(*frame.DecodeError)) {
+		t.Errorf("a part was decoded: %v", err)
+	}
+	m.FDs.Close()
+	if f, _ := receive(t, near); f.RequestId != 2 {
+		t.Errorf("then came %d", f.RequestId)
+	}
+}
+
+// TestDescriptorsLost: with the descriptor table full a message comes out whole,
+// but for its descriptors, and marked; it can be answered at once (faults row 9).
+func TestDescriptorsLost(t *testing.T) {
+	bothKinds(t, func(t *testing.T, kind Kind) {
+		near, far := ends(t, kind)
+		fd := openFile(t)
+		send(t, near, message(t, 1, 0), fd, fd)
+		send(t, near, message(t, 2, 0), fd, fd)
+		release := testutil.FillTable(t)
+		m, err := far.Recv()
+		release()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f, err := m.Frame(); err != nil || f.RequestId != 1 || m.FDs.Len() != 0 || !errors.Is(m.Fault, fdpass.ErrDescriptorsLost) {
+			t.Errorf("got %v, %v, %d descriptors, %v", f, err, m.FDs.Len(), m.Fault)
+		}
+		if f, n := receive(t, far); f.RequestId != 2 || n != 2 {
+			t.Errorf("then came %d with %d descriptors", f.RequestId, n)
+		}
+	})
+}
+
+func TestPairWithAFullTable(t *testing.T) {
+	testutil.Leaks(t)
+	release := testutil.FillTable(t)
+	near, far, err := Pair()
+	release()
+	if near != nil || far != -1 || !errors.Is(err, unix.EMFILE) {
+		t.Errorf("got %v, %d, %v", near, far, err)
+	}
+}
+
+// FuzzRecv sends bytes cut into pieces, with descriptors beside any of them.
+// Whatever comes out is framed as its bytes say, no more descriptors come out
+// than went in, and none stays open.
+func FuzzRecv(f *testing.F) {
+	msg := message(f, 3, 12)
+	two := append(message(f, 1, 3), message(f, 2, 0)...)
+	f.Add(msg, uint32(0), uint16(1), true)
+	f.Add(msg, uint32(0x0503), uint16(0b0101), true)
+	f.Add(two, uint32(0x02), uint16(3), true)
+	f.Add(two, uint32(len(message(f, 1, 3))), uint16(0b1001), false)
+	f.Add(header(frame.Version, 0xFFFFFFFF), uint32(0), uint16(2), true)
+	f.Add(header(2, 0), uint32(0), uint16(0), false)
+	f.Add([]byte{}, uint32(0), uint16(1), false)
+	f.Fuzz(func(t *testing.T, data []byte, cuts uint32, rights uint16, stream bool) {
+		kind := Seqpacket
+		if stream {
+			kind = Stream
+		}
+		fd := openFile(t)
+		before := testutil.OpenDescriptors(t)
+		near, far := rawEnd(t, kind)
+		sent := 0
+		for ; len(data) > 0; cuts, rights = cuts>>8, rights>>2 {
+			piece := data[:min(len(data), MaxMessage+100)]
+			if n := int(cuts & 0xFF); n > 0 {
+				piece = data[:min(n, len(piece))]
+			}
+			n, err := fdpass.Send(far, piece, []int{fd, fd, fd}[:rights&3]...)
+			if err != nil {
+				break // full: what is in goes through all the same
+			}
+			sent += int(rights & 3)
+			data = data[n:]
+		}
+		_ = unix.Close(far)
+		received := 0
+		for {
+			m, err := near.Recv()
+			if err != nil {
+				break
+			}
+			if len(m.Body) > MaxMessage-frame.HeaderLen {
+				t.Fatalf("a body of %d bytes", len(m.Body))
+			}
+			_, _ = m.Frame()
+			received += m.FDs.Len()
+			m.FDs.Close()
+		}
+		_ = near.Close()
+		if received > sent {
+			t.Errorf("%d descriptors went in, %d came out", sent, received)
+		}
+		if after := testutil.OpenDescriptors(t); after != before {
+			t.Errorf("%d descriptors were open before, %d after", before, after)
+		}
+	})
+}

@@ -1,0 +1,216 @@
+package claim
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7265657e/usher/internal/fdpass"
+	"github.com/seed-7265657e/usher/internal/testutil"
+)
+
+func TestMain(m *testing.M) {
+	testutil.Main(m, map[string]func() error{"racer": raceAsBackend})
+}
+
+const (
+	raceRounds      = 100_000
+	raceRoundsShort = 5_000
+	raceBatch       = 200 // claims in one message
+	raceLimit       = time.Minute
+)
+
+// arena is one page that both processes of the race share.
+type arena struct {
+	at   [2]paddedCounter // the round that each side has reached
+	wins [2][raceBatch]atomic.Uint32
+}
+
+// paddedCounter has a cache line of its own.
+type paddedCounter struct {
+	atomic.Int64
+	_ [56]byte
+}
+
+// wait says that side has reached round, and waits until the other one has. It
+// spins, because both must leave at the same time, and yields when the other
+// has no processor.
+func (a *arena) wait(side int, round int64) error {
+	a.at[side].Store(round)
+	other := &a.at[1-side]
+	for spins, start := 0, time.Now(); other.Load() < round; spins++ {
+		if spins%1000 != 999 {
+			continue
+		}
+		if time.Since(start) > raceLimit {
+			return errors.New("the other process does not come to the start")
+		}
+		_, _, _ = unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+	}
+	return nil
+}
+
+// race runs one batch: both sides start at each claim together, and each notes
+// what it got. The random pause, of a fraction of a microsecond, keeps the side
+// that is faster in general from winning always.
+func (a *arena) race(side int, claims []*Claim, round *int64) error {
+	for i, c := range claims {
+		*round++
+		pause := rand.IntN(300)
+		if err := a.wait(side, *round); err != nil {
+			return err
+		}
+		for range pause {
+			a.wins[side][i].Load()
+		}
+		won, err := c.Take()
+		if err != nil {
+			return err
+		}
+		a.wins[side][i].Store(0)
+		if won {
+			a.wins[side][i].Store(1)
+		}
+		c.Close()
+	}
+	*round++
+	return a.wait(side, *round) // all is noted
+}
+
+func openArena(file *os.File) (*arena, func(), error) {
+	size := int(unsafe.Sizeof(arena{}))
+	page, err := unix.Mmap(int(file.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, nil, err
+	}
+	return (*arena)(unsafe.Pointer(&page[0])), func() { _ = unix.Munmap(page) }, nil
+}
+
+// TestTwoProcessesRace is the rule that everything rests on: of two processes
+// that take the same claim at the same time, exactly one gets it.
+func TestTwoProcessesRace(t *testing.T) {
+	for name, k := range kinds {
+		t.Run(name, func(t *testing.T) {
+			rounds := raceRounds
+			if testing.Short() {
+				rounds = raceRoundsShort
+			}
+			testutil.Leaks(t)
+			won := raceAsBroker(t, k, rounds/raceBatch)
+			t.Logf("%d rounds: the broker won %d, the backend %d", rounds, won[0], won[1])
+			for side, n := range won {
+				if n < rounds/100 {
+					t.Errorf("side %d won %d of %d rounds: this was no race", side, n, rounds)
+				}
+			}
+		})
+	}
+}
+
+// raceAsBroker makes the claims and sends each to the helper process, races it,
+// and judges. It returns how often each side won.
+func raceAsBroker(t *testing.T, k kernel, batches int) (won [2]int) {
+	fd, err := unix.MemfdCreate("race", unix.MFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared := os.NewFile(uintptr(fd), "race")
+	defer func() { _ = shared.Close() }()
+	if err := shared.Truncate(int64(unsafe.Sizeof(arena{}))); err != nil {
+		t.Fatal(err)
+	}
+	a, unmap, err := openArena(shared)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unmap()
+	fds := testutil.FDPair(t, unix.SOCK_SEQPACKET)
+	near, far := os.NewFile(uintptr(fds[0]), "near"), os.NewFile(uintptr(fds[1]), "far")
+	defer func() { _ = near.Close() }()
+	helper := testutil.Helper(t, "racer", far, shared)
+	err = helper.Start()
+	_ = far.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var round int64
+	for range batches {
+		claims, raw := make([]*Claim, raceBatch), make([]int, raceBatch)
+		for i := range claims {
+			if claims[i], err = create(k); err != nil {
+				t.Fatal(err)
+			}
+			raw[i] = claims[i].FD()
+		}
+		if _, err := fdpass.Send(fds[0], []byte("go"), raw...); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.race(0, claims, &round); err != nil {
+			t.Fatal(err)
+		}
+		for i := range claims {
+			broker, backend := a.wins[0][i].Load(), a.wins[1][i].Load()
+			if broker+backend != 1 {
+				t.Fatalf("claim %d of round %d had %d winners", i, round, broker+backend)
+			}
+			won[0] += int(broker)
+			won[1] += int(backend)
+		}
+		round++
+		if err := a.wait(0, round); err != nil { // all is judged
+			t.Fatal(err)
+		}
+	}
+	_ = near.Close()
+	if err := helper.Wait(); err != nil {
+		t.Error(err)
+	}
+	return won
+}
+
+// raceAsBackend is the helper process: it takes what it is sent until the other
+// side closes.
+func raceAsBackend() error {
+	const sock = 3
+	a, unmap, err := openArena(os.NewFile(4, "race"))
+	if err != nil {
+		return err
+	}
+	defer unmap()
+	for round := int64(0); ; {
+		if _, err := unix.Poll([]unix.PollFd{{Fd: sock, Events: unix.POLLIN}}, -1); err != nil && err != unix.EINTR {
+			return err
+		}
+		m, err := fdpass.Recv(sock, make([]byte, 8))
+		if errors.Is(err, unix.EAGAIN) {
+			continue
+		}
+		if err != nil || m.N == 0 {
+			return err
+		}
+		if m.FDs.Len() != raceBatch || m.Fault != nil {
+			return fmt.Errorf("%d claims, %v", m.FDs.Len(), m.Fault)
+		}
+		claims := make([]*Claim, m.FDs.Len())
+		for i := range claims {
+			if claims[i], err = Receive(m.FDs.Borrow(i)); err != nil {
+				return err
+			}
+			m.FDs.Take(i)
+		}
+		if err := a.race(1, claims, &round); err != nil {
+			return err
+		}
+		round++
+		if err := a.wait(1, round); err != nil {
+			return err
+		}
+	}
+}

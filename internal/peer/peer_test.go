@@ -1,0 +1,29 @@
+package peer_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/seed-7265657e/usher/internal/peer"
+)
+
+func TestCheckUser(t *testing.T) {
+	for _, c := range []struct {
+		peer uint32
+		us   int
+		ok   bool
+	}{
+		{0, 0, true},
+		{1000, 1000, true},
+		{1000, 0, false}, // root gets no exception in either direction
+		{0, 1000, false},
+		{1000, 1001, false},
+		{peer.OverflowUID, peer.OverflowUID, false}, // nobody's identity
+		{^uint32(0), -1, false},                     // a system without user ids
+	} {
+		err := peer.Credentials{UID: c.peer}.CheckUser(c.us)
+		if (err == nil) != c.ok || err != nil && !errors.Is(err, peer.ErrForeignUser) {
+			t.Errorf("peer %d, us %d: got %v", c.peer, c.us, err)
+		}
+	}
+}

@@ -1,0 +1,51 @@
+package testutil
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+)
+
+// helperEnv names the helper that this process is to be. It means something to
+// test binaries that call Main alone.
+const helperEnv = "USHER_TEST_HELPER"
+
+// helperLife bounds a helper process, should its test end without it.
+const helperLife = time.Minute
+
+// Main is for TestMain: it runs the tests or, in a process that Helper started,
+// the helper of that name. It does not return.
+func Main(m *testing.M, helpers map[string]func() error) {
+	name, ok := os.LookupEnv(helperEnv)
+	if !ok {
+		os.Exit(m.Run())
+	}
+	time.AfterFunc(helperLife, func() { os.Exit(3) })
+	if err := helpers[name](); err != nil {
+		fmt.Fprintln(os.Stderr, name+":", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// Helper prepares the test binary as another process, to be the named helper.
+// The files become its descriptors 3 and up. The caller starts it; if it still
+// runs at the test's end, it is killed then, and awaited in any case.
+func Helper(tb testing.TB, name string, files ...*os.File) *exec.Cmd {
+	tb.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	cmd := exec.CommandContext(ctx, os.Args[0])
+	cmd.Env = append(os.Environ(), helperEnv+"="+name, "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"))
+	cmd.ExtraFiles = files
+	cmd.Stderr = os.Stderr
+	tb.Cleanup(func() {
+		cancel()
+		if cmd.Process != nil && cmd.ProcessState == nil {
+			_ = cmd.Wait()
+		}
+	})
+	return cmd
+}
