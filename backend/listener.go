@@ -66,6 +66,7 @@ func Listen(ctx context.Context, opts Options) (*Listener, error) {
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.reg.init()
 	first, err := l.register(ctx)
+	l.reg.set(first, err) // known before Listen returns
 	l.wg.Go(func() { l.stayRegistered(first, err) })
 	l.wg.Go(l.acceptDialled)
 	if l.v1 != nil {

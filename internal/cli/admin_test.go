@@ -1,0 +1,121 @@
+//go:build unix
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/testutil"
+)
+
+var healthzRequest = &brokerpb.AdminRequest{Verb: brokerpb.AdminVerb_ADMIN_VERB_HEALTHZ}
+
+func TestAskWithoutBroker(t *testing.T) {
+	p := newPlace(t)
+	_, err := new(app).ask(t.Context(), healthzRequest)
+	var none *NoBrokerError
+	if !errors.As(err, &none) || none.Socket != p.socket || !errors.Is(err, syscall.ENOENT) {
+		t.Fatalf("error is %v", err)
+	}
+	if !strings.Contains(err.Error(), "usher serve") {
+		t.Errorf("%q does not say what to do", err)
+	}
+}
+
+func TestAskJudgesTheAnswer(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		answer func(*brokerpb.Frame) *brokerpb.Frame
+		is     func(error) bool
+	}{
+		{"none", func(*brokerpb.Frame) *brokerpb.Frame { return nil }, isA[*frame.EOFError]},
+		{"refusal", func(*brokerpb.Frame) *brokerpb.Frame {
+			return hello.ReplyFrame(nil, hello.ShuttingDown().Reply())
+		}, isA[*hello.RefusedError]},
+		{"other protocol", func(f *brokerpb.Frame) *brokerpb.Frame {
+			f.PayloadProtocol = frame.Probe
+			return frame.Response(f, nil)
+		}, isA[*frame.EnvelopeError]},
+		{"other id", func(f *brokerpb.Frame) *brokerpb.Frame {
+			f.RequestId++
+			return frame.Response(f, nil)
+		}, isA[*frame.MismatchError]},
+		{"garbage", func(f *brokerpb.Frame) *brokerpb.Frame {
+			return frame.Response(f, []byte{0xff})
+		}, isA[*frame.DecodeError]},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			testutil.Leaks(t)
+			newPlace(t).startFake(t, tc.answer)
+			if _, err := new(app).ask(t.Context(), healthzRequest); !tc.is(err) {
+				t.Errorf("error is %T: %v", err, err)
+			}
+		})
+	}
+}
+
+func isA[E error](err error) bool {
+	var target E
+	return errors.As(err, &target)
+}
+
+// TestAskIsBounded asks a broker that accepts and never answers.
+func TestAskIsBounded(t *testing.T) {
+	testutil.Leaks(t)
+	p := newPlace(t)
+	ln, err := net.Listen("unix", p.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	t.Setenv(clientTimeoutVariable, "20")
+	if _, err := new(app).ask(t.Context(), healthzRequest); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error is %v, want the deadline", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := new(app).ask(ctx, healthzRequest); !errors.Is(err, context.Canceled) {
+		t.Errorf("error is %v, want the cancellation", err)
+	}
+}
+
+func TestRelay(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		reply  *brokerpb.AdminReply
+		code   int
+		stdout string
+	}{
+		{"as it is", &brokerpb.AdminReply{Body: "a\nb\n"}, 0, "a\nb\n"},
+		{"newline added", &brokerpb.AdminReply{Body: "{}"}, 0, "{}\n"},
+		{"exit code", &brokerpb.AdminReply{Body: "no\n", ExitCode: 2}, 2, "no\n"},
+		{"huge exit code", &brokerpb.AdminReply{Body: "no\n", ExitCode: 1 << 31}, 255, "no\n"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			newPlace(t).startFake(t, reply(tc.reply))
+			if got := run(t, "healthz"); got != (result{code: tc.code, stdout: tc.stdout}) {
+				t.Errorf("got %+v", got)
+			}
+		})
+	}
+}
+
+func TestPauseEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if pause(ctx, time.Hour) {
+		t.Error("waited to the end")
+	}
+	if !pause(t.Context(), time.Nanosecond) {
+		t.Error("did not wait to the end")
+	}
+}

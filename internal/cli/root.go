@@ -1,0 +1,86 @@
+package cli
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/seed-7265657e/usher/internal/endpoint"
+)
+
+// verbs is every command of usher but cobra's own: help and completion.
+var verbs = []func(*app) *cobra.Command{
+	serveCommand,
+	statusCommand,
+	connectCommand,
+	serviceCommand,
+	healthzCommand,
+	readyzCommand,
+	listInstancesCommand,
+	configCommand,
+	backendHealthCommand,
+	shutdownCommand,
+	versionCommand,
+	demoCommand,
+	demoRoleCommand,
+}
+
+// app is what the verbs of one run share.
+type app struct {
+	socket socketValue // --socket; empty when not given
+}
+
+// socketPath is the broker's socket: --socket, else the environment's, else the
+// user's shared broker.
+func (a *app) socketPath() (string, error) {
+	return endpoint.BrokerSocket(string(a.socket))
+}
+
+// New returns the root command with every verb, on the streams that it is given.
+func New(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
+	a := new(app)
+	root := &cobra.Command{
+		Use:   "usher",
+		Short: "Hands local connections over to the right backend",
+		Long: "usher is a local connection broker: a client says which service and version it wants\n" +
+			"and ends up talking, over that same connection, to the backend that serves it.",
+		Version:       build().Version,
+		SilenceUsage:  true,
+		SilenceErrors: true, // Run prints them
+	}
+	root.SetVersionTemplate("usher {{.Version}}\n")
+	root.PersistentFlags().Var(&a.socket, "socket",
+		"the broker's socket (default $"+endpoint.SocketVariable+", else this user's shared broker)")
+	for _, verb := range verbs {
+		root.AddCommand(verb(a))
+	}
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.InitDefaultCompletionCmd() // keeps the streams it finds
+	root.SetFlagErrorFunc(usageError)
+	settle(root)
+	return root
+}
+
+// Main runs usher with this process' arguments and streams and returns its exit
+// code. The first SIGINT or SIGTERM ends the verb's context; the second has its
+// default effect.
+func Main() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	return Run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+}
+
+// Run runs usher once and returns its exit code: 0 done, 1 failed, 2 wrong usage,
+// 130 interrupted, or what the broker's reply says. Errors go to stderr.
+func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := New(stdin, stdout, stderr)
+	root.SetArgs(args)
+	return report(stderr, root.ExecuteContext(ctx))
+}

@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/seed-7265657e/usher/broker"
+	"github.com/seed-7265657e/usher/internal/endpoint"
+)
+
+// serving is `usher serve`.
+type serving struct {
+	*app
+	instance      string
+	definitionDir string
+	backends      backendsValue
+	drainTimeout  durationValue
+	ackDeadline   durationValue
+	helloTimeout  durationValue
+	logLevel      string
+	logFormat     string
+}
+
+func serveCommand(a *app) *cobra.Command {
+	s := &serving{app: a}
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the broker in the foreground",
+		Long: "Run the broker in the foreground. It logs to standard error: text on a terminal, JSON otherwise.\n" +
+			"SIGINT or SIGTERM gives connections under way their verdict and ends it; a second one ends it at once.",
+		Example: "  usher serve\n" +
+			"  usher serve --instance explicit:ci --drain-timeout 30s\n" +
+			"  usher serve --backend notes@1.2.0=/run/user/1000/notes.sock",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return s.run(cmd) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&s.instance, "instance", endpoint.Shared().String(), "which broker this is: shared, private:SERVICE or explicit:NAME; names its socket too")
+	addDefinitionDir(f, &s.definitionDir)
+	f.Var(&s.backends, "backend", "a v1 backend with a pipe of its own, as SERVICE@VERSION=PIPE[,handoff=ENDPOINT]; may be repeated")
+	f.Var(&s.drainTimeout, "drain-timeout", "how long connections under way may take at the end (default 10s)")
+	f.Var(&s.ackDeadline, "ack-deadline", "how long a backend has to acknowledge a handoff (default 5s)")
+	f.Var(&s.helloTimeout, "hello-timeout", "how long a client has for its Hello (default $"+helloTimeoutVariable+", else 30s)")
+	f.StringVar(&s.logLevel, "log-level", "info", "least level to log: debug, info, warn or error")
+	f.StringVar(&s.logFormat, "log-format", logAuto, "log format: auto, text or json")
+	return cmd
+}
+
+func (s *serving) run(cmd *cobra.Command) error {
+	log, err := newLogger(cmd.ErrOrStderr(), s.logLevel, s.logFormat)
+	if err != nil {
+		return usageError(cmd, err)
+	}
+	instance, err := endpoint.ParseInstance(s.instance)
+	if err != nil {
+		return usageError(cmd, err)
+	}
+	opts := broker.Options{
+		Instance:     instance.String(),
+		Static:       s.backends,
+		HelloTimeout: time.Duration(s.helloTimeout),
+		AckDeadline:  time.Duration(s.ackDeadline),
+		DrainTimeout: time.Duration(s.drainTimeout),
+		Logger:       log,
+	}
+	if opts.Socket, err = s.bindPath(instance, cmd.Flags().Changed("instance")); err != nil {
+		return err
+	}
+	if opts.HelloTimeout == 0 {
+		opts.HelloTimeout = millisecondsFrom(helloTimeoutVariable, 0)
+	}
+	if s.definitionDir != "" {
+		if opts.DefinitionDir, err = filepath.Abs(s.definitionDir); err != nil {
+			return err
+		}
+		opts.DefinitionSource = endpoint.SourceFlag
+	}
+	// A reader of the log that goes away must not take the broker with it, which
+	// is what Go does by default for standard output and error.
+	signal.Ignore(syscall.SIGPIPE)
+	b, err := broker.Listen(opts)
+	if err != nil {
+		return err
+	}
+	if os.Geteuid() == 0 {
+		log.Warn("running as root: only root's clients and backends are served; run it as the user who needs it")
+	}
+	return b.Serve(cmd.Context())
+}
+
+// bindPath is --socket, else the path of an instance given by --instance, else
+// where clients look.
+func (s *serving) bindPath(instance endpoint.Instance, named bool) (string, error) {
+	if named && s.socket == "" {
+		return instance.SocketPath()
+	}
+	return s.socketPath()
+}

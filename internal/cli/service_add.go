@@ -1,0 +1,132 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/names"
+	"github.com/seed-7265657e/usher/internal/service"
+)
+
+// adding is `usher service add`.
+type adding struct {
+	*services
+	binary, isolation, instance string
+	minVersion, versionsDir     string
+	allowed                     []string
+	labels                      map[string]string
+	format                      string
+	force                       bool
+}
+
+// Words for --format.
+var formats = map[string]service.Format{"toml": service.TOML, "servicedef": service.Binary}
+
+func (s *services) addCommand() *cobra.Command {
+	a := &adding{services: s}
+	cmd := &cobra.Command{
+		Use:   "add NAME --binary PATH",
+		Short: "Define a service",
+		Example: "  usher service add notes --binary ./notes\n" +
+			"  usher service add notes --binary ./notes --min-version 1.2.0 --label team=web",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              a.run,
+	}
+	f := cmd.Flags()
+	f.StringVar(&a.binary, "binary", "", "the program that serves it (required)")
+	f.StringVar(&a.isolation, "isolation", "shared", "which broker serves it: shared, private or explicit")
+	f.StringVar(&a.instance, "explicit-instance", "", "that broker's name, with --isolation explicit")
+	f.StringVar(&a.minVersion, "min-version", "", "lowest version that clients may ask for")
+	f.StringArrayVar(&a.allowed, "allow-version", nil, "a version that clients may ask for; may be repeated (default: every version)")
+	f.StringVar(&a.versionsDir, "per-version-binary-dir", "", "directory below which further builds of the program lie")
+	f.StringToStringVar(&a.labels, "label", nil, "a label as KEY=VALUE; may be repeated")
+	f.StringVar(&a.format, "format", "toml", "file format: toml, or servicedef, which every v1 program reads")
+	f.BoolVar(&a.force, "force", false, "replace an existing definition")
+	return cmd
+}
+
+func (a *adding) run(cmd *cobra.Command, args []string) error {
+	if a.binary == "" {
+		return usageError(cmd, errors.New("say with --binary which program serves it"))
+	}
+	if err := names.ServiceName(args[0]); err != nil {
+		return usageError(cmd, err)
+	}
+	format, ok := formats[a.format]
+	if !ok {
+		return usageError(cmd, fmt.Errorf("format %q is not one of toml, servicedef", a.format))
+	}
+	isolation, err := service.ParseIsolation(a.isolation)
+	if err != nil {
+		return usageError(cmd, err)
+	}
+	d := &brokerpb.ServiceDefinition{
+		ServiceName:      args[0],
+		Isolation:        isolation,
+		ExplicitInstance: a.instance,
+		MinVersion:       a.minVersion,
+		VersionAllowList: a.allowed,
+		Labels:           a.labels,
+	}
+	if d.BinaryPath, err = filepath.Abs(a.binary); err != nil {
+		return err
+	}
+	if a.versionsDir != "" {
+		if d.PerVersionBinaryDir, err = filepath.Abs(a.versionsDir); err != nil {
+			return err
+		}
+	}
+	dir, err := a.dir()
+	if err != nil {
+		return err
+	}
+	path, err := a.save(dir, d, format)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(d.BinaryPath); err != nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "usher: warning: %v: no backend can register until it is there\n", err)
+	}
+	_, err = fmt.Fprintln(cmd.OutOrStdout(), path)
+	return err
+}
+
+// save writes d where nothing is defined yet, or anywhere with --force. A
+// definition in another format is only removed for one that can take its place.
+func (a *adding) save(dir string, d *brokerpb.ServiceDefinition, format service.Format) (string, error) {
+	if !a.force {
+		if err := vacant(dir, d.GetServiceName()); err != nil {
+			return "", err
+		}
+	}
+	path, err := service.Save(dir, d, format)
+	var conflict *service.ConflictError
+	if !errors.As(err, &conflict) || !a.force {
+		return path, err
+	}
+	if err := service.Remove(dir, d.GetServiceName()); err != nil {
+		return "", err
+	}
+	return service.Save(dir, d, format)
+}
+
+// vacant reports what already defines the service.
+func vacant(dir, name string) error {
+	var insecure *service.InsecureDirectoryError
+	_, err := service.Load(dir, name)
+	switch {
+	case errors.Is(err, service.ErrNotFound):
+		return nil
+	case errors.As(err, &insecure):
+		return insecure.Err
+	case err != nil:
+		return fmt.Errorf("service %q has a definition that does not load (%w): replace it with --force", name, err)
+	}
+	return fmt.Errorf("service %q is defined already: replace it with --force, or look at it with \"usher service show %[1]s\"", name)
+}

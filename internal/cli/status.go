@@ -1,0 +1,134 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/seed-7265657e/usher/internal/brokerpb"
+)
+
+// status is the body of a STATUS reply (spec 04 §4.1) as far as it is shown.
+type status struct {
+	Instance        string  `json:"broker_instance"`
+	PID             int     `json:"broker_pid"`
+	UptimeSeconds   float64 `json:"uptime_seconds"`
+	Accepting       bool    `json:"accepting_hello"`
+	ConnectionsOpen int     `json:"connections_open"`
+	FDPressure      struct {
+		Demoted bool `json:"demoted"`
+	} `json:"fd_pressure"`
+	Handoffs *handoffCounts  `json:"handoffs"` // nil from a v1 broker
+	Backends []statusBackend `json:"backends"`
+}
+
+type handoffCounts struct {
+	Adopted  uint64 `json:"adopted"`
+	NotTaken uint64 `json:"not_taken"`
+	Unknown  uint64 `json:"unknown"`
+	LateAck  uint64 `json:"late_ack"`
+	Retried  uint64 `json:"retried"`
+}
+
+type statusBackend struct {
+	Service      string `json:"service_name"`
+	Version      string `json:"service_version"`
+	PID          int    `json:"pid"`
+	Pipe         string `json:"backend_pipe"`
+	State        string `json:"state"`
+	LastActiveMS int64  `json:"last_active_unix_ms"`
+}
+
+func statusCommand(a *app) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show the live broker, its handoffs and its backends",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if asJSON {
+				return a.relay(cmd, statusRequest())
+			}
+			s, err := a.status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			socket, err := a.socketPath()
+			if err != nil {
+				return err
+			}
+			return s.print(cmd.OutOrStdout(), socket, time.Now())
+		},
+	}
+	addJSON(cmd, &asJSON)
+	return cmd
+}
+
+func addJSON(cmd *cobra.Command, asJSON *bool) {
+	cmd.Flags().BoolVar(asJSON, "json", false, "print JSON")
+}
+
+func statusRequest() *brokerpb.AdminRequest {
+	return &brokerpb.AdminRequest{Verb: brokerpb.AdminVerb_ADMIN_VERB_STATUS, Json: true}
+}
+
+// status asks the live broker how it is.
+func (a *app) status(ctx context.Context) (*status, error) {
+	reply, err := a.ask(ctx, statusRequest())
+	if err != nil {
+		return nil, err
+	}
+	if code := reply.GetExitCode(); code != 0 {
+		return nil, fmt.Errorf("the broker refused the status request (exit code %d): %s", code, reply.GetBody())
+	}
+	s := new(status)
+	if err := json.Unmarshal([]byte(reply.GetBody()), s); err != nil {
+		return nil, fmt.Errorf("the broker's status is not readable: %w", err)
+	}
+	return s, nil
+}
+
+func (s *status) print(out io.Writer, socket string, now time.Time) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "broker\t%s, pid %d, up %s\n", s.Instance, s.PID, seconds(s.UptimeSeconds))
+	fmt.Fprintf(w, "socket\t%s\n", socket)
+	fmt.Fprintf(w, "accepting\t%s\n", s.accepting())
+	fmt.Fprintf(w, "connections\t%d without a verdict, this one included\n", s.ConnectionsOpen)
+	if h := s.Handoffs; h != nil {
+		fmt.Fprintf(w, "handoffs\tadopted %d, not taken %d, unknown %d, late ack %d, retried %d\n",
+			h.Adopted, h.NotTaken, h.Unknown, h.LateAck, h.Retried)
+	}
+	if len(s.Backends) == 0 {
+		fmt.Fprintf(w, "backends\tnone: they register by themselves when they start\n")
+		return w.Flush()
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintln(w, "\nSERVICE\tVERSION\tPID\tSTATE\tACTIVE\tPIPE")
+	for _, b := range s.Backends {
+		active := now.Sub(time.UnixMilli(b.LastActiveMS))
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s ago\t%s\n", b.Service, b.Version, b.PID, b.State, seconds(active.Seconds()), b.Pipe)
+	}
+	return w.Flush()
+}
+
+func (s *status) accepting() string {
+	switch {
+	case s.Accepting:
+		return "yes"
+	case s.FDPressure.Demoted:
+		return "no: short of file descriptors"
+	}
+	return "no: draining"
+}
+
+// seconds shows a number of seconds without fractions.
+func seconds(n float64) string {
+	return (time.Duration(max(n, 0)) * time.Second).String()
+}

@@ -1,0 +1,23 @@
+// Package demo is `usher demo`: it starts a broker, backends and clients as
+// processes of their own in a private directory, freezes and kills some of them
+// where it hurts, and counts what became of every request.
+//
+//	demo.go       Run: the stage, the scenarios in their order, the figures
+//	stage.go      directory, environment, broker and two standing backends
+//	process.go    one child process and what it logs
+//	routes.go     handed over, reconnected, kept alive
+//	faults.go     frozen and killed backends
+//	restart.go    a killed broker
+//	leaks.go      descriptors and goroutines
+//	timeline.go   one handoff, step by step
+//	text.go       all of it for people
+//	backend.go, client.go
+//	              what the child processes run
+//
+// Every figure is counted by the process it is about and reported in its log;
+// the broker's descriptors alone are counted from outside.
+//
+// It imports the SDKs, the example service and internal/failpoint; only
+// internal/cli imports it. It owns its child processes, their pipes and its
+// directory, and leaves none of them behind.
+package demo

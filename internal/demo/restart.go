@@ -1,0 +1,62 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// brokerRestart kills the broker. Connections that were handed over don't
+// notice; backends register with the next broker by themselves.
+func (s *stage) brokerRestart(ctx context.Context) (detail string, err error) {
+	if err := s.settleBroker(ctx); err != nil {
+		return "", err
+	}
+	kept, err := s.startClient()
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, kept.stop()) }()
+	before, err := s.run(ctx, kept, errands{Requests: 3, Prefix: "kept-before", Session: true})
+	if err != nil {
+		return "", err
+	}
+	s.broker.kill()
+	without, err := s.run(ctx, kept, errands{Requests: 3, Prefix: "kept-without", Session: true})
+	if err != nil {
+		return "", err
+	}
+	began := time.Now()
+	if err := s.startBroker(ctx, "broker-2"); err != nil {
+		return "", err
+	}
+	for _, p := range s.standing {
+		_, err := s.broker.await(ctx, 0, msgBackend, func(l *line) bool { return l.Msg == msgBackend && l.BackendPID == p.pid() })
+		if err != nil {
+			return "", err
+		}
+	}
+	back := time.Since(began)
+	after, err := s.run(ctx, kept, errands{Requests: 3, Prefix: "kept-after", Session: true})
+	if err != nil {
+		return "", err
+	}
+	// Before the baseline of the new broker, for which all else must be over.
+	if err := s.warm(ctx); err != nil {
+		return "", err
+	}
+	if err := s.takeBaselineOfBroker(ctx); err != nil {
+		return "", err
+	}
+	fresh, err := s.send(ctx, errands{Requests: 3, Prefix: "fresh"})
+	if err != nil {
+		return "", err
+	}
+	err = errors.Join(before.allAnswered(), without.allAnswered(), after.allAnswered(), fresh.allAnswered(),
+		check(before.Connections == 1 && without.Connections == 0 && after.Connections == 0,
+			"the kept connection was made anew: %d, %d and %d connections", before.Connections, without.Connections, after.Connections),
+		check(fresh.HandedOver == fresh.Requests, "%d of %d requests handed over by the new broker", fresh.HandedOver, fresh.Requests))
+	return fmt.Sprintf("killed; a kept connection answered before, without and after; %d backends registered again within %d ms; new requests handed over",
+		len(s.standing), back.Milliseconds()), err
+}
