@@ -68,6 +68,9 @@ func (l *Listener) serveChannel(ch *channel.Conn) error {
 	for {
 		msg, err := ch.Recv()
 		if err != nil {
+			if errors.Is(err, channel.ErrProtocol) {
+				_ = answer(ch, &usherpb.Ack{Reason: usherpb.NackReason_NACK_REASON_REJECTED, Detail: err.Error()})
+			}
 			return err
 		}
 		failpoint.Hit(failpoint.BackendReceived)
@@ -111,7 +114,10 @@ func (l *Listener) check(msg *channel.Message, ack *usherpb.Ack) (*offered, *nac
 		offer, frameErr = frame.ParseChannelOffer(f)
 	}
 	if frameErr == nil {
-		ack.Token, ack.HandoffId = offer.Token, offer.HandoffId
+		ack.HandoffId = offer.HandoffId
+		if len(offer.Token) <= maxEcho {
+			ack.Token = offer.Token
+		}
 	}
 	switch {
 	case msg.FDs.Len() > offerFDs:
@@ -138,7 +144,12 @@ func (l *Listener) check(msg *channel.Message, ack *usherpb.Ack) (*offered, *nac
 	return &offered{offer: offer, conn: conn, claim: c}, nil
 }
 
-const tokenSize = 16
+const (
+	tokenSize = 16
+	// maxEcho keeps an answer, which shows the token as presented, smaller than
+	// its offer: it must fit the channel too.
+	maxEcho = 2 * tokenSize
+)
 
 // checkedConn takes the connection out of fds when it is what an offer must
 // carry: a connected Unix stream of this user. It neither reads nor writes.

@@ -74,16 +74,19 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // SetDeadline implements net.Conn.
 func (c *Conn) SetDeadline(t time.Time) error {
-	if c.sniff != nil {
-		c.sniff.setReadDeadline(t)
+	if c.sniff == nil {
+		return c.UnixConn.SetDeadline(t)
 	}
-	return c.UnixConn.SetDeadline(t)
+	if err := c.sniff.setReadDeadline(t); err != nil {
+		return err
+	}
+	return c.UnixConn.SetWriteDeadline(t)
 }
 
 // SetReadDeadline implements net.Conn.
 func (c *Conn) SetReadDeadline(t time.Time) error {
-	if c.sniff != nil {
-		c.sniff.setReadDeadline(t)
+	if c.sniff == nil {
+		return c.UnixConn.SetReadDeadline(t)
 	}
-	return c.UnixConn.SetReadDeadline(t)
+	return c.sniff.setReadDeadline(t)
 }

@@ -75,14 +75,13 @@ func (l *Listener) stayRegistered(first *channel.Conn, err error) {
 			if l.closed() { // leave may have looked before set
 				_ = ch.Close()
 			}
-			err = l.serveChannel(ch)
-			l.reg.set(nil, fmt.Errorf("channel ended: %w", err))
+			err = fmt.Errorf("channel ended: %w", l.serveChannel(ch))
 			wait, said = firstRetry, ""
 		}
+		l.reg.set(nil, err)
 		if l.closed() {
 			return
 		}
-		l.reg.set(nil, err)
 		if said != err.Error() {
 			said = err.Error()
 			l.opts.Logger.Warn("not registered with the broker; serving on the pipe alone, trying again", "broker", l.opts.Broker, "error", err)

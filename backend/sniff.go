@@ -32,27 +32,28 @@ type sniffer struct {
 
 	passed atomic.Bool // nothing is held back any more
 
-	mu   sync.Mutex // held while the first bytes are being judged or replayed
-	held []byte     // judged, for the application
-	err  error      // follows held
-	open bool       // judged
+	mu     sync.Mutex // held while the first bytes are being judged or replayed
+	held   []byte     // read, and not yet with the application
+	judged bool
+	err    error // follows held
 
-	deadline struct {
-		sync.Mutex
-		at time.Time // the application's read deadline
-	}
+	// The application's read deadline, and the one of judging, which is zero
+	// when nothing is being judged. The earlier one is in force.
+	deadlines      sync.Mutex
+	app, judgement time.Time
 }
 
 func (s *sniffer) done() bool { return s.passed.Load() }
 
-// read is Conn.Read until the first bytes have been judged and handed on.
+// read is Conn.Read until the first bytes have been judged and handed on. An
+// application's deadline that passes meanwhile is reported, and spoils nothing.
 func (s *sniffer) read(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.passed.Load() || len(p) == 0 {
 		return s.conn.Read(p)
 	}
-	if !s.open {
+	if len(s.held) == 0 && !s.judged {
 		n, err := s.conn.Read(p)
 		if n == 0 {
 			return 0, err
@@ -61,58 +62,58 @@ func (s *sniffer) read(p []byte) (int, error) {
 			s.passed.Store(true)
 			return n, err
 		}
-		s.judge(append([]byte(nil), p[:n]...))
+		s.held = append(s.held, p[:n]...)
+		s.limit(time.Now().Add(probeWait))
+	}
+	if !s.judged {
+		if err := s.judge(); err != nil {
+			return 0, err
+		}
+		s.limit(time.Time{})
+		s.judged = true
 	}
 	return s.replay(p)
 }
 
 // replay hands on what judge held back, then steps aside.
 func (s *sniffer) replay(p []byte) (int, error) {
-	if len(s.held) > 0 {
-		n := copy(p, s.held)
-		s.held = s.held[n:]
-		if len(s.held) == 0 && s.err == nil {
-			s.passed.Store(true)
-		}
-		return n, nil
+	if len(s.held) == 0 {
+		return 0, s.err
 	}
-	return 0, s.err
+	n := copy(p, s.held)
+	s.held = s.held[n:]
+	if len(s.held) == 0 && s.err == nil {
+		s.passed.Store(true)
+	}
+	return n, nil
 }
 
-// judge reads on until buf is a whole probe, can't become one, or probeWait has
-// passed.
-func (s *sniffer) judge(buf []byte) {
-	s.open = true
-	var expired atomic.Bool
-	timer := time.AfterFunc(probeWait, func() {
-		expired.Store(true)
-		_ = s.conn.SetReadDeadline(time.Unix(1, 0))
-	})
-	defer func() {
-		timer.Stop()
-		s.deadline.Lock()
-		defer s.deadline.Unlock()
-		_ = s.conn.SetReadDeadline(s.deadline.at)
-	}()
+// judge reads on until what is held is a whole probe, can't become one, or
+// probeWait has passed since its first byte. Its error is the application's
+// deadline; judging goes on at the next Read.
+func (s *sniffer) judge() error {
 	part := make([]byte, maxProbe)
 	for {
-		f, verdict := judgeProbe(buf)
+		f, verdict := judgeProbe(s.held)
 		switch verdict {
 		case probeWhole:
+			s.held = nil
 			s.reply(f)
-			return
+			return nil
 		case probeNot:
-			s.held = buf
-			return
+			return nil
 		}
 		n, err := s.conn.Read(part)
-		buf = append(buf, part[:n]...)
-		if err != nil {
-			s.held = buf
-			if !(expired.Load() && errors.Is(err, os.ErrDeadlineExceeded)) {
-				s.err = err
-			}
-			return
+		s.held = append(s.held, part[:n]...)
+		switch {
+		case err == nil:
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			s.err = err
+			return nil
+		case s.expired():
+			return nil
+		default:
+			return err
 		}
 	}
 }
@@ -127,10 +128,35 @@ func (s *sniffer) reply(f *brokerpb.Frame) {
 	_, _ = s.conn.Write(reply)
 }
 
-func (s *sniffer) setReadDeadline(t time.Time) {
-	s.deadline.Lock()
-	s.deadline.at = t
-	s.deadline.Unlock()
+// setReadDeadline sets the application's deadline.
+func (s *sniffer) setReadDeadline(t time.Time) error {
+	s.deadlines.Lock()
+	defer s.deadlines.Unlock()
+	s.app = t
+	return s.enforce()
+}
+
+// limit sets the deadline of judging, or lifts it.
+func (s *sniffer) limit(t time.Time) {
+	s.deadlines.Lock()
+	defer s.deadlines.Unlock()
+	s.judgement = t
+	_ = s.enforce() // fails on a closed connection, as the next read does
+}
+
+func (s *sniffer) expired() bool {
+	s.deadlines.Lock()
+	defer s.deadlines.Unlock()
+	return !time.Now().Before(s.judgement)
+}
+
+// enforce must be called with deadlines locked.
+func (s *sniffer) enforce() error {
+	t := s.app
+	if t.IsZero() || !s.judgement.IsZero() && s.judgement.Before(t) {
+		t = s.judgement
+	}
+	return s.conn.SetReadDeadline(t)
 }
 
 type probeVerdict int

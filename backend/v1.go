@@ -1,8 +1,10 @@
 package backend
 
 import (
+	"context"
 	"crypto/subtle"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -46,6 +48,8 @@ func (l *Listener) adoptV1(c *net.UnixConn) error {
 	if err := c.SetDeadline(time.Now().Add(v1Timeout)); err != nil {
 		return err
 	}
+	stop := context.AfterFunc(l.ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
 	expected, fds, err := receiveV1(c)
 	if err != nil {
 		return err
@@ -80,6 +84,8 @@ func (l *Listener) judgeV1(offer *brokerpb.HandoffOffer, expected [tokenSize]byt
 	switch {
 	case len(offer.Token) == 0:
 		return nil, errors.New("handoff token is missing")
+	case len(offer.Token) != tokenSize:
+		return nil, fmt.Errorf("handoff token length was %d bytes; expected %d", len(offer.Token), tokenSize)
 	case subtle.ConstantTimeCompare(offer.Token, expected[:]) != 1:
 		return nil, errors.New("handoff token mismatch")
 	}

@@ -85,6 +85,9 @@ func start(name string, cmd *exec.Cmd, source stream, logFile *os.File) (*proces
 	p := &process{name: name, cmd: cmd, ended: make(chan struct{}), changed: make(chan struct{})}
 	dieWithParent(cmd)
 	out, err := source(cmd)
+	if cmd.Stderr == nil {
+		cmd.Stderr = cmd.Stdout // why a role ended is a line of its log too
+	}
 	if err == nil {
 		p.stdin, err = cmd.StdinPipe()
 	}

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -119,5 +122,26 @@ func TestWrap(t *testing.T) {
 		if diff := cmp.Diff(tc.want, wrap(tc.text, 8)); diff != "" {
 			t.Errorf("%q: %s", tc.text, diff)
 		}
+	}
+}
+
+// TestEndedEarly: who waits for a process that failed learns why it did.
+func TestEndedEarly(t *testing.T) {
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "no-such-verb")
+	p, err := start("toolchain", cmd, (*exec.Cmd).StdoutPipe, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = p.await(t.Context(), 0, "hello", says("hello"))
+	if err == nil || !strings.Contains(err.Error(), `toolchain ended before it said "hello" (exit status 2)`) ||
+		!strings.Contains(err.Error(), "go help") {
+		t.Errorf("%v", err)
+	}
+	if err := p.stop(); err == nil {
+		t.Error("a bad end is no error")
 	}
 }

@@ -1,0 +1,238 @@
+package backend_test
+
+import (
+	"errors"
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7265657e/usher/backend"
+	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/channel"
+	"github.com/seed-7265657e/usher/internal/claim"
+	"github.com/seed-7265657e/usher/internal/fdpass"
+	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/usherpb"
+)
+
+// answering listens on p's socket and gives every connection, with the frame
+// that came on it, to answer, one after the other, until the test's end.
+func answering(t testing.TB, p place, answer func(*net.UnixConn, *brokerpb.Frame)) {
+	t.Helper()
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: p.socket(), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := ln.AcceptUnix()
+			if err != nil {
+				return
+			}
+			_ = c.SetDeadline(time.Now().Add(patience))
+			if f, _, err := frame.Read(c, frame.MaxHelloBody); err == nil {
+				answer(c, f)
+			}
+			_ = c.Close()
+		}
+	}()
+	t.Cleanup(func() {
+		_ = ln.Close()
+		<-done
+	})
+}
+
+// wire is the near end of a channel, with its descriptor for messages that
+// channel.Conn would not send.
+type wire struct {
+	*channel.Conn
+	fd int
+}
+
+// fakeBroker takes every backend in and yields the near ends of the channels.
+func fakeBroker(t testing.TB, p place, kind channel.Kind) <-chan wire {
+	t.Helper()
+	wires := make(chan wire, 16)
+	answering(t, p, func(c *net.UnixConn, f *brokerpb.Frame) {
+		near, far, err := newWire(t, kind)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer func() { _ = unix.Close(far) }()
+		protocol := usherpb.ChannelKind_CHANNEL_KIND_SEQPACKET
+		if kind == channel.Stream {
+			protocol = usherpb.ChannelKind_CHANNEL_KIND_STREAM
+		}
+		reply(t, c, frame.Registered(f, &usherpb.Registered{Accepted: true, Channel: protocol}), far)
+		wires <- near
+	})
+	t.Cleanup(func() {
+		close(wires)
+		for w := range wires {
+			_ = w.Close()
+		}
+	})
+	return wires
+}
+
+func newWire(t testing.TB, kind channel.Kind) (near wire, far int, err error) {
+	sotype := unix.SOCK_SEQPACKET
+	if kind == channel.Stream {
+		sotype = unix.SOCK_STREAM
+	}
+	fds := testutil.FDPair(t, sotype)
+	ch, err := channel.New(fds[0], kind)
+	if err != nil {
+		return wire{}, -1, errors.Join(err, unix.Close(fds[1]))
+	}
+	_ = ch.SetDeadline(time.Now().Add(patience))
+	return wire{ch, fds[0]}, fds[1], nil
+}
+
+// reply sends f with fds beside it. A backend that is being closed may be gone.
+func reply(t testing.TB, c *net.UnixConn, f *brokerpb.Frame, fds ...int) {
+	t.Helper()
+	_, err := fdpass.Send(testutil.FD(t, c), framed(t, f), fds...)
+	if err != nil && !errors.Is(err, unix.EPIPE) {
+		t.Error(err)
+	}
+}
+
+func framed(t testing.TB, f *brokerpb.Frame) []byte {
+	t.Helper()
+	b, err := frame.Append(nil, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// next returns the channel that the backend takes at its next registration.
+func next(t testing.TB, wires <-chan wire) wire {
+	t.Helper()
+	select {
+	case w := <-wires:
+		t.Cleanup(func() { _ = w.Close() })
+		return w
+	case <-time.After(patience):
+		t.Fatal("the backend did not register")
+		return wire{}
+	}
+}
+
+// behindFake is a backend with its channel in the hands of the test.
+func behindFake(t testing.TB, kind channel.Kind, change ...func(*backend.Options)) (*backend.Listener, wire, <-chan wire) {
+	t.Helper()
+	p := newPlace(t)
+	wires := fakeBroker(t, p, kind)
+	ln := listen(t, p, change...)
+	return ln, next(t, wires), wires
+}
+
+// ack reads the next answer, which must carry no descriptor.
+func (w wire) ack(t testing.TB) *usherpb.Ack {
+	t.Helper()
+	msg, err := w.Recv()
+	if err != nil {
+		t.Fatalf("no answer on the channel: %v", err)
+	}
+	defer msg.FDs.Close()
+	f, err := msg.Frame()
+	if err != nil || msg.FDs.Len() != 0 {
+		t.Fatalf("answer with %d descriptors, %v", msg.FDs.Len(), err)
+	}
+	ack, err := frame.ParseChannelAck(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ack
+}
+
+const preamble = "preamble:"
+
+var token = []byte("0123456789abcdef")
+
+// offer is a good one, changed by change.
+func offer(id uint64, change ...func(*usherpb.Offer)) *usherpb.Offer {
+	o := &usherpb.Offer{Token: token, HandoffId: id, ConnectionId: id, Preamble: []byte(preamble)}
+	for _, f := range change {
+		f(o)
+	}
+	return o
+}
+
+// load is what travels beside an offer. The test owns both ends of the
+// connection, and the claim.
+type load struct {
+	client *net.UnixConn
+	conn   int
+	claim  *claim.Claim
+}
+
+func newLoad(t testing.TB) load {
+	t.Helper()
+	client, broker := testutil.SocketPair(t)
+	_ = client.SetDeadline(time.Now().Add(patience))
+	c, err := claim.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	fd, err := unix.FcntlInt(uintptr(testutil.FD(t, broker)), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = broker.Close()
+	l := load{client, fd, c}
+	t.Cleanup(l.drop)
+	return l
+}
+
+// drop closes the broker's copies, as after a verdict. It may be called again.
+func (l *load) drop() {
+	if l.conn >= 0 {
+		_ = unix.Close(l.conn)
+	}
+	l.conn = -1
+	l.claim.Close()
+}
+
+// works hands one good connection over and uses it.
+func (w wire) works(t testing.TB, ln *backend.Listener, id uint64) {
+	t.Helper()
+	l := newLoad(t)
+	if err := w.Send(framed(t, frame.ChannelOffer(offer(id))), l.conn, l.claim.FD()); err != nil {
+		t.Fatal(err)
+	}
+	if ack := w.ack(t); !ack.Accepted || ack.HandoffId != id || string(ack.Token) != string(token) {
+		t.Fatalf("answer to a good offer %d: %v", id, ack)
+	}
+	l.drop()
+	c := accept(t, ln)
+	wantBytes(t, l.client, preamble)
+	testutil.CheckConnected(t, l.client, c)
+	if !c.HandedOver() {
+		t.Error("not known as handed over")
+	}
+	_ = c.Close()
+	wantEnd(t, l.client)
+}
+
+// alive reports whether the backend still has its end.
+func (w wire) alive(t testing.TB) bool {
+	t.Helper()
+	l := newLoad(t)
+	err := w.Send(framed(t, frame.ChannelOffer(offer(9, func(o *usherpb.Offer) { o.Token = nil }))), l.conn, l.claim.FD())
+	if err != nil {
+		return false
+	}
+	msg, err := w.Recv()
+	msg.FDs.Close()
+	return err == nil
+}

@@ -1,0 +1,311 @@
+package layout_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+const module = "github.com/seed-7265657e/usher"
+
+// pkg is what `go list` says of one package.
+type pkg struct {
+	ImportPath     string
+	Dir            string
+	Imports        []string
+	Deps           []string
+	GoFiles        []string
+	IgnoredGoFiles []string // for other systems
+	Module         *struct{ Path string }
+}
+
+// name is the path within the module.
+func (p pkg) name() string { return strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/") }
+
+// sources are the package's files, those for other systems included, without
+// its tests.
+func (p pkg) sources() (files []string) {
+	for _, f := range slices.Concat(p.GoFiles, p.IgnoredGoFiles) {
+		if !strings.HasSuffix(f, "_test.go") {
+			files = append(files, f)
+		}
+	}
+	return files
+}
+
+// all lists every package that the module needs, by import path.
+var all = sync.OnceValues(func() (map[string]pkg, error) {
+	cmd := exec.Command("go", "list", "-deps", "-json=ImportPath,Dir,Imports,Deps,GoFiles,IgnoredGoFiles,Module", module+"/...")
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, err
+	}
+	packages := make(map[string]pkg)
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		switch err := d.Decode(&p); {
+		case errors.Is(err, io.EOF):
+			return packages, nil
+		case err != nil:
+			return nil, err
+		}
+		packages[p.ImportPath] = p
+	}
+})
+
+func packages(t *testing.T) map[string]pkg {
+	t.Helper()
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip("no go command")
+	}
+	packages, err := all()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return packages
+}
+
+// own are the module's packages.
+func own(t *testing.T) (packagesOfOurs []pkg) {
+	for path, p := range packages(t) {
+		if path == module || strings.HasPrefix(path, module+"/") {
+			packagesOfOurs = append(packagesOfOurs, p)
+		}
+	}
+	return packagesOfOurs
+}
+
+// The layers, from below. A package imports from layers below its own; leaves
+// may import leaves.
+const (
+	leaf = iota
+	domain
+	top // what is exported and joins the others
+	program
+)
+
+var layers = map[string]int{
+	"internal/brokerpb": leaf, "internal/usherpb": leaf, "internal/frame": leaf, "internal/names": leaf,
+	"internal/identity": leaf, "internal/endpoint": leaf, "internal/peer": leaf, "internal/fdpass": leaf,
+	"internal/claim": leaf, "internal/channel": leaf, "internal/failpoint": leaf,
+
+	"handoff": domain, "internal/hello": domain, "internal/service": domain,
+	"internal/registry": domain, "internal/admin": domain,
+
+	"broker": top, "backend": top, "client": top,
+}
+
+// programs are commands, their parts, examples and tests: above everything.
+var programs = []string{"cmd/", "internal/cli", "internal/demo", "internal/layout", "examples", "bench", "test"}
+
+func layerOf(t *testing.T, name string) int {
+	t.Helper()
+	if layer, ok := layers[name]; ok {
+		return layer
+	}
+	for _, p := range programs {
+		if strings.HasPrefix(name, p) {
+			return program
+		}
+	}
+	t.Errorf("package %q has no layer: give it one", name)
+	return program
+}
+
+const testHelpers = "internal/testutil"
+
+// TestImportsPointDownward: and domain packages don't import each other.
+func TestImportsPointDownward(t *testing.T) {
+	for _, p := range own(t) {
+		if p.name() == testHelpers {
+			continue
+		}
+		from := layerOf(t, p.name())
+		for _, path := range p.Imports {
+			name, ours := strings.CutPrefix(path, module+"/")
+			if !ours {
+				continue
+			}
+			if name == testHelpers {
+				t.Errorf("%s ships, and imports %s", p.name(), name)
+				continue
+			}
+			to := layerOf(t, name)
+			if to > from || to == from && from != leaf && from != program {
+				t.Errorf("%s imports %s: not below it", p.name(), name)
+			}
+		}
+	}
+}
+
+// sdks may import leaves, and of the domain the pure package hello.
+var sdks = []string{"backend", "client"}
+
+func TestSDKsImportLeaves(t *testing.T) {
+	for _, sdk := range sdks {
+		for _, path := range packages(t)[module+"/"+sdk].Deps {
+			name, ours := strings.CutPrefix(path, module+"/")
+			if ours && name != "internal/hello" && layerOf(t, name) != leaf {
+				t.Errorf("%s depends on %s", sdk, name)
+			}
+		}
+	}
+}
+
+// ceiling are the modules that a program takes in with an SDK.
+var ceiling = []string{
+	"google.golang.org/protobuf", "golang.org/x/sys", "github.com/zeebo/blake3",
+	"github.com/klauspost/cpuid/v2", "github.com/gofrs/flock",
+}
+
+func TestSDKDependencyCeiling(t *testing.T) {
+	packages := packages(t)
+	for _, sdk := range sdks {
+		p, ok := packages[module+"/"+sdk]
+		if !ok {
+			t.Fatalf("no package %s", sdk)
+		}
+		for _, path := range p.Deps {
+			m := packages[path].Module
+			if m != nil && m.Path != module && !slices.Contains(ceiling, m.Path) {
+				t.Errorf("%s depends on %s of module %s", sdk, path, m.Path)
+			}
+		}
+	}
+}
+
+// systemDependent may have files for one system alone.
+var systemDependent = []string{
+	"internal/fdpass", "internal/peer", "internal/endpoint", "internal/claim", "internal/channel",
+	"internal/identity", "internal/admin", "handoff", "backend",
+	"internal/failpoint", "internal/demo", testHelpers, // they signal and stop processes
+}
+
+var systemSuffix = regexp.MustCompile(`_(linux|darwin|windows|freebsd|netbsd|openbsd|unix|bsd|other)\.go$`)
+
+func TestSystemDependentFiles(t *testing.T) {
+	for _, p := range own(t) {
+		if slices.Contains(systemDependent, p.name()) {
+			continue
+		}
+		for _, file := range p.sources() {
+			tagged := strings.Contains(read(t, filepath.Join(p.Dir, file)), "\n//go:build ") ||
+				strings.HasPrefix(read(t, filepath.Join(p.Dir, file)), "//go:build ")
+			if tagged || systemSuffix.MatchString(file) {
+				t.Errorf("%s/%s is for some systems alone", p.name(), file)
+			}
+		}
+	}
+}
+
+// TestPackageComments: every package says what lives in it.
+func TestPackageComments(t *testing.T) {
+	for _, p := range own(t) {
+		said := len(p.sources()) == 0
+		for _, file := range p.sources() {
+			f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, file), nil, parser.PackageClauseOnly|parser.ParseComments)
+			if err != nil {
+				t.Fatal(err)
+			}
+			said = said || hasText(f.Doc)
+		}
+		if !said {
+			t.Errorf("package %s has no comment", p.name())
+		}
+	}
+}
+
+func hasText(doc *ast.CommentGroup) bool { return doc != nil && strings.TrimSpace(doc.Text()) != "" }
+
+const maxLines = 400
+
+// TestFileLength: a longer file has more than one topic.
+func TestFileLength(t *testing.T) {
+	for _, p := range own(t) {
+		for _, file := range p.sources() {
+			text := read(t, filepath.Join(p.Dir, file))
+			if n := strings.Count(text, "\n"); n > maxLines && !ast.IsGenerated(parse(t, file, text)) {
+				t.Errorf("%s/%s has %d lines, more than %d", p.name(), file, n, maxLines)
+			}
+		}
+	}
+}
+
+func parse(t *testing.T, name, text string) *ast.File {
+	t.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), name, text, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// privatePath finds the places of those who write this module: a directory that
+// is no part of it, or a home.
+var privatePath = regexp.MustCompile(`(^|[\s"'(=` + "`" + `])/(work|home/[a-z]{2,}|root|Users/[A-Za-z]+)/|\.\./shared/`)
+
+// TestNoPrivatePaths: nothing in the tree depends on, or tells of, one machine.
+func TestNoPrivatePaths(t *testing.T) {
+	root := moduleRoot(t)
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && path != root && strings.HasPrefix(d.Name(), "."):
+			if d.Name() == ".github" {
+				return nil
+			}
+			return filepath.SkipDir
+		case !d.Type().IsRegular() || filepath.Base(path) == "layout_test.go":
+			return nil
+		}
+		if info, err := d.Info(); err != nil || info.Size() > 4<<20 {
+			return err
+		}
+		text := read(t, path)
+		if strings.IndexByte(text, 0) >= 0 {
+			return nil // no text
+		}
+		if found := privatePath.FindString(text); found != "" {
+			t.Errorf("%s names %q", strings.TrimPrefix(path, root), strings.TrimSpace(found))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func moduleRoot(t *testing.T) string {
+	t.Helper()
+	dir, err := filepath.Abs(filepath.Join("..", ".."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "go.mod")); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
