@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/wait"
 )
 
 // Listener is a backend's source of connections. It implements net.Listener and
@@ -167,7 +168,7 @@ func (l *Listener) acceptDialled() {
 			return
 		default: // a full descriptor table passes
 			l.opts.Logger.Warn("accept on backend pipe failed", "error", err)
-			if !pause(l.ctx, acceptBackoff) {
+			if !wait.For(l.ctx, acceptBackoff) {
 				return
 			}
 		}
@@ -187,17 +188,5 @@ func (l *Listener) yield(c *net.UnixConn) {
 	case l.dialled <- conn:
 	case <-l.ctx.Done():
 		_ = conn.Close()
-	}
-}
-
-// pause waits for d; false means that ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

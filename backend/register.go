@@ -5,14 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"sync"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/channel"
+	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wait"
 )
 
 const (
@@ -67,7 +68,7 @@ func (l *Listener) WaitRegistered(ctx context.Context) error {
 // stayRegistered serves the channel, and asks for a new one whenever it ends,
 // until Close. first and err are the result of Listen's own attempt.
 func (l *Listener) stayRegistered(first *channel.Conn, err error) {
-	wait, said := firstRetry, ""
+	delay, said := firstRetry, ""
 	for ch := first; ; ch, err = l.register(l.ctx) {
 		if err == nil {
 			l.opts.Logger.Info("registered with the broker", "broker", l.opts.Broker)
@@ -76,7 +77,7 @@ func (l *Listener) stayRegistered(first *channel.Conn, err error) {
 				_ = ch.Close()
 			}
 			err = fmt.Errorf("channel ended: %w", l.serveChannel(ch))
-			wait, said = firstRetry, ""
+			delay, said = firstRetry, ""
 		}
 		l.reg.set(nil, err)
 		if l.closed() {
@@ -86,10 +87,10 @@ func (l *Listener) stayRegistered(first *channel.Conn, err error) {
 			said = err.Error()
 			l.opts.Logger.Warn("not registered with the broker; serving on the pipe alone, trying again", "broker", l.opts.Broker, "error", err)
 		}
-		if !pause(l.ctx, wait/2+rand.N(wait/2)) {
+		if !wait.For(l.ctx, delay/2+rand.N(delay/2)) {
 			return
 		}
-		wait = min(2*wait, lastRetry)
+		delay = min(2*delay, lastRetry)
 	}
 }
 
@@ -107,8 +108,7 @@ func (l *Listener) leave() {
 func (l *Listener) register(ctx context.Context) (*channel.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
 	defer cancel()
-	dialer := net.Dialer{}
-	c, err := dialer.DialContext(ctx, "unix", l.opts.Broker)
+	c, err := endpoint.Dial(ctx, l.opts.Broker)
 	if err != nil {
 		return nil, fmt.Errorf("register: %w", err)
 	}
@@ -123,7 +123,7 @@ func (l *Listener) register(ctx context.Context) (*channel.Conn, error) {
 	}))
 	// The answer may be there even when the request could not be sent: a broker
 	// that refuses does not wait for it.
-	reply, overErr := channel.Over(c.(*net.UnixConn), channel.Stream)
+	reply, overErr := channel.Over(c, channel.Stream)
 	if overErr != nil {
 		return nil, errors.Join(err, overErr)
 	}

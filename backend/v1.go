@@ -15,6 +15,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/peer"
+	"github.com/seed-7265657e/usher/internal/wait"
 )
 
 // v1Timeout bounds one v1 exchange (spec 02 §6).
@@ -34,7 +35,7 @@ func (l *Listener) acceptV1() {
 			return
 		default:
 			l.opts.Logger.Warn("accept on handoff endpoint failed", "error", err)
-			if !pause(l.ctx, acceptBackoff) {
+			if !wait.For(l.ctx, acceptBackoff) {
 				return
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 )
@@ -99,7 +100,7 @@ func (d *dialing) skip(ctx context.Context) *Conn {
 
 // once asks the broker one time.
 func (d *dialing) once(ctx context.Context, request []byte) (*Conn, error) {
-	c, err := dialUnix(ctx, d.Broker)
+	c, err := endpoint.Dial(ctx, d.Broker)
 	if err != nil {
 		return nil, fmt.Errorf("%w at %s: %w (start one with \"usher serve\")", ErrBrokerUnreachable, d.Broker, err)
 	}
@@ -162,7 +163,7 @@ func (d *dialing) reconnect(ctx context.Context, conn *Conn) (*Conn, error) {
 	if conn.endpoint == "" {
 		return nil, errors.New("the broker named no backend pipe")
 	}
-	c, err := dialUnix(ctx, conn.endpoint)
+	c, err := endpoint.Dial(ctx, conn.endpoint)
 	if err != nil {
 		return nil, fmt.Errorf("%w at %s: %w", ErrBackendUnreachable, conn.endpoint, err)
 	}
@@ -190,33 +191,4 @@ func verdict(ctx context.Context, err error) error {
 // and reports whether it was lifted in time.
 func bound(ctx context.Context, c *net.UnixConn) (release func() bool) {
 	return context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
-}
-
-// dialUnix connects to path. A full backlog is EAGAIN at once on Linux: it is
-// waited for, until ctx ends.
-func dialUnix(ctx context.Context, path string) (*net.UnixConn, error) {
-	dialer := net.Dialer{}
-	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		c, err := dialer.DialContext(ctx, "unix", path)
-		if err == nil {
-			return c.(*net.UnixConn), nil
-		}
-		if !errors.Is(err, syscall.EAGAIN) {
-			return nil, err
-		}
-		if !pause(ctx, wait) {
-			return nil, errors.Join(ctx.Err(), err)
-		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -3,10 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
-	"math"
 	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
@@ -45,13 +42,12 @@ const (
 	defaultTimeout      = 30 * time.Second
 	defaultReadyTimeout = 2 * time.Second
 
-	timeoutVariable = "RUNNING_PROCESS_BROKER_CLIENT_TIMEOUT_MS"
 	disableVariable = "RUNNING_PROCESS_DISABLE"
 )
 
 func (o *Options) complete() error {
 	if o.Timeout <= 0 {
-		o.Timeout = timeoutFromEnvironment()
+		o.Timeout = endpoint.Milliseconds(endpoint.ClientTimeoutVariable, defaultTimeout)
 	}
 	if o.ReadyTimeout <= 0 {
 		o.ReadyTimeout = defaultReadyTimeout
@@ -62,16 +58,6 @@ func (o *Options) complete() error {
 	}
 	o.Broker = broker
 	return nil
-}
-
-// timeoutFromEnvironment follows spec 01 §13: anything but a positive decimal
-// number of milliseconds means the default.
-func timeoutFromEnvironment() time.Duration {
-	ms, err := strconv.ParseUint(strings.TrimSpace(os.Getenv(timeoutVariable)), 10, 64)
-	if err != nil || ms == 0 || ms > uint64(math.MaxInt64/time.Millisecond) {
-		return defaultTimeout
-	}
-	return time.Duration(ms) * time.Millisecond
 }
 
 // ErrBrokerDisabled says that RUNNING_PROCESS_DISABLE=1 is set: the caller takes

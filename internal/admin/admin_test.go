@@ -150,7 +150,7 @@ func parse(t *testing.T, body string) any {
 func TestStatusBytes(t *testing.T) {
 	s := Snapshot{
 		Now: time.UnixMilli(7), Instance: `<a>&"é`, PID: 1, Uptime: 2 * time.Second, Accepting: true, ConnectionsOpen: 3,
-		Inodes:   Inodes{Total: 10, Free: 20},
+		Inodes: Inodes{Total: 10, Free: 20},
 		Handoffs: Handoffs{
 			Adopted: 1, NotTaken: 2, Unknown: 3, LateAck: 4, Retried: 5,
 			Fallbacks: []Fallback{{Stage: "AwaitAck", Reason: "BackendAckTimeout", Count: 6}},

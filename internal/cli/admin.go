@@ -8,12 +8,12 @@ import (
 	"net"
 	"os"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 )
@@ -44,7 +44,7 @@ func (a *app) ask(ctx context.Context, req *brokerpb.AdminRequest) (*brokerpb.Ad
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, millisecondsFrom(clientTimeoutVariable, adminTimeout))
+	ctx, cancel := context.WithTimeout(ctx, endpoint.Milliseconds(endpoint.ClientTimeoutVariable, adminTimeout))
 	defer cancel()
 	conn, err := dialBroker(ctx, socket)
 	if err != nil {
@@ -84,22 +84,16 @@ func parseReply(f *brokerpb.Frame) (*brokerpb.AdminReply, error) {
 	return reply, frame.Unmarshal(f.GetPayload(), reply)
 }
 
-// dialBroker connects to socket. A full backlog is EAGAIN at once on Linux: it is
-// waited for, until ctx ends.
+// dialBroker connects to socket.
 func dialBroker(ctx context.Context, socket string) (net.Conn, error) {
-	dialer := net.Dialer{}
-	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		conn, err := dialer.DialContext(ctx, "unix", socket)
-		if err == nil {
-			return conn, nil
-		}
-		if errors.Is(ctx.Err(), context.Canceled) {
-			return nil, ctx.Err()
-		}
-		if !errors.Is(err, syscall.EAGAIN) || !pause(ctx, wait) {
-			return nil, &NoBrokerError{Socket: socket, Err: plain(err)}
-		}
+	conn, err := endpoint.Dial(ctx, socket)
+	switch {
+	case err == nil:
+		return conn, nil
+	case errors.Is(ctx.Err(), context.Canceled):
+		return nil, ctx.Err()
 	}
+	return nil, &NoBrokerError{Socket: socket, Err: plain(err)}
 }
 
 // plain leaves the system's word alone: the path is in the text already.
@@ -109,17 +103,6 @@ func plain(err error) error {
 		return sys.Err
 	}
 	return err
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // relay asks the broker, prints its answer as it is and ends with the exit code

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/testutil"
@@ -77,7 +77,7 @@ func TestAskIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	t.Setenv(clientTimeoutVariable, "20")
+	t.Setenv(endpoint.ClientTimeoutVariable, "20")
 	if _, err := new(app).ask(t.Context(), healthzRequest); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error is %v, want the deadline", err)
 	}
@@ -106,16 +106,5 @@ func TestRelay(t *testing.T) {
 				t.Errorf("got %+v", got)
 			}
 		})
-	}
-}
-
-func TestPauseEndsWithItsContext(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if pause(ctx, time.Hour) {
-		t.Error("waited to the end")
-	}
-	if !pause(t.Context(), time.Nanosecond) {
-		t.Error("did not wait to the end")
 	}
 }

@@ -45,7 +45,7 @@ func serveCommand(a *app) *cobra.Command {
 	f.Var(&s.backends, "backend", "a v1 backend with a pipe of its own, as SERVICE@VERSION=PIPE[,handoff=ENDPOINT]; may be repeated")
 	f.Var(&s.drainTimeout, "drain-timeout", "how long connections under way may take at the end (default 10s)")
 	f.Var(&s.ackDeadline, "ack-deadline", "how long a backend has to acknowledge a handoff (default 5s)")
-	f.Var(&s.helloTimeout, "hello-timeout", "how long a client has for its Hello (default $"+helloTimeoutVariable+", else 30s)")
+	f.Var(&s.helloTimeout, "hello-timeout", "how long a client has for its Hello (default $"+endpoint.HelloTimeoutVariable+", else 30s)")
 	f.StringVar(&s.logLevel, "log-level", "info", "least level to log: debug, info, warn or error")
 	f.StringVar(&s.logFormat, "log-format", logAuto, "log format: auto, text or json")
 	return cmd
@@ -72,7 +72,7 @@ func (s *serving) run(cmd *cobra.Command) error {
 		return err
 	}
 	if opts.HelloTimeout == 0 {
-		opts.HelloTimeout = millisecondsFrom(helloTimeoutVariable, 0)
+		opts.HelloTimeout = endpoint.Milliseconds(endpoint.HelloTimeoutVariable, 0)
 	}
 	if s.definitionDir != "" {
 		if opts.DefinitionDir, err = filepath.Abs(s.definitionDir); err != nil {

@@ -73,7 +73,7 @@ func TestServeInstanceNamesTheSocket(t *testing.T) {
 
 func TestServeHelloTimeout(t *testing.T) {
 	p := newPlace(t)
-	t.Setenv(helloTimeoutVariable, "20")
+	t.Setenv(endpoint.HelloTimeoutVariable, "20")
 	stop := serve(t, p.socket, "--log-level", "debug")
 	silent, err := dialBroker(t.Context(), p.socket)
 	if err != nil {
@@ -83,7 +83,7 @@ func TestServeHelloTimeout(t *testing.T) {
 	if n, err := silent.Read(make([]byte, 1)); n != 0 || err == nil {
 		t.Errorf("read %d bytes, error %v; want the end", n, err)
 	}
-	stop().want(t, 0, "", "no Hello in time")
+	stop().want(t, 0, "", "incomplete Hello frame")
 }
 
 func TestServeTwice(t *testing.T) {

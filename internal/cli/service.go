@@ -50,5 +50,5 @@ func advised(err error) error {
 // addDefinitionDir declares --service-def-dir in flags.
 func addDefinitionDir(flags *pflag.FlagSet, dir *string) {
 	flags.StringVar(dir, "service-def-dir", "",
-		"directory of service definitions (default $RUNNING_PROCESS_SERVICE_DEF_DIR, else the user's)")
+		"directory of service definitions (default $"+endpoint.ServiceDefVariable+", else the user's)")
 }

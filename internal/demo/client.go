@@ -17,6 +17,7 @@ import (
 
 	"github.com/seed-7265657e/usher/client"
 	"github.com/seed-7265657e/usher/examples/notes/notes"
+	"github.com/seed-7265657e/usher/internal/wait"
 )
 
 // requestTimeout bounds one request. One that gets so far has no verdict.
@@ -131,7 +132,7 @@ func (c *clientRole) request(ctx context.Context, transport http.RoundTripper, i
 	for {
 		route, by, err = c.once(ctx, transport, id)
 		var refused *client.RefusedError
-		if !errors.As(err, &refused) || refused.Code != client.CodeRateLimited || !pause(ctx, refused.RetryAfter) {
+		if !errors.As(err, &refused) || refused.Code != client.CodeRateLimited || !wait.For(ctx, refused.RetryAfter) {
 			return route, by, err
 		}
 	}
@@ -201,24 +202,13 @@ func (t *tally) count(route client.Route, by int, err error) {
 		t.Wrong++
 	case errors.Is(err, client.ErrOutcomeUnknown):
 		t.Unknown++
-	case errors.As(err, &refused), errors.Is(err, client.ErrBrokerUnreachable), errors.Is(err, client.ErrBackendUnreachable):
+	case errors.As(err, &refused), errors.Is(err, client.ErrBrokerUnreachable), errors.Is(err, client.ErrBackendUnreachable),
+		errors.Is(err, client.ErrNoAnswer):
 		t.Refused++
 	default:
 		t.Lost++
 	}
 	if len(t.Faults) < keptFaults {
 		t.Faults = append(t.Faults, err.Error())
-	}
-}
-
-// pause waits for d; false means that ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/seed-7265657e/usher/internal/wait"
 )
 
 // frozenBackend freezes a backend between receiving a connection and claiming
@@ -128,7 +130,7 @@ func (s *stage) thawUntil(ctx context.Context, p *process, fits func(*line) bool
 	go func() {
 		defer close(thawed)
 		for {
-			if thaw(p.cmd.Process) != nil || !pause(ctx, thawInterval) {
+			if thaw(p.cmd.Process) != nil || !wait.For(ctx, thawInterval) {
 				return
 			}
 		}

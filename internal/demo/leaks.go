@@ -7,6 +7,8 @@ import (
 	"os"
 	"strconv"
 	"time"
+
+	"github.com/seed-7265657e/usher/internal/wait"
 )
 
 // usage is what a process holds.
@@ -51,7 +53,7 @@ func (s *stage) takeBaselineOfBroker(ctx context.Context) error {
 func (s *stage) baselineOf(ctx context.Context, p *process) (baseline, error) {
 	least, err := s.usage(ctx, p)
 	for quiet := 0; err == nil && quiet < quietReadings; quiet++ {
-		if !pause(ctx, settleInterval) {
+		if !wait.For(ctx, settleInterval) {
 			return baseline{}, ctx.Err()
 		}
 		var now usage
@@ -78,7 +80,7 @@ func (s *stage) settled(ctx context.Context, base baseline) (fds int, err error)
 			return max(now.fds-base.fds, 0), check(now.goroutines <= base.goroutines,
 				"%s has %d goroutines, %d before", base.p.name, now.goroutines, base.goroutines)
 		}
-		if !pause(ctx, settleInterval) {
+		if !wait.For(ctx, settleInterval) {
 			return 0, ctx.Err()
 		}
 	}

@@ -65,7 +65,7 @@ func newStage(ctx context.Context, opts Options) (*stage, error) {
 		"XDG_RUNTIME_DIR="+dir,
 		"XDG_CONFIG_HOME="+dir,
 		"XDG_STATE_HOME="+dir,
-		"RUNNING_PROCESS_SERVICE_DEF_DIR="+s.definitions(),
+		endpoint.ServiceDefVariable+"="+s.definitions(),
 		endpoint.SocketVariable+"="+s.socket(),
 	)
 	return s, nil

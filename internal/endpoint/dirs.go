@@ -9,11 +9,9 @@ import (
 // Sources of a service definition directory, as admin CONFIG reports them.
 const (
 	SourceFlag    = "flag:--service-def-dir"
-	SourceEnv     = "env:" + serviceDefEnv
+	SourceEnv     = "env:" + ServiceDefVariable
 	SourceDefault = "platform-default"
 )
-
-const serviceDefEnv = "RUNNING_PROCESS_SERVICE_DEF_DIR"
 
 // ServiceDefinitionDir returns the directory of service definitions and which
 // rule chose it: SourceEnv or SourceDefault. The directory may not exist.
@@ -22,15 +20,15 @@ func ServiceDefinitionDir() (dir, source string, err error) {
 }
 
 func (h host) serviceDefinitionDir() (dir, source string, err error) {
-	if v, ok := h.lookup(serviceDefEnv); ok {
+	if v, ok := h.lookup(ServiceDefVariable); ok {
 		if v == "" {
-			return "", "", fmt.Errorf("%s is set but empty: set it to a directory or unset it", serviceDefEnv)
+			return "", "", fmt.Errorf("%s is set but empty: set it to a directory or unset it", ServiceDefVariable)
 		}
 		return v, SourceEnv, nil
 	}
 	base, err := h.configHome()
 	if err != nil {
-		return "", "", fmt.Errorf("service definition directory is unknown (set %s): %w", serviceDefEnv, err)
+		return "", "", fmt.Errorf("service definition directory is unknown (set %s): %w", ServiceDefVariable, err)
 	}
 	return filepath.Join(base, "running-process", "services"), SourceDefault, nil
 }

@@ -226,8 +226,8 @@ func TestServiceDefinitionDir(t *testing.T) {
 		{goos: "linux", dir: "/home/u/.config/running-process/services", source: "platform-default"},
 		{goos: "linux", env: map[string]string{"XDG_CONFIG_HOME": "/cfg"}, dir: "/cfg/running-process/services", source: "platform-default"},
 		{goos: "linux", env: map[string]string{"XDG_CONFIG_HOME": ""}, dir: "/home/u/.config/running-process/services", source: "platform-default"},
-		{goos: "linux", env: map[string]string{serviceDefEnv: "/defs"}, dir: "/defs", source: "env:RUNNING_PROCESS_SERVICE_DEF_DIR"},
-		{goos: "linux", env: map[string]string{serviceDefEnv: ""}, fails: true},
+		{goos: "linux", env: map[string]string{ServiceDefVariable: "/defs"}, dir: "/defs", source: "env:RUNNING_PROCESS_SERVICE_DEF_DIR"},
+		{goos: "linux", env: map[string]string{ServiceDefVariable: ""}, fails: true},
 		{goos: "darwin", dir: "/home/u/Library/Application Support/running-process/services", source: "platform-default"},
 		{goos: "windows", fails: true},
 	} {

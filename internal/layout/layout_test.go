@@ -98,7 +98,7 @@ const (
 )
 
 var layers = map[string]int{
-	"internal/brokerpb": leaf, "internal/usherpb": leaf, "internal/frame": leaf, "internal/names": leaf,
+	"internal/brokerpb": leaf, "internal/usherpb": leaf, "internal/frame": leaf, "internal/names": leaf, "internal/wait": leaf,
 	"internal/identity": leaf, "internal/endpoint": leaf, "internal/peer": leaf, "internal/fdpass": leaf,
 	"internal/claim": leaf, "internal/channel": leaf, "internal/failpoint": leaf,
 
