@@ -11,6 +11,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/peer"
+	"github.com/seed-7265657e/usher/internal/wait"
 )
 
 // acceptLoop is step 1 of a connection's life, accept. It ends when the socket
@@ -18,19 +19,28 @@ import (
 // of one peer, nor a full descriptor table, ends it.
 func (b *Broker) acceptLoop(ctx context.Context) {
 	defer close(b.accepted)
-	for {
+	for rest, failing := false, false; ; {
+		if rest { // a new span for each: the queue may be long
+			_ = b.binding.Listener.SetDeadline(time.Now().Add(acceptGrace))
+		}
 		c, err := b.binding.Listener.AcceptUnix()
 		switch {
 		case err == nil:
+			failing = false
 			b.admit(ctx, c, b.pressure.accepted())
+		case errors.Is(err, os.ErrDeadlineExceeded) && !rest:
+			rest = true
 		case errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
 			return
 		default:
 			if b.pressure.failed(err) {
 				b.counters.acceptFailures.Add(1)
 			}
-			b.log.Warn("accept failed; trying again", "error", err, "retry_after", acceptBackoff)
-			pause(ctx, acceptBackoff)
+			if !failing { // one line, however long it lasts
+				b.log.Warn("accept fails; trying again until it succeeds", "error", err, "every", acceptBackoff)
+			}
+			failing = true
+			wait.For(ctx, acceptBackoff)
 		}
 	}
 }
@@ -43,10 +53,10 @@ const (
 	acceptGrace = 20 * time.Millisecond
 )
 
-// acceptRest accepts what is still in the kernel's queue, to be refused, and
-// ends the accept loop.
+// acceptRest makes the accept loop accept what is still in the kernel's queue, to
+// be refused, and end.
 func (b *Broker) acceptRest() {
-	_ = b.binding.Listener.SetDeadline(time.Now().Add(acceptGrace))
+	_ = b.binding.Listener.SetDeadline(time.Unix(1, 0))
 	<-b.accepted
 }
 
@@ -96,13 +106,3 @@ func (b *Broker) refuseUnread(c *net.UnixConn) {
 }
 
 const overloadRetry = 200 * time.Millisecond
-
-// pause waits for d, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-}

@@ -106,7 +106,7 @@ func (b *Broker) Serve(ctx context.Context) error {
 	b.wg.Go(func() { b.acceptLoop(work) })
 	b.wg.Go(func() { b.watchSocket(ctx) })
 	for _, s := range b.opts.Static {
-		b.wg.Go(func() { b.watchStatic(ctx, s) })
+		b.wg.Go(func() { b.watchStatic(work, s) })
 	}
 	b.log.Info("serving", "socket", b.Socket(), "definitions", b.opts.DefinitionDir)
 

@@ -60,9 +60,7 @@ func (c *connection) serve() {
 	f, size, err := frame.Read(c.conn, maxFirstFrame)
 	c.helloRead()
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded) && !c.draining.Load():
-		c.log.Debug("no Hello in time", "peer_pid", c.cred.PID)
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, os.ErrDeadlineExceeded) && c.draining.Load():
 		c.refuse(nil, hello.ShuttingDown())
 	case err != nil:
 		c.refuse(nil, hello.FromReadError(err))
@@ -111,18 +109,28 @@ func (c *connection) judge(f *brokerpb.Frame, size int) (*brokerpb.Hello, *hello
 func (c *connection) refuse(request *brokerpb.Frame, refusal *hello.Refusal) {
 	c.counters.refuse(refusal.Code)
 	c.log.Info("refused", "code", refusal.Code.String(), "reason", refusal.Reason, "peer_pid", c.cred.PID)
-	c.write(hello.ReplyFrame(request, refusal.Reply()))
+	c.answer(hello.ReplyFrame(request, refusal.Reply()))
 }
 
-// write sends one frame within the connection's deadline. A client that has gone
-// is counted, and is no error.
+// answer sends a verdict. It is due whatever has become of the connection's
+// deadline, which a slow Hello, a slow backend or the end of draining uses up.
+func (c *connection) answer(f *brokerpb.Frame) { c.written(writeNow(c.conn, f)) }
+
+// write sends one frame of any size within the connection's deadline.
 func (c *connection) write(f *brokerpb.Frame) {
-	if _, err := frame.Write(c.conn, f); err != nil {
-		if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
-			c.counters.clientGone.Add(1)
-			c.log.Debug("client gone before its answer", "peer_pid", c.cred.PID)
-			return
-		}
+	_, err := frame.Write(c.conn, f)
+	c.written(err)
+}
+
+// written notes how a write ended. A client that has gone is counted, and is no
+// error.
+func (c *connection) written(err error) {
+	switch {
+	case err == nil:
+	case errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET):
+		c.counters.clientGone.Add(1)
+		c.log.Debug("client gone before its answer", "peer_pid", c.cred.PID)
+	default:
 		c.log.Info("answer not written", "peer_pid", c.cred.PID, "error", err)
 	}
 }
@@ -156,7 +164,7 @@ func (c *connection) hurry(t time.Time) {
 }
 
 // abort ends every wait on this connection. A handoff under way is decided by
-// its claim at once.
+// its claim at once, and the client still gets its answer.
 func (c *connection) abort() {
 	c.cancel()
 	_ = c.conn.SetDeadline(time.Unix(1, 0))

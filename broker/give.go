@@ -48,13 +48,18 @@ func (c *connection) give(t *target) {
 // decide asks whether a handoff is to be tried at all (spec 02 §4). A client of
 // usher's own kind gets one unless the service says no; a stock v1 client, which
 // sets bit 0 whether or not it will adopt, only where the service says yes.
+//
+// Early data is consent without bit 0 (docs/protocol.md, section "Early data"),
+// and goes to no backend without a claim: nothing could prove it unread.
 func (c *connection) decide(t *target) handoff.Decision {
 	capabilities := t.hello.ClientCapabilities
 	usher := capabilities&frame.CapUsher != 0
+	early := usher && t.hello.EarlyDataLen > 0
 	allowed := t.handoff.Enabled == service.On || usher && t.handoff.Enabled == service.Unset
+	able := t.backend.Handle.claims() || t.backend.Handle.transport != nil && t.hello.EarlyDataLen == 0
 	return c.policy.Decide(t.window(), handoff.Inputs{
-		Client:     usher || capabilities&frame.CapHandlePassing != 0,
-		Service:    allowed && t.backend.Handle.transport != nil,
+		Client:     early || capabilities&frame.CapHandlePassing != 0,
+		Service:    allowed && able,
 		FDPressure: t.handoff.DisableUnderFDPressure && c.pressure.active(),
 	}, time.Now())
 }
@@ -153,7 +158,7 @@ func (c *connection) sendAway(t *target, id uint64) {
 }
 
 func (c *connection) reply(t *target, g hello.Grant) {
-	c.write(hello.ReplyFrame(t.request, g.Reply()))
+	c.answer(hello.ReplyFrame(t.request, g.Reply()))
 }
 
 // giveV1 is the order of the v1 exchange (spec 02 §1): the client learns its

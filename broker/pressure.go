@@ -8,7 +8,7 @@ import (
 
 // pressure is the broker's state of descriptor shortage (spec 03 §13).
 //
-//	normal ──accept: EMFILE, ENFILE──▶ demoted ──3 accepts in a row──▶ normal
+//	normal ──accept or open: EMFILE, ENFILE──▶ demoted ──3 accepts in a row──▶ normal
 //
 // While demoted, Hellos are refused with FD_PRESSURE; admin requests are served.
 type pressure struct {
@@ -21,7 +21,7 @@ type pressure struct {
 // is served already.
 const recoveryAccepts = 3
 
-// failed notes a failed accept and reports whether it was for want of
+// failed notes a failed accept or open and reports whether it was for want of
 // descriptors.
 func (p *pressure) failed(err error) bool {
 	if !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) {

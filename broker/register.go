@@ -71,9 +71,13 @@ func (c *connection) takeIn(request *brokerpb.Frame, e *entry) error {
 	if ch.Stream() {
 		kind = usherpb.ChannelKind_CHANNEL_KIND_STREAM
 	}
-	err = writeNow(c.conn, frame.Registered(request, &usherpb.Registered{
-		Accepted: true, BrokerPid: uint32(os.Getpid()), Channel: kind,
-	}), far)
+	// Draining may have given up on this connection, and closed every channel it
+	// knew, just before.
+	if err = c.ctx.Err(); err == nil {
+		err = writeNow(c.conn, frame.Registered(request, &usherpb.Registered{
+			Accepted: true, BrokerPid: uint32(os.Getpid()), Channel: kind,
+		}), far)
+	}
 	sent := fdpass.Own(far)
 	sent.Close()
 	if err != nil {

@@ -72,6 +72,8 @@ func (b *Broker) define(name string) (*service.Definition, *hello.Refusal) {
 		return nil, hello.InvalidServiceName()
 	case errors.Is(err, service.ErrNotFound):
 		return nil, hello.ServiceNotFound()
+	case b.pressure.failed(err): // nothing is wrong with the definition
+		return nil, hello.FDPressure()
 	}
 	return nil, hello.ServiceUnloadable(err)
 }

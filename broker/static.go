@@ -10,6 +10,7 @@ import (
 	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/identity"
 	"github.com/seed-7265657e/usher/internal/names"
+	"github.com/seed-7265657e/usher/internal/wait"
 )
 
 // staticRetry is how often a static backend that is not there is asked for.
@@ -26,7 +27,7 @@ func (b *Broker) watchStatic(ctx context.Context, s StaticBackend) {
 				said = err.Error()
 				b.log.Warn("static backend not reachable; trying again", "service", s.Service, "pipe", s.Pipe, "error", err)
 			}
-			pause(ctx, staticRetry)
+			wait.For(ctx, staticRetry)
 			continue
 		}
 		said = ""

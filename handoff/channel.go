@@ -60,7 +60,10 @@ func (c *Channel) Serve() error {
 			}
 			return nil
 		}
-		msg.FDs.Close() // a backend has no descriptor to give
+		if msg.FDs.Len() > 0 { // a backend has no descriptor to give
+			msg.FDs.Close()
+			return errUnasked
+		}
 		f, err := msg.Frame()
 		if err != nil {
 			return err
@@ -99,7 +102,10 @@ func (c *Channel) deliver(ack *usherpb.Ack) error {
 	return nil
 }
 
-var errWrongToken = errors.New("backend acknowledged a handoff with another token; its channel is closed")
+var (
+	errWrongToken = errors.New("backend acknowledged a handoff with another token; its channel is closed")
+	errUnasked    = errors.New("backend sent descriptors; its channel is closed")
+)
 
 func nackDetail(ack *usherpb.Ack) string {
 	if ack.Accepted {

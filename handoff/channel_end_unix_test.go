@@ -40,6 +40,15 @@ func TestBackendBreaksTheChannel(t *testing.T) {
 		"short token": answer(func(mine, _ *usherpb.Offer) *usherpb.Ack {
 			return &usherpb.Ack{HandoffId: mine.HandoffId, Token: mine.Token[:15], Accepted: true}
 		}),
+		"ack with a descriptor": func(t *testing.T, l *line, mine, _ *usherpb.Offer) {
+			msg, err := frame.Append(nil, frame.ChannelAck(&usherpb.Ack{HandoffId: mine.HandoffId, Token: mine.Token, Accepted: true}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := l.backend.Send(msg, l.claim.FD()); err != nil {
+				t.Fatal(err)
+			}
+		},
 		"no frame":       raw([]byte("nonsense")),
 		"empty frame":    raw([]byte{frame.Version, 0, 0, 0, 0}),
 		"malformed body": raw([]byte{frame.Version, 1, 0, 0, 0, 0xFF}),

@@ -1,0 +1,209 @@
+package broker_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/channel"
+	"github.com/seed-7265657e/usher/internal/claim"
+	"github.com/seed-7265657e/usher/internal/fdpass"
+	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/usherpb"
+)
+
+// fake is a backend that registered by hand and behaves as its test says.
+type fake struct {
+	tb   testing.TB
+	ch   *channel.Conn
+	pipe string
+}
+
+// fake registers a fake backend for demo in this process.
+func (s *site) fake(version string) *fake {
+	s.tb.Helper()
+	pipe := s.pipe("fake-" + version)
+	answer, ch, err := register(s.Socket(), &usherpb.Register{ServiceName: demo, ServiceVersion: version, BackendPipe: pipe})
+	if err != nil || !answer.Accepted {
+		s.tb.Fatalf("registration: %v, %v", answer, err)
+	}
+	s.later = append(s.later, func() { _ = ch.Close() })
+	return &fake{tb: s.tb, ch: ch, pipe: pipe}
+}
+
+// pipe listens on a socket of its own, so that a backend can name it.
+func (s *site) pipe(name string) string {
+	s.tb.Helper()
+	path := filepath.Join(s.dir, name)
+	if _, err := os.Lstat(path); err == nil {
+		return path
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	s.tb.Cleanup(func() { _ = l.Close() })
+	return path
+}
+
+// register makes the exchange of a registration. The channel is nil when it was
+// refused.
+func register(socket string, r *usherpb.Register) (*usherpb.Registered, *channel.Conn, error) {
+	c, err := net.Dial("unix", socket)
+	if err != nil {
+		return nil, nil, err
+	}
+	_ = c.SetDeadline(time.Now().Add(patience))
+	if _, err := frame.Write(c, frame.RegisterRequest(r)); err != nil {
+		return nil, nil, errors.Join(err, c.Close())
+	}
+	reply, err := channel.Over(c.(*net.UnixConn), channel.Stream)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { _ = reply.Close() }()
+	msg, err := reply.Recv()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer msg.FDs.Close()
+	f, err := msg.Frame()
+	if err != nil {
+		return nil, nil, err
+	}
+	answer, err := frame.ParseRegistered(f)
+	if err != nil || !answer.Accepted {
+		return answer, nil, errors.Join(err, wrongCount(msg, 0))
+	}
+	if err := wrongCount(msg, 1); err != nil {
+		return answer, nil, err
+	}
+	ch, err := channel.New(msg.FDs.Take(0), channel.Kind(answer.Channel))
+	return answer, ch, err
+}
+
+func wrongCount(msg channel.Message, want int) error {
+	if n := msg.FDs.Len(); n != want {
+		return fmt.Errorf("%d descriptors came, not %d", n, want)
+	}
+	return nil
+}
+
+// offered is one offer as a fake received it. It owns connection and claim.
+type offered struct {
+	*usherpb.Offer
+	fds fdpass.Descriptors
+}
+
+// receive waits for the next offer. Its descriptors are closed at the test's end
+// at the latest.
+func (f *fake) receive() *offered {
+	f.tb.Helper()
+	o, err := receiveOffer(f.ch)
+	if err != nil {
+		f.tb.Fatal(err)
+	}
+	f.tb.Cleanup(o.fds.Close)
+	return o
+}
+
+func receiveOffer(ch *channel.Conn) (*offered, error) {
+	if err := ch.SetDeadline(time.Now().Add(patience)); err != nil {
+		return nil, err
+	}
+	msg, err := ch.Recv()
+	if err != nil {
+		return nil, err
+	}
+	o := &offered{fds: msg.FDs}
+	f, err := msg.Frame()
+	if err == nil {
+		o.Offer, err = frame.ParseChannelOffer(f)
+	}
+	if err == nil {
+		err = wrongCount(msg, 2)
+	}
+	if err != nil {
+		o.fds.Close()
+		return nil, err
+	}
+	return o, nil
+}
+
+// ack answers an offer; change makes it a wrong answer.
+func (f *fake) ack(o *offered, change func(*usherpb.Ack)) {
+	f.tb.Helper()
+	if err := sendAck(f.ch, o, change); err != nil {
+		f.tb.Fatal(err)
+	}
+}
+
+func sendAck(ch *channel.Conn, o *offered, change func(*usherpb.Ack)) error {
+	ack := &usherpb.Ack{Token: bytes.Clone(o.Token), HandoffId: o.HandoffId, Accepted: true}
+	if change != nil {
+		change(ack)
+	}
+	msg, err := frame.Append(nil, frame.ChannelAck(ack))
+	if err != nil {
+		return err
+	}
+	return ch.Send(msg)
+}
+
+// nack closes what came and refuses the offer.
+func (f *fake) nack(o *offered) {
+	f.tb.Helper()
+	o.fds.Close()
+	f.ack(o, asNack)
+}
+
+func asNack(a *usherpb.Ack) {
+	a.Accepted, a.Reason, a.Detail = false, usherpb.NackReason_NACK_REASON_BUSY, "test"
+}
+
+// take tries to take the claim.
+func (f *fake) take(o *offered) bool {
+	f.tb.Helper()
+	c, err := claim.Receive(o.fds.Borrow(1))
+	if err != nil {
+		f.tb.Fatal(err)
+	}
+	won, err := c.Take() // the descriptor stays the offer's
+	if err != nil {
+		f.tb.Fatal(err)
+	}
+	return won
+}
+
+// adopt takes the claim, writes the preamble and returns the connection.
+func (f *fake) adopt(o *offered) net.Conn {
+	f.tb.Helper()
+	if !f.take(o) {
+		f.tb.Fatal("the claim is gone")
+	}
+	c := fileConn(f.tb, o.fds.Take(0))
+	send(f.tb, c, o.Preamble)
+	return c
+}
+
+// ended waits until the broker has closed the channel, whatever comes before.
+func (f *fake) ended() {
+	f.tb.Helper()
+	_ = f.ch.SetDeadline(time.Now().Add(patience))
+	for {
+		msg, err := f.ch.Recv()
+		if err == nil {
+			msg.FDs.Close()
+			continue
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			f.tb.Fatal("the channel stays open")
+		}
+		return
+	}
+}

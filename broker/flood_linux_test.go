@@ -1,0 +1,90 @@
+package broker_test
+
+import (
+	"net"
+	"testing"
+
+	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/testutil"
+)
+
+const rateLimited = brokerpb.ErrorCode_ERROR_RATE_LIMITED
+
+// TestSilentFlood: silent connections are bounded per process and in total.
+// Whoever comes on top is told when to come again, and other processes are
+// served as long as there is room.
+func TestSilentFlood(t *testing.T) {
+	s := newSite(t, func(o *options) { o.MaxHandshakes, o.MaxHandshakesPerPeer = 12, 8 })
+	s.listen(demoVersion)
+	other := start(t, "client", envSocket+"="+s.Socket())
+	s.settle()
+	var silent []net.Conn
+	for range 8 {
+		silent = append(silent, s.dial())
+	}
+	for range 50 {
+		c := s.dial()
+		if refused := readRefusal(t, c, rateLimited, ""); refused.RetryAfterMs == 0 {
+			t.Error("no hint when to come again")
+		}
+		_ = c.Close()
+	}
+	if got := other.dials(); got != "handed_over" {
+		t.Errorf("another process got %s", got)
+	}
+	testutil.WaitFor(t, "only the silent ones are held", func() bool { n, _, _ := s.Pending(); return n == 8 })
+	for _, c := range silent {
+		_ = c.Close()
+	}
+	s.settle()
+	c := s.dial()
+	send(t, c, helloFor(t, usherClient, nil))
+	readHandedOver(t, c)
+	checkEcho(t, c)
+	other.end()
+}
+
+// TestTotalFlood: the bound in total holds where the one per process does not.
+func TestTotalFlood(t *testing.T) {
+	s := newSite(t, func(o *options) { o.MaxHandshakes, o.MaxHandshakesPerPeer = 4, 100 })
+	other := start(t, "client", envSocket+"="+s.Socket())
+	for range 4 {
+		s.dial()
+	}
+	readRefusal(t, s.dial(), rateLimited, "")
+	if got := other.dials(); got != "ERROR_RATE_LIMITED" {
+		t.Errorf("another process got %s", got)
+	}
+	other.end()
+	if n, _, _ := s.Pending(); n != 4 {
+		t.Errorf("%d connections are held, want 4", n)
+	}
+}
+
+// TestHelloFlood: one process that asks too often is told when its window ends;
+// another one is served.
+func TestHelloFlood(t *testing.T) {
+	s := newSite(t, nil)
+	s.listen(demoVersion)
+	other := start(t, "client", envSocket+"="+s.Socket())
+	wire := helloFor(t, noHandoff, nil)
+	var refused *brokerpb.Refused
+	const enough = 20000
+	for n := 0; refused == nil; n++ {
+		if n == enough {
+			t.Fatalf("%d Hellos were served", n)
+		}
+		c := s.dial()
+		send(t, c, wire)
+		_, reply := readReply(t, c)
+		refused = reply.GetRefused()
+		_ = c.Close()
+	}
+	if refused.Code != rateLimited || refused.Reason != "Hello rate limit exceeded" || refused.RetryAfterMs < 1 || refused.RetryAfterMs > 1000 {
+		t.Errorf("got %v", refused)
+	}
+	if got := other.dials(); got != "handed_over" {
+		t.Errorf("another process got %s", got)
+	}
+	other.end()
+}

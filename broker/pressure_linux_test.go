@@ -1,0 +1,164 @@
+package broker_test
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7265657e/usher/broker"
+	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/testutil"
+)
+
+const fdPressure = brokerpb.ErrorCode_ERROR_FD_PRESSURE
+
+// failures is a log that counts failed accepts. It measures the processor time
+// between the first of them and the one that makes a second full.
+type failures struct {
+	slog.Handler
+	n     int // by the accept loop alone
+	began time.Time
+	cpu   time.Duration
+}
+
+func (f *failures) Enabled(context.Context, slog.Level) bool { return true }
+
+func (f *failures) Handle(_ context.Context, r slog.Record) error {
+	const second = 20 // with the broker's pause of 50 ms
+	if r.Message != "accept failed; trying again" {
+		return nil
+	}
+	switch f.n++; f.n {
+	case 1:
+		f.began, f.cpu = time.Now(), processorTime()
+		say("full")
+	case second:
+		percent := 100 * float64(processorTime()-f.cpu) / float64(time.Since(f.began))
+		say("percent", strconv.FormatFloat(percent, 'f', 2, 64))
+	}
+	return nil
+}
+
+func processorTime() time.Duration {
+	var u unix.Rusage
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// brokerProcess serves in a process of its own until its input ends.
+func brokerProcess() error {
+	dir := os.Getenv(envSocket)
+	b, err := broker.Listen(options{
+		Socket: filepath.Join(dir, "b.sock"), DefinitionDir: filepath.Join(dir, "defs"), Logger: slog.New(&failures{}),
+	})
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	go func() { untilInputEnds(); stop() }()
+	say("ready")
+	return b.Serve(ctx)
+}
+
+// ownBroker runs a broker as a process whose descriptor table a test may fill.
+func ownBroker(t *testing.T) (*process, *site) {
+	t.Helper()
+	testutil.Leaks(t)
+	dir := testutil.SocketDir(t)
+	defs := filepath.Join(dir, "defs")
+	if err := os.Mkdir(defs, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s := &site{tb: t, dir: dir, defs: defs}
+	s.define(demo, "")
+	p := start(t, "broker", envSocket+"="+dir)
+	return p, s
+}
+
+// limit sets how many descriptors p may have from now on, and returns what puts
+// it back.
+func limit(t *testing.T, p *process, n uint64) (lift func()) {
+	t.Helper()
+	var old unix.Rlimit
+	set := func(l unix.Rlimit) {
+		t.Helper()
+		if err := unix.Prlimit(p.Process.Pid, unix.RLIMIT_NOFILE, &l, &old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(unix.Rlimit{Cur: n, Max: 1 << 10})
+	before := old
+	return func() { set(unix.Rlimit{Cur: min(before.Cur, 1<<10), Max: 1 << 10}) }
+}
+
+// TestFullDescriptorTable: accept fails, without costing CPU; then the broker is
+// careful for two connections, and well again.
+func TestFullDescriptorTable(t *testing.T) {
+	p, s := ownBroker(t)
+	path := filepath.Join(s.dir, "b.sock")
+	lift := limit(t, p, 0)
+	first := dial(t, path) // waits in the kernel's queue
+	send(t, first, bytesOf(t, adminFrame(brokerpb.AdminVerb_ADMIN_VERB_READYZ, nil)))
+	p.says("full")
+	percent, err := strconv.ParseFloat(p.says("percent"), 64)
+	if err != nil || percent >= 5 {
+		t.Errorf("%v%% of a processor, %v", percent, err)
+	}
+	lift()
+	reply := new(brokerpb.AdminReply)
+	unmarshal(t, readFrame(t, first).Payload, reply)
+	if reply.ExitCode != 1 || reply.Body != "not ready\n" {
+		t.Errorf("admin while demoted: %v", reply)
+	}
+	second := dial(t, path)
+	send(t, second, helloFor(t, usherClient, nil))
+	if r := readRefusal(t, second, fdPressure, "broker is low on file descriptors; retry shortly"); r.RetryAfterMs != 1000 {
+		t.Errorf("got %v", r)
+	}
+	third := dial(t, path)
+	send(t, third, helloFor(t, usherClient, nil))
+	readRefusal(t, third, notRegistered, "backend is not registered")
+	p.end()
+}
+
+// TestTableFullAfterAccept: a client whose definition can't be opened for want of
+// descriptors is not told that its service is unknown.
+func TestTableFullAfterAccept(t *testing.T) {
+	p, s := ownBroker(t)
+	wire := helloFor(t, usherClient, nil)
+	c := dial(t, filepath.Join(s.dir, "b.sock"))
+	waiting := dial(t, filepath.Join(s.dir, "b.sock"))
+	send(t, waiting, []byte{2})
+	readRefusal(t, waiting, brokerpb.ErrorCode_ERROR_VERSION_UNSUPPORTED, "") // so c is accepted too
+	lift := limit(t, p, 0)
+	send(t, c, wire)
+	readRefusal(t, c, fdPressure, "")
+	lift()
+	p.end()
+}
+
+// TestDemotedBroker: the same states inside one process, with the backend's
+// handoffs.
+func TestDemotedBroker(t *testing.T) {
+	s := newSite(t, nil)
+	s.listen(demoVersion)
+	s.Demote()
+	for range 2 {
+		c := s.dial()
+		send(t, c, helloFor(t, usherClient, nil))
+		readRefusal(t, c, fdPressure, "")
+	}
+	c := s.dial()
+	send(t, c, helloFor(t, usherClient, nil))
+	readHandedOver(t, c)
+	checkEcho(t, c)
+	if refused := clientCounts(t, s).Refused; refused[fdPressure.String()] != 2 {
+		t.Errorf("counted %v", refused)
+	}
+}
