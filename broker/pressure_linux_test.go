@@ -18,30 +18,24 @@ import (
 
 const fdPressure = brokerpb.ErrorCode_ERROR_FD_PRESSURE
 
-// failures is a log that counts failed accepts. It measures the processor time
-// between the first of them and the one that makes a second full.
+// failures is a log that waits for the line of the first failed accept, and then
+// measures the processor time of a second of failing.
 type failures struct {
 	slog.Handler
-	n     int // by the accept loop alone
-	began time.Time
-	cpu   time.Duration
 }
 
-func (f *failures) Enabled(context.Context, slog.Level) bool { return true }
+func (failures) Enabled(context.Context, slog.Level) bool { return true }
 
-func (f *failures) Handle(_ context.Context, r slog.Record) error {
-	const second = 20 // with the broker's pause of 50 ms
-	if r.Message != "accept failed; trying again" {
+func (failures) Handle(_ context.Context, r slog.Record) error {
+	if r.Message != "accept fails; trying again until it succeeds" {
 		return nil
 	}
-	switch f.n++; f.n {
-	case 1:
-		f.began, f.cpu = time.Now(), processorTime()
-		say("full")
-	case second:
-		percent := 100 * float64(processorTime()-f.cpu) / float64(time.Since(f.began))
+	began, cpu := time.Now(), processorTime()
+	say("full")
+	time.AfterFunc(time.Second, func() {
+		percent := 100 * float64(processorTime()-cpu) / float64(time.Since(began))
 		say("percent", strconv.FormatFloat(percent, 'f', 2, 64))
-	}
+	})
 	return nil
 }
 
@@ -55,7 +49,7 @@ func processorTime() time.Duration {
 func brokerProcess() error {
 	dir := os.Getenv(envSocket)
 	b, err := broker.Listen(options{
-		Socket: filepath.Join(dir, "b.sock"), DefinitionDir: filepath.Join(dir, "defs"), Logger: slog.New(&failures{}),
+		Socket: filepath.Join(dir, "b.sock"), DefinitionDir: filepath.Join(dir, "defs"), Logger: slog.New(failures{}),
 	})
 	if err != nil {
 		return err

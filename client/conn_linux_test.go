@@ -86,7 +86,7 @@ func TestOutcome(t *testing.T) {
 			}
 			var netErr net.Error
 			timeout := test.cause == os.ErrDeadlineExceeded
-			if !errors.As(err, &netErr) || netErr.Timeout() != timeout || netErr.Temporary() || outcome.Timeout() != timeout {
+			if !errors.As(err, &netErr) || netErr.Timeout() != timeout || outcome.Timeout() != timeout {
 				t.Errorf("as a net.Error: %v", netErr)
 			}
 			if !strings.Contains(err.Error(), "idempotent") {
