@@ -24,6 +24,7 @@ type status struct {
 		Demoted bool `json:"demoted"`
 	} `json:"fd_pressure"`
 	Handoffs *handoffCounts  `json:"handoffs"` // nil from a v1 broker
+	Clients  *clientCounts   `json:"clients"`  // likewise
 	Backends []statusBackend `json:"backends"`
 }
 
@@ -33,6 +34,25 @@ type handoffCounts struct {
 	Unknown  uint64 `json:"unknown"`
 	LateAck  uint64 `json:"late_ack"`
 	Retried  uint64 `json:"retried"`
+
+	Fallbacks []struct {
+		Stage  string `json:"stage"`
+		Reason string `json:"reason"`
+		Count  uint64 `json:"count"`
+	} `json:"fallbacks"`
+}
+
+type clientCounts struct {
+	Reconnected uint64            `json:"reconnected"`
+	Gone        uint64            `json:"gone"`
+	Refused     map[string]uint64 `json:"refused"` // by code
+}
+
+func (c *clientCounts) refused() (n uint64) {
+	for _, count := range c.Refused {
+		n += count
+	}
+	return n
 }
 
 type statusBackend struct {
@@ -102,6 +122,12 @@ func (s *status) print(out io.Writer, socket string, now time.Time) error {
 	if h := s.Handoffs; h != nil {
 		fmt.Fprintf(w, "handoffs\tadopted %d, not taken %d, unknown %d, late ack %d, retried %d\n",
 			h.Adopted, h.NotTaken, h.Unknown, h.LateAck, h.Retried)
+		for _, f := range h.Fallbacks {
+			fmt.Fprintf(w, "\t%d fell back at %s: %s\n", f.Count, f.Stage, f.Reason)
+		}
+	}
+	if c := s.Clients; c != nil {
+		fmt.Fprintf(w, "clients\treconnected %d, refused %d, gone %d\n", c.Reconnected, c.refused(), c.Gone)
 	}
 	if len(s.Backends) == 0 {
 		fmt.Fprintf(w, "backends\tnone: they register by themselves when they start\n")

@@ -20,10 +20,11 @@ func TestStatus(t *testing.T) {
 	p.startBroker(t)
 	run(t, "status").want(t, 0, "backends     none", "")
 	p.startBackend(t, "notes", "1.2.0", echo)
+	run(t, "connect", "nobody@1.0.0").want(t, exitFailed, "", "service definition was not found")
 
 	r := run(t, "status")
 	r.want(t, 0, fmt.Sprintf("broker       shared, pid %d, up 0s\nsocket       %s\naccepting    yes\n", os.Getpid(), p.socket), "")
-	for _, text := range []string{"adopted 0, not taken 0", "SERVICE", "notes    1.2.0", "running"} {
+	for _, text := range []string{"adopted 0, not taken 0", "reconnected 0, refused 1, gone 0", "SERVICE", "notes    1.2.0", "running"} {
 		if !strings.Contains(r.stdout, text) {
 			t.Errorf("%q is missing in\n%s", text, r.stdout)
 		}
