@@ -28,7 +28,8 @@ type Options struct {
 	// ones are refused, and their clients reconnect through the pipe. 0 means
 	// 128.
 	Backlog int
-	// Logger gets registrations and refused handoffs; nil: nothing is logged.
+	// Logger gets registrations and refused handoffs, and why the broker does not
+	// take the backend in; nil: slog.Default.
 	Logger *slog.Logger
 }
 
@@ -45,7 +46,7 @@ func (o *Options) complete() error {
 		o.Backlog = defaultBacklog
 	}
 	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
+		o.Logger = slog.Default()
 	}
 	return nil
 }

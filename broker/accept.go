@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/brokerpb"
-	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/peer"
 	"github.com/seed-7265657e/usher/internal/wait"
@@ -32,6 +31,8 @@ func (b *Broker) acceptLoop(ctx context.Context) {
 			rest = true
 		case errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
 			return
+		case rest:
+			return // a full table says so even of an empty queue
 		default:
 			if b.pressure.failed(err) {
 				b.counters.acceptFailures.Add(1)
@@ -63,7 +64,7 @@ func (b *Broker) acceptRest() {
 // admit checks who is there before the first byte is read (spec 03 §5), and
 // starts the connection's straight line. It owns c. It never blocks.
 func (b *Broker) admit(ctx context.Context, c *net.UnixConn, demoted bool) {
-	cred, err := credentials(c)
+	cred, err := peer.OfConn(c)
 	if err == nil {
 		err = cred.CheckUser(os.Geteuid())
 	}
@@ -73,7 +74,7 @@ func (b *Broker) admit(ctx context.Context, c *net.UnixConn, demoted bool) {
 		_ = c.Close()
 		return
 	}
-	if !b.admission.enter(cred.PID) {
+	if !b.admission.enter(cred.PID, b.conns.evict) {
 		b.refuseUnread(c)
 		return
 	}
@@ -82,27 +83,21 @@ func (b *Broker) admit(ctx context.Context, c *net.UnixConn, demoted bool) {
 	b.wg.Go(conn.serve)
 }
 
-func credentials(c *net.UnixConn) (cred peer.Credentials, err error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return cred, err
-	}
-	ctlErr := raw.Control(func(fd uintptr) { cred, err = peer.Of(int(fd)) })
-	return cred, errors.Join(ctlErr, err)
+// refuseUnread answers a connection over the bounds without reading from it.
+func (b *Broker) refuseUnread(c *net.UnixConn) {
+	refusal := overloaded()
+	b.counters.refuse(refusal.Code)
+	_ = writeNow(c, hello.ReplyFrame(nil, refusal.Reply()))
+	_ = c.Close()
 }
 
-// refuseUnread answers a connection over the bounds without reading from it.
-// The few bytes go into an empty socket buffer, so this does not block.
-func (b *Broker) refuseUnread(c *net.UnixConn) {
-	refusal := &hello.Refusal{
+// overloaded is the refusal for want of room, which others are about to make.
+func overloaded() *hello.Refusal {
+	return &hello.Refusal{
 		Code:       brokerpb.ErrorCode_ERROR_RATE_LIMITED,
 		Reason:     "too many connections without a verdict",
 		RetryAfter: overloadRetry,
 	}
-	b.counters.refuse(refusal.Code)
-	_ = c.SetWriteDeadline(time.Now().Add(acceptBackoff))
-	_, _ = frame.Write(c, hello.ReplyFrame(nil, refusal.Reply()))
-	_ = c.Close()
 }
 
 const overloadRetry = 200 * time.Millisecond

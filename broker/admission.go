@@ -9,15 +9,16 @@ type admission struct {
 
 	mu   sync.Mutex
 	all  int
-	peer map[int]int // by pid; 0 (unknown) is bounded by total alone
+	peer map[int]int // by pid; those of unknown pid (0) count as one
 }
 
 // enter reports whether one more connection of pid may begin. Every true is
-// followed by one leave.
-func (a *admission) enter(pid int) bool {
+// followed by one leave. At the bound in total, makeRoom is asked to end another
+// connection, and tells whether it did; that one leaves a moment later.
+func (a *admission) enter(pid int, makeRoom func() bool) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.all >= a.total || pid != 0 && a.peer[pid] >= a.perPeer {
+	if a.peer[pid] >= a.perPeer || a.all >= a.total && !makeRoom() {
 		return false
 	}
 	if a.peer == nil {

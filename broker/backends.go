@@ -7,10 +7,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"syscall"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-7265657e/usher/handoff"
+	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/peer"
 	"github.com/seed-7265657e/usher/internal/usherpb"
 )
@@ -20,6 +21,24 @@ type backend struct {
 	process   *peer.Process
 	channel   *handoff.Channel  // nil for a static v1 backend
 	transport handoff.Transport // nil when its clients can only reconnect
+
+	// silent is 0, or one more than the stray answers the backend had given when
+	// it last left an offer unanswered.
+	silent atomic.Uint64
+}
+
+// markSilent notes that the backend left an offer unanswered until its deadline.
+func (b *backend) markSilent() {
+	if b.channel != nil {
+		b.silent.Store(b.channel.Strays() + 1)
+	}
+}
+
+// sound reports whether the backend has not been found silent, or has answered
+// since: a frozen one answers late what it slept through, once it wakes up.
+func (b *backend) sound() bool {
+	silent := b.silent.Load()
+	return silent == 0 || b.channel.Strays() >= silent
 }
 
 // claims reports whether a handoff to the backend is decided by a claim.
@@ -151,17 +170,7 @@ func (b *Broker) bury(e *entry, exited <-chan struct{}) {
 		b.log.Info("backend left", "service", e.Service, "version", e.Version, "backend_pid", e.PID)
 		return
 	}
-	if ownSocket(e.Pipe) != nil {
-		return
-	}
-	c, err := net.DialTimeout("unix", e.Pipe, exitGrace)
-	if err == nil {
-		_ = c.Close() // somebody else serves there now
-		return
-	}
-	if errors.Is(err, syscall.ECONNREFUSED) {
-		_ = os.Remove(e.Pipe)
-	}
+	endpoint.RemoveDead(e.Pipe)
 }
 
 // closeBackends ends every channel. The backends live on, and register with the

@@ -38,6 +38,7 @@ type Broker struct {
 
 	pressure   pressure
 	admission  admission
+	attempts   attempts
 	counters   counters
 	lastConnID atomic.Uint64
 

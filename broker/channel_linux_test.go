@@ -15,6 +15,11 @@ func noAnswer(n int) []fallbackCount {
 	return []fallbackCount{{string(handoff.StageAwaitAck), string(handoff.BackendAckTimeout), n}}
 }
 
+// nacked is how an attempt is counted that got a NACK.
+func nacked(n int) []fallbackCount {
+	return []fallbackCount{{string(handoff.StageAwaitAck), "Nack", n}}
+}
+
 // TestBackendBreaksProtocol: a backend that answers with what it can't know ends
 // its channel. The connection it did not take is the broker's, and the client is
 // sent to the pipe at once, not at the deadline.
@@ -159,7 +164,7 @@ func TestNoOtherInstance(t *testing.T) {
 	o := b.receive()
 	b.nack(o)
 	readSentAway(t, c, b.pipe)
-	checkHandoffs(t, s, handoffCounts{NotTaken: 1, Fallbacks: noAnswer(1)})
+	checkHandoffs(t, s, handoffCounts{NotTaken: 1, Fallbacks: nacked(1)})
 }
 
 // TestNackWithoutToken: a backend that could not read an offer knows its number
@@ -187,7 +192,7 @@ func TestFalseNack(t *testing.T) {
 	readHandedOver(t, c)
 	s.settle()
 	testutil.CheckConnected(t, served, c)
-	checkHandoffs(t, s, handoffCounts{Adopted: 1, LateAck: 1, Fallbacks: noAnswer(1)})
+	checkHandoffs(t, s, handoffCounts{Adopted: 1, LateAck: 1, Fallbacks: nacked(1)})
 }
 
 // TestClientGone: a client that leaves during its handoff harms nobody.

@@ -19,7 +19,7 @@ import (
 // connection is one accepted client from accept to verdict:
 //
 //	accept       accept.go
-//	hello        serve reads exactly one frame, readHello judges it
+//	hello        step 2, hello: serve reads exactly one frame, judge judges it
 //	resolve      resolve.go finds definition and backend
 //	issue, send, acknowledge, otherwise
 //	             give.go, through package handoff
@@ -37,7 +37,8 @@ type connection struct {
 	cancel context.CancelFunc
 
 	mu      sync.Mutex
-	helloIn bool // hurry does nothing any more
+	helloIn bool // hurry and evict do nothing any more
+	evicted bool
 }
 
 // maxFirstFrame is what the broker reads at most. A body above 64 KiB is refused
@@ -60,6 +61,8 @@ func (c *connection) serve() {
 	f, size, err := frame.Read(c.conn, maxFirstFrame)
 	c.helloRead()
 	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded) && c.wasEvicted():
+		c.refuse(nil, overloaded())
 	case errors.Is(err, os.ErrDeadlineExceeded) && c.draining.Load():
 		c.refuse(nil, hello.ShuttingDown())
 	case err != nil:
@@ -74,6 +77,9 @@ func (c *connection) serve() {
 }
 
 func (c *connection) serveHello(f *brokerpb.Frame, size int) {
+	if size > frame.MaxHelloBody { // refused, with an echo that fits the socket
+		f.Traceparent, f.Tracestate = "", ""
+	}
 	h, refusal := c.judge(f, size)
 	if refusal != nil {
 		c.refuse(f, refusal)
@@ -108,8 +114,8 @@ func (c *connection) judge(f *brokerpb.Frame, size int) (*brokerpb.Hello, *hello
 // refuse is a verdict: this client gets no backend.
 func (c *connection) refuse(request *brokerpb.Frame, refusal *hello.Refusal) {
 	c.counters.refuse(refusal.Code)
-	c.log.Info("refused", "code", refusal.Code.String(), "reason", refusal.Reason, "peer_pid", c.cred.PID)
 	c.answer(hello.ReplyFrame(request, refusal.Reply()))
+	c.log.Info("refused", "code", refusal.Code.String(), "reason", refusal.Reason, "peer_pid", c.cred.PID)
 }
 
 // answer sends a verdict. It is due whatever has become of the connection's
@@ -161,6 +167,25 @@ func (c *connection) hurry(t time.Time) {
 	if !c.helloIn {
 		_ = c.conn.SetReadDeadline(t)
 	}
+}
+
+// evict ends the connection for want of room if its Hello has not been read, and
+// reports whether it did.
+func (c *connection) evict() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.helloIn || c.evicted {
+		return false
+	}
+	c.evicted = true
+	_ = c.conn.SetReadDeadline(time.Unix(1, 0))
+	return true
+}
+
+func (c *connection) wasEvicted() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.evicted
 }
 
 // abort ends every wait on this connection. A handoff under way is decided by

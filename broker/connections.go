@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"container/list"
 	"sync"
 	"time"
 )
@@ -8,8 +9,9 @@ import (
 // connections are those without a verdict: accepted, and not yet handed over,
 // answered or dropped.
 type connections struct {
-	mu   sync.Mutex
-	open map[*connection]struct{}
+	mu    sync.Mutex
+	open  map[*connection]*list.Element
+	order list.List // of *connection, the oldest first
 	// hurried is set when draining begins: the time by which a Hello must be in.
 	hurried time.Time
 	empty   chan struct{} // closed when nothing is open any more; nil until somebody waits
@@ -20,9 +22,9 @@ func (s *connections) add(c *connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open == nil {
-		s.open = make(map[*connection]struct{})
+		s.open = make(map[*connection]*list.Element)
 	}
-	s.open[c] = struct{}{}
+	s.open[c] = s.order.PushBack(c)
 	if !s.hurried.IsZero() {
 		c.hurry(s.hurried)
 	}
@@ -31,11 +33,25 @@ func (s *connections) add(c *connection) {
 func (s *connections) remove(c *connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.order.Remove(s.open[c])
 	delete(s.open, c)
 	if len(s.open) == 0 && s.empty != nil {
 		close(s.empty)
 		s.empty = nil
 	}
+}
+
+// evict ends the oldest connection that has sent no Hello, so that those who only
+// connect can't keep out those who speak. It reports whether there was one.
+func (s *connections) evict() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for e := s.order.Front(); e != nil; e = e.Next() {
+		if e.Value.(*connection).evict() {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *connections) count() int {

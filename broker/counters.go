@@ -30,6 +30,10 @@ type fallback struct {
 	reason handoff.Reason
 }
 
+// nack is the label of an attempt that the backend answered with a NACK, which
+// for the failure window is as good as no answer.
+const nack handoff.Reason = "Nack"
+
 func (c *counters) refuse(code brokerpb.ErrorCode) {
 	if code >= 0 && int(code) < len(c.refused) {
 		c.refused[code].Add(1)
@@ -48,15 +52,19 @@ func (c *counters) outcome(out handoff.Outcome) {
 	if out.Late {
 		c.lateAck.Add(1)
 	}
-	if out.Reason == "" {
+	reason := out.Reason
+	switch {
+	case reason == "":
 		return
+	case out.Rejected:
+		reason = nack
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.fallbacks == nil {
 		c.fallbacks = make(map[fallback]uint64)
 	}
-	c.fallbacks[fallback{out.Stage, out.Reason}]++
+	c.fallbacks[fallback{out.Stage, reason}]++
 }
 
 func (c *counters) handoffs() admin.Handoffs {

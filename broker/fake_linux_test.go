@@ -207,3 +207,10 @@ func (f *fake) ended() {
 		return
 	}
 }
+
+// leave answers an offer like a backend whose listener is closing.
+func (f *fake) leave(o *offered) {
+	f.tb.Helper()
+	o.fds.Close()
+	f.ack(o, func(a *usherpb.Ack) { asNack(a); a.Reason = usherpb.NackReason_NACK_REASON_CLOSING })
+}

@@ -3,6 +3,7 @@ package broker_test
 import (
 	"net"
 	"testing"
+	"time"
 
 	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/testutil"
@@ -44,20 +45,33 @@ func TestSilentFlood(t *testing.T) {
 	other.end()
 }
 
-// TestTotalFlood: the bound in total holds where the one per process does not.
+// TestTotalFlood: the bound in total holds where the one per process does not. At
+// the bound whoever has been silent longest makes room, so those who only connect
+// keep nobody out; where all have spoken, the newcomer is told to come again.
 func TestTotalFlood(t *testing.T) {
-	s := newSite(t, func(o *options) { o.MaxHandshakes, o.MaxHandshakesPerPeer = 4, 100 })
+	s := newSite(t, func(o *options) { o.MaxHandshakes, o.MaxHandshakesPerPeer, o.AckDeadline = 4, 100, time.Minute })
 	other := start(t, "client", envSocket+"="+s.Socket())
-	for range 4 {
+	oldest := s.dial()
+	for range 3 {
 		s.dial()
 	}
-	readRefusal(t, s.dial(), rateLimited, "")
-	if got := other.dials(); got != "ERROR_RATE_LIMITED" {
+	testutil.WaitFor(t, "all are in", func() bool { n, _, _ := s.Pending(); return n == 4 })
+	if got := other.dials(); got != "ERROR_SERVICE_UNKNOWN" && got != "ERROR_BACKEND_SPAWN_FAILED" {
 		t.Errorf("another process got %s", got)
 	}
+	readRefusal(t, oldest, rateLimited, "too many connections without a verdict")
+	b := s.fake(demoVersion) // makes room for itself, too
+	var offers []*offered
+	for range 4 {
+		send(t, s.dial(), helloFor(t, usherClient, nil))
+		offers = append(offers, b.receive())
+	}
+	if got := other.dials(); got != "ERROR_RATE_LIMITED" {
+		t.Errorf("where all have spoken, another process got %s", got)
+	}
 	other.end()
-	if n, _, _ := s.Pending(); n != 4 {
-		t.Errorf("%d connections are held, want 4", n)
+	for _, o := range offers {
+		b.nack(o)
 	}
 }
 

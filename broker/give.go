@@ -14,8 +14,9 @@ import (
 	"github.com/seed-7265657e/usher/internal/service"
 )
 
-// This file is steps 4, 5, 7 and 8 of a connection's life: give the connection
-// away, or tell the client to reconnect. Step 6, adopt, is the backend's.
+// This file is step 4, issue; step 5, send; step 7, acknowledge; and step 8,
+// otherwise, of a connection's life: give the connection away, or tell the client
+// to reconnect. Step 6, adopt, is the backend's.
 
 // give ends the connection's life here: adopted by a backend, or answered with
 // the pipe to reconnect to. Only its owner writes to it, so the client sees one
@@ -33,9 +34,10 @@ func (c *connection) give(t *target) {
 		return
 	}
 	out := c.attempt(t, id)
-	if out.Verdict == handoff.NotTaken {
+	if out.Verdict == handoff.NotTaken && out.Reason.Failure() { // else no backend fares better
 		if next := c.find(t, t.backend); next != nil && next.Handle.claims() {
 			c.counters.retried.Add(1)
+			c.steps.prefix = "retry_"
 			t.backend = next
 			out = c.attempt(t, id)
 		}
@@ -57,11 +59,16 @@ func (c *connection) decide(t *target) handoff.Decision {
 	early := usher && t.hello.EarlyDataLen > 0
 	allowed := t.handoff.Enabled == service.On || usher && t.handoff.Enabled == service.Unset
 	able := t.backend.Handle.claims() || t.backend.Handle.transport != nil && t.hello.EarlyDataLen == 0
-	return c.policy.Decide(t.window(), handoff.Inputs{
+	now := time.Now()
+	decision := c.policy.Decide(t.window(), handoff.Inputs{
 		Client:     early || capabilities&frame.CapHandlePassing != 0,
 		Service:    allowed && able,
 		FDPressure: t.handoff.DisableUnderFDPressure && c.pressure.active(),
-	}, time.Now())
+	}, now)
+	if decision.Attempt && !c.attempts.allow(t.key.Service, t.handoff.MaxAttemptsPerMinute, now) {
+		return handoff.Decision{Reason: handoff.ServicePolicyDisabled}
+	}
+	return decision
 }
 
 // attempt hands the connection to t.backend over its channel and notes what came
@@ -105,12 +112,17 @@ func (c *connection) note(t *target, id uint64, out handoff.Outcome) {
 		slog.Uint64("connection_id", id), slog.String("service", t.key.Service), slog.String("version", t.key.Version),
 		slog.Int("backend_pid", t.backend.PID), slog.Any("outcome", out),
 	}
+	if errors.Is(out.Err, handoff.ErrNoAck) {
+		t.backend.Handle.markSilent()
+	}
 	if out.Verdict == handoff.Adopted && !out.Late {
 		c.policy.RecordSuccess(t.window())
 		c.log.LogAttrs(context.Background(), slog.LevelDebug, "handed over", attrs...)
 		return
 	}
-	c.policy.RecordFailure(t.window(), out.Reason, now)
+	if !errors.Is(out.Err, handoff.ErrBackendGone) { // its successor is not to blame
+		c.policy.RecordFailure(t.window(), out.Reason, now)
+	}
 	if out.Err != nil {
 		t.backend.MarkError(out.Err)
 	}
@@ -141,7 +153,7 @@ func grant(t *target, id uint64, token []byte) hello.Grant {
 	}
 }
 
-// sendAway is step 8: the broker still owns the connection and tells the client
+// sendAway ends step 8, otherwise: the broker still owns the connection and tells the client
 // to reconnect. The backend may have gone meanwhile; then another one is named,
 // or the client is refused.
 func (c *connection) sendAway(t *target, id uint64) {

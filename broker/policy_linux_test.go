@@ -103,7 +103,7 @@ func TestFailureWindow(t *testing.T) {
 		send(t, c, helloFor(t, usherClient, nil))
 		readSentAway(t, c, b.pipe) // though nobody receives an offer
 	}
-	checkHandoffs(t, s, handoffCounts{Adopted: 1, NotTaken: 15, Fallbacks: noAnswer(15)})
+	checkHandoffs(t, s, handoffCounts{Adopted: 1, NotTaken: 15, Fallbacks: nacked(15)})
 	if n := clientCounts(t, s).Reconnected; n != 18 {
 		t.Errorf("%d clients were sent away, want 18", n)
 	}

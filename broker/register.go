@@ -53,15 +53,15 @@ func (c *connection) mayRegister(req *usherpb.Register) (*entry, error) {
 }
 
 // takeIn makes the channel, answers with its far end and enters the backend. An
-// older registration of the same process for the same version ends: a backend
-// asks again when it has lost its channel.
+// older registration of the same pipe by the same process ends: a backend asks
+// again when it has lost its channel.
 func (c *connection) takeIn(request *brokerpb.Frame, e *entry) error {
 	ch, far, err := handoff.NewChannel()
 	if err != nil {
 		return err
 	}
 	e.Handle.channel, e.Handle.transport = ch, ch
-	if older := c.backends.Find(e.Key, func(o *entry) bool { return o.PID == e.PID && o.Handle.channel != nil }); older != nil {
+	if older := c.backends.Find(e.Key, func(o *entry) bool { return o.PID == e.PID && o.Pipe == e.Pipe && o.Handle.channel != nil }); older != nil {
 		older.Handle.channel.Close()
 	}
 	// In the registry before the answer leaves: a backend that knows itself

@@ -48,7 +48,9 @@ func (c *connection) resolve(request *brokerpb.Frame, h *brokerpb.Hello) (*targe
 		return nil, hello.ServiceUnloadable(err)
 	}
 	t.key = registry.Key{Instance: instance.String(), Service: h.ServiceName, Version: h.WantedVersion}
-	t.build, _ = c.hashes.Hash(t.definition.GetBinaryPath()) // unreadable: matches no build
+	if t.build, err = c.hashes.Hash(t.definition.GetBinaryPath()); c.pressure.failed(err) {
+		return nil, hello.FDPressure()
+	} // unreadable otherwise: matches no build
 	if t.backend = c.find(t, nil); t.backend == nil {
 		return nil, hello.BackendNotRegistered()
 	}
@@ -79,11 +81,16 @@ func (b *Broker) define(name string) (*service.Definition, *hello.Refusal) {
 }
 
 // find returns the live backend for t that registered last and is not tried
-// already, or nil.
+// already, or nil. One that was found silent is the last choice: a frozen instance
+// must not cost every client its deadline.
 func (b *Broker) find(t *target, tried *entry) *entry {
-	return b.backends.Find(t.key, func(e *entry) bool {
+	fits := func(e *entry) bool {
 		return e != tried && t.definition.AllowsExecutable(e.ExePath, e.ExeHash, t.build) && e.Handle.process.Alive()
-	})
+	}
+	if e := b.backends.Find(t.key, func(e *entry) bool { return e.Handle.sound() && fits(e) }); e != nil {
+		return e
+	}
+	return b.backends.Find(t.key, fits)
 }
 
 // window names the failure window of the target's backends (spec 02 §4).

@@ -10,6 +10,7 @@ import (
 func TestAnotherInstance(t *testing.T) {
 	for name, refuse := range map[string]func(*fake, *offered){
 		"nack":     (*fake).nack,
+		"leaves":   (*fake).leave,
 		"hangs up": func(f *fake, _ *offered) { _ = f.ch.Close() },
 		"garbage":  func(f *fake, _ *offered) { f.raw([]byte("garbage")) },
 	} {
@@ -26,7 +27,11 @@ func TestAnotherInstance(t *testing.T) {
 			}
 			readExactly(t, c, early)
 			checkEcho(t, c)
-			checkHandoffs(t, s, handoffCounts{Adopted: 1, NotTaken: 1, Retried: 1, Fallbacks: noAnswer(1)})
+			counted := noAnswer(1)
+			if name == "nack" || name == "leaves" {
+				counted = nacked(1)
+			}
+			checkHandoffs(t, s, handoffCounts{Adopted: 1, NotTaken: 1, Retried: 1, Fallbacks: counted})
 			other.end()
 		})
 	}
@@ -43,7 +48,7 @@ func TestRetryOnce(t *testing.T) {
 	b.nack(b.receive())
 	second.says("offer")
 	readSentAway(t, c, s.pipe("second"))
-	checkHandoffs(t, s, handoffCounts{NotTaken: 2, Retried: 1, Fallbacks: noAnswer(2)})
+	checkHandoffs(t, s, handoffCounts{NotTaken: 2, Retried: 1, Fallbacks: nacked(2)})
 	second.end()
 	third.end()
 }

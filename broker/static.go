@@ -83,7 +83,7 @@ func (b *Broker) probeStatic(ctx context.Context, s StaticBackend) (*entry, erro
 	}
 	h := &backend{process: process}
 	if s.HandoffEndpoint != "" {
-		h.transport = handoff.V1{Endpoint: s.HandoffEndpoint}
+		h.transport = handoff.V1{Endpoint: s.HandoffEndpoint, PID: process.PID()}
 	}
 	e := &entry{PID: process.PID(), ExePath: path, ExeHash: hash, Pipe: s.Pipe, Since: time.Now(), Handle: h}
 	e.Instance, e.Service, e.Version = instance.String(), s.Service, s.Version

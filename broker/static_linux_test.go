@@ -160,7 +160,7 @@ func TestStaticRejects(t *testing.T) {
 	_ = o.client.Close()
 	o.ack(t, "handoff token expired")
 	readEnd(t, c)
-	checkHandoffs(t, s, handoffCounts{NotTaken: 1, Fallbacks: noAnswer(1)})
+	checkHandoffs(t, s, handoffCounts{NotTaken: 1, Fallbacks: nacked(1)})
 }
 
 // TestStaticSaysNothing: without a claim a lost ACK is unknown. The broker says

@@ -8,8 +8,10 @@ import (
 // steps remembers when a connection passed which step of its life, for the debug
 // log. The zero value is ready.
 type steps struct {
-	at [8]step
+	at [12]step
 	n  int
+	// prefix tells the steps of a second attempt from the first's.
+	prefix string
 }
 
 type step struct {
@@ -21,7 +23,7 @@ func (s *steps) mark(name string) { s.markAt(name, time.Now()) }
 
 func (s *steps) markAt(name string, t time.Time) {
 	if s.n < len(s.at) && !t.IsZero() {
-		s.at[s.n] = step{name, t}
+		s.at[s.n] = step{s.prefix + name, t}
 		s.n++
 	}
 }

@@ -71,10 +71,23 @@ type RefusedError struct {
 }
 
 func (e *RefusedError) Error() string {
-	if e.RetryAfter > 0 {
-		return fmt.Sprintf("refused by the broker: %s (%s); retry after %s", e.Reason, e.Code, e.RetryAfter)
+	text := fmt.Sprintf("refused by the broker: %s (%s)", e.Reason, e.Code)
+	if next := advice[e.Code]; next != "" {
+		text += ": " + next
 	}
-	return fmt.Sprintf("refused by the broker: %s (%s)", e.Reason, e.Code)
+	if e.RetryAfter > 0 {
+		text += fmt.Sprintf("; retry after %s", e.RetryAfter)
+	}
+	return text
+}
+
+// advice says what to do next, by code; docs/errors.md says more.
+var advice = map[Code]string{
+	CodeServiceUnknown:     "define the service with \"usher service add\", or see what is wrong with \"usher service check\"",
+	CodeBackendUnavailable: "start a backend of that version; \"usher status\" lists those that live",
+	CodeVersionBlocked:     "update the client, or see \"usher service show\" for the versions allowed",
+	CodeFDPressure:         "raise the broker's descriptor limit (ulimit -n)",
+	CodeShuttingDown:       "ask again, the next broker answers",
 }
 
 func refused(e *hello.RefusedError) *RefusedError {

@@ -98,7 +98,10 @@ func (c *Channel) deliver(ack *usherpb.Ack) error {
 	}
 	delete(c.waiting, ack.HandoffId)
 	c.mu.Unlock()
-	d.answer <- Ack{Token: ack.Token, Accepted: ack.Accepted, Detail: nackDetail(ack)}
+	d.answer <- Ack{
+		Token: ack.Token, Accepted: ack.Accepted, Detail: nackDetail(ack),
+		Leaving: ack.Reason == usherpb.NackReason_NACK_REASON_CLOSING,
+	}
 	return nil
 }
 
@@ -137,13 +140,13 @@ func (c *Channel) Strays() uint64 { return c.strays.Load() }
 // Close ends the channel. Messages already sent stay readable for the backend,
 // and the claims that travel with them decide. Serve returns. It may be called
 // again.
-func (c *Channel) Close() { _ = c.conn.Close() }
+func (c *Channel) Close() { c.retire() }
 
 // Claims returns true: a claim travels beside every connection.
 func (c *Channel) Claims() bool { return true }
 
-// Send implements Transport. It never blocks: a full channel, which is a backend
-// that does not read, is a failure at once.
+// Send implements Transport: it is step 5, send. It never blocks: a full channel,
+// which is a backend that does not read, is a failure at once.
 func (c *Channel) Send(_ context.Context, offer Offer, conn syscall.RawConn) (Delivery, error) {
 	d := &channelDelivery{ch: c, id: c.lastID.Add(1), token: offer.Token, answer: make(chan Ack, 1)}
 	msg, err := frame.Append(nil, frame.ChannelOffer(&usherpb.Offer{
@@ -167,7 +170,10 @@ func (c *Channel) Send(_ context.Context, offer Offer, conn syscall.RawConn) (De
 	}
 	d.Close()
 	var partial *channel.PartialSendError
-	if errors.As(err, &partial) {
+	switch {
+	case errors.Is(err, syscall.EMSGSIZE):
+		return nil, &SendError{Stage: StageSend, Class: SendTooLarge, Err: err}
+	case errors.As(err, &partial):
 		c.Close() // the next message would begin inside this one
 		return nil, &SendError{Stage: StageSend, Class: SendPartial, Sent: partial.Sent, Err: err}
 	}

@@ -154,7 +154,7 @@ func TestAwaitAckEndsWithItsContext(t *testing.T) {
 func TestUnsendableOffers(t *testing.T) {
 	onBothKinds(t, func(t *testing.T, l *line) {
 		_, err := l.Send(t.Context(), Offer{Claim: l.claim, Tracestate: string(make([]byte, channel.MaxMessage))}, l.conn)
-		if sendClassOf(t, err) != SendFailed || !errors.Is(err, syscall.EMSGSIZE) {
+		if sendClassOf(t, err) != SendTooLarge || !errors.Is(err, syscall.EMSGSIZE) {
 			t.Errorf("too long: %v", err)
 		}
 		closed, _ := testutil.SocketPair(t)

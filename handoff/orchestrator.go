@@ -13,7 +13,7 @@ import (
 
 // Orchestrator takes one connection through its handoff, in this order:
 //
-//	Issue        token, acknowledgement deadline, claim
+//	Issue        step 4, issue: token, acknowledgement deadline, claim
 //	Send         offer + connection + claim in one message
 //	AwaitAck     ACK, NACK, the backend's death, or the deadline
 //	Acknowledge  the registry's word on the ACK
@@ -168,9 +168,13 @@ func (f *flight) awaitAck(parent context.Context, d Delivery) (Ack, *Outcome) {
 	ack, err := wait(ctx, d)
 	switch {
 	case err == nil && !ack.Accepted:
+		cause := ErrRejected
+		if ack.Leaving {
+			cause = ErrBackendGone
+		}
 		out := f.settle(Outcome{
 			Stage: StageAwaitAck, Reason: BackendAckTimeout, FDReachedBackend: true, Rejected: true,
-			Err: fmt.Errorf("%w: %s", ErrRejected, ack.Detail),
+			Err: fmt.Errorf("%w: %s", cause, ack.Detail),
 		})
 		return ack, &out
 	case err != nil:

@@ -14,7 +14,8 @@ const (
 	// NotTaken: the broker still owns it, and nothing was read from it. It may
 	// offer it to another backend or answer the client.
 	NotTaken Verdict = "not_taken"
-	// Unknown: a v1 backend may own it. The broker closes its copy and neither
+	// Unknown: a v1 backend, which knows no claim, may own it; or the claim itself
+	// can't be relied on. The broker closes its copy and neither
 	// reads, writes nor offers the connection again.
 	Unknown Verdict = "unknown"
 )
@@ -59,6 +60,9 @@ func (o Outcome) LogValue() slog.Value {
 	}
 	if o.Reason != "" {
 		attrs = append(attrs, slog.String("reason", string(o.Reason)))
+	}
+	if o.Rejected {
+		attrs = append(attrs, slog.Bool("nack", true))
 	}
 	if o.Late {
 		attrs = append(attrs, slog.Bool("late", true))

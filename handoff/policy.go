@@ -22,6 +22,7 @@ const (
 const (
 	TokenUnavailable Reason = "TokenUnavailable" // pending limit reached, or no randomness
 	ClaimUnavailable Reason = "ClaimUnavailable" // no kernel object for the claim
+	OfferTooLarge    Reason = "OfferTooLarge"    // the client's trace fields don't fit an offer
 )
 
 // Reasons that are the outcome of a failed attempt.

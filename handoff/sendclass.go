@@ -17,6 +17,7 @@ const (
 	SendWouldBlock          SendClass = "WouldBlock"         // no room now; nothing was sent
 	SendFailed              SendClass = "Failed"             // any other error
 	SendPartial             SendClass = "PartialSend"        // fewer bytes sent than given
+	SendTooLarge            SendClass = "TooLarge"           // the offer does not fit a channel; usher's own
 
 	// SendPostTransferDeliveryFailed: the offer failed after the transfer.
 	SendPostTransferDeliveryFailed SendClass = "PostTransferDeliveryFailed"
@@ -29,6 +30,8 @@ func (c SendClass) Reason() Reason {
 		return ServicePolicyDisabled
 	case SendPermissionDenied:
 		return PermissionDenied
+	case SendTooLarge:
+		return OfferTooLarge
 	default:
 		return BackendAckTimeout
 	}

@@ -54,6 +54,7 @@ type Ack struct {
 	Token    []byte // as the backend presented it
 	Accepted bool
 	Detail   string // why not, for the log
+	Leaving  bool   // not accepted because the backend is about to go
 }
 
 var (

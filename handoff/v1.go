@@ -12,6 +12,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/peer"
 )
 
 // V1 is the transport to a backend that knows no claim: dial its handoff
@@ -23,6 +24,9 @@ import (
 type V1 struct {
 	// Endpoint is the path of the backend's handoff socket.
 	Endpoint string
+	// PID is the process that must listen there, as this user; nothing is sent to
+	// another one. 0 leaves it at the user.
+	PID int
 }
 
 // v1StepTimeout bounds the dial and the writing of the offer (spec 02 §6, §15).
@@ -41,6 +45,10 @@ func (t V1) Send(ctx context.Context, offer Offer, conn syscall.RawConn) (Delive
 		return nil, at(StageTransfer, ClassifyConnect(err))
 	}
 	d := &v1Delivery{conn: endpoint.(*net.UnixConn), client: conn, offer: offer}
+	if err := t.verify(d.conn); err != nil {
+		d.Close()
+		return nil, &SendError{Stage: StageTransfer, Class: SendPermissionDenied, Err: err}
+	}
 	if err := d.transfer(); err != nil {
 		d.Close()
 		return nil, err
@@ -50,6 +58,22 @@ func (t V1) Send(ctx context.Context, offer Offer, conn syscall.RawConn) (Delive
 		return nil, &SendError{Stage: StageDeliver, Class: SendPostTransferDeliveryFailed, Sent: TokenSize, Err: err}
 	}
 	return d, nil
+}
+
+// verify makes sure that the descriptor goes to the backend, not to whoever took
+// its name.
+func (t V1) verify(endpoint *net.UnixConn) error {
+	cred, err := peer.OfConn(endpoint)
+	if err != nil {
+		return err
+	}
+	if err := cred.CheckUser(os.Geteuid()); err != nil {
+		return err
+	}
+	if t.PID != 0 && cred.PID != t.PID {
+		return fmt.Errorf("handoff endpoint %s is served by process %d, not by the backend, %d", t.Endpoint, cred.PID, t.PID)
+	}
+	return nil
 }
 
 // at names the step of the exchange in which a send failed.

@@ -96,7 +96,8 @@ func (r *Registry[H]) Remove(e *Entry[H]) bool {
 	return true
 }
 
-// Find returns the backend of key that entered last and passes fits, or nil.
+// Find returns the backend of key that entered last and passes fits, or nil. It
+// calls fits without holding a lock.
 func (r *Registry[H]) Find(key Key, fits func(*Entry[H]) bool) *Entry[H] {
 	r.mu.RLock()
 	list := r.entries[key]
