@@ -63,6 +63,9 @@ func Listen(opts Options) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
+	if err := endpoint.CheckBackendRoom(); err != nil {
+		opts.Logger.Warn("backends that choose no pipe of their own can't serve here", "error", err)
+	}
 	tokens := handoff.NewTokens(handoff.DefaultTokenConfig())
 	return &Broker{
 		opts:      opts,

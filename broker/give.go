@@ -153,9 +153,9 @@ func grant(t *target, id uint64, token []byte) hello.Grant {
 	}
 }
 
-// sendAway ends step 8, otherwise: the broker still owns the connection and tells the client
-// to reconnect. The backend may have gone meanwhile; then another one is named,
-// or the client is refused.
+// sendAway ends step 8, otherwise: the broker still owns the connection and tells
+// the client to reconnect. The backend may have gone meanwhile; then another one
+// is named, or the client is refused.
 func (c *connection) sendAway(t *target, id uint64) {
 	if !t.backend.Handle.process.Alive() {
 		if t.backend = c.find(t, t.backend); t.backend == nil {

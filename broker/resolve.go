@@ -26,7 +26,7 @@ type target struct {
 
 type entry = registry.Entry[*backend]
 
-// resolve is step 3: service definition, version policy, live backend of that
+// resolve is step 3, resolve: service definition, version policy, live backend of that
 // version and build. It follows rows 19 to 35 of spec 01 §7.1.
 func (c *connection) resolve(request *brokerpb.Frame, h *brokerpb.Hello) (*target, *hello.Refusal) {
 	t := &target{request: request, hello: h}

@@ -90,12 +90,11 @@ func (d *dialing) skip(ctx context.Context) *Conn {
 	if d.CachedEndpoint == "" || d.OwnVersion == "" || d.OwnVersion != d.Version {
 		return nil
 	}
-	dialer := net.Dialer{} // a full backlog is no answer either: the broker may know better
-	c, err := dialer.DialContext(ctx, "unix", d.CachedEndpoint)
+	c, err := endpoint.DialNow(ctx, d.CachedEndpoint) // a full backlog is no answer either: the broker may know better
 	if err != nil {
 		return nil
 	}
-	return &Conn{UnixConn: c.(*net.UnixConn), route: HelloSkipped, endpoint: d.CachedEndpoint}
+	return &Conn{UnixConn: c, route: HelloSkipped, endpoint: d.CachedEndpoint}
 }
 
 // once asks the broker one time.

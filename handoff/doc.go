@@ -9,9 +9,8 @@
 // A connection is decided by its claim, not by its acknowledgement: whoever
 // takes the claim owns the connection, and only its owner reads or writes it.
 // An Outcome is therefore one of three: adopted, not taken, unknown. Unknown
-// arises where the other side knows no claim (the v1 exchange), where the claim
-// can't be read, and where it is gone although the backend says that it did not
-// take it.
+// arises where the other side knows no claim (the v1 exchange), and where the
+// claim can't be read.
 //
 // The caller owns the connection throughout and closes its own descriptor after
 // the outcome; transports borrow it. The orchestrator owns the claim of each

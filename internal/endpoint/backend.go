@@ -2,7 +2,11 @@ package endpoint
 
 import (
 	"crypto/rand"
+	"encoding/hex"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 )
 
 // BindBackend makes this process the owner of a backend pipe. With an empty path
@@ -23,18 +27,49 @@ func BindBackend(path string) (*Binding, error) {
 	return b, nil
 }
 
+// RemoveDead removes the pipe of a backend that is certainly gone, if its name is
+// one of NewBackendPath's: nobody else ever takes such a name, so this can't hit a
+// successor. A pipe at a chosen path is left alone: its next owner clears it away
+// in Bind, under the lock.
+func RemoveDead(path string) {
+	mine, err := NewBackendPath()
+	if err != nil || filepath.Dir(path) != filepath.Dir(mine) || len(path) != len(mine) {
+		return
+	}
+	shared := len(mine) - len(".sock") - hex.EncodedLen(randomLen)
+	if path[:shared] == mine[:shared] {
+		_ = os.Remove(path)
+	}
+}
+
+// randomLen is how many random bytes make a pipe's name.
+const randomLen = 16
+
+// CheckBackendRoom returns nil when the random path of a backend's pipe fits
+// here. Its name is longer than a broker's, so a broker may be able to bind where
+// no backend can. Errors: those of NewBackendPath.
+func CheckBackendRoom() error {
+	_, err := NewBackendPath()
+	return err
+}
+
 // NewBackendPath returns a path that no backend has used: 16 random bytes make
-// its name.
+// its name. Errors: *PathTooLongError; why the user has no hash.
 func NewBackendPath() (string, error) {
 	hash, err := UserHash()
 	if err != nil {
 		return "", err
 	}
-	var random [16]byte
+	var random [randomLen]byte
 	_, _ = rand.Read(random[:]) // never fails: it ends the program instead
 	leaf, err := BackendLeaf(hash, random)
 	if err != nil {
 		return "", err
 	}
-	return SocketPath(leaf)
+	path, err := SocketPath(leaf)
+	var long *PathTooLongError
+	if errors.As(err, &long) {
+		long.Hint += ", or give the backend a short pipe path of its own (backend.Options.Pipe)"
+	}
+	return path, err
 }

@@ -34,12 +34,13 @@ type Binding struct {
 
 // Bind makes this process the only owner of a broker socket:
 //
-//  1. judge the path's length and its directory (created with 0700 if missing)
+//  1. judge the own user, the path's length, its directory (created with 0700 if
+//     missing) and every directory above that
 //  2. take the lock beside the socket, and make sure that it is the lock others see
 //  3. remove a socket that refuses connections; anything else in the way is an error
 //  4. bind, mode 0600, listen
 //
-// Errors: *PathTooLongError, *InsecureDirError, *InUseError, *NotSocketError;
+// Errors: ErrUnnamedUser, *PathTooLongError, *InsecureDirError, *InUseError, *NotSocketError;
 // errors.ErrUnsupported where there are no Unix sockets of this kind.
 func Bind(path string) (*Binding, error) {
 	b, err := bind(path, true)

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-7265657e/usher/internal/peer"
 )
 
 // lockFlags: write access, because the owner's pid goes into the file; no
@@ -20,6 +22,9 @@ const lockFlags = os.O_CREATE | os.O_RDWR | unix.O_NOFOLLOW
 // bind is Bind; contested says that others may want the same path, which takes
 // the lock and clears away what a dead owner left.
 func bind(path string, contested bool) (_ *Binding, err error) {
+	if os.Geteuid() == peer.OverflowUID {
+		return nil, ErrUnnamedUser
+	}
 	if err := CheckLength(path); err != nil {
 		return nil, err
 	}

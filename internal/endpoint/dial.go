@@ -3,23 +3,27 @@ package endpoint
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"os"
 	"syscall"
 	"time"
 
+	"github.com/seed-7265657e/usher/internal/peer"
 	"github.com/seed-7265657e/usher/internal/wait"
 )
 
-// Dial connects to the Unix socket at path. A full backlog, which is EAGAIN at
-// once on Linux, is waited for until ctx ends; the error then joins ctx's. The
-// caller owns the connection.
+// Dial connects to the Unix socket at path, which must be served by the own
+// effective user: anyone can put a socket into a directory that does not exist
+// yet. A full backlog, which is EAGAIN at once on Linux, is waited for until ctx
+// ends; the error then joins ctx's. The caller owns the connection.
+// Errors: *ForeignListenerError.
 func Dial(ctx context.Context, path string) (*net.UnixConn, error) {
-	dialer := net.Dialer{}
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		c, err := dialer.DialContext(ctx, "unix", path)
+		c, err := DialNow(ctx, path)
 		switch {
 		case err == nil:
-			return c.(*net.UnixConn), nil
+			return c, nil
 		case !errors.Is(err, syscall.EAGAIN):
 			return nil, err
 		case !wait.For(ctx, pause):
@@ -32,3 +36,33 @@ const (
 	firstPause = time.Millisecond
 	lastPause  = 50 * time.Millisecond
 )
+
+// DialNow is Dial without the wait: a full backlog is an error at once.
+func DialNow(ctx context.Context, path string) (*net.UnixConn, error) {
+	dialer := net.Dialer{}
+	conn, err := dialer.DialContext(ctx, "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	c := conn.(*net.UnixConn)
+	if err := checkListener(c, path, os.Geteuid()); err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// checkListener tells whether the listener that c reached at path runs as user
+// uid. Where the system can't say, the directory's mode alone protects path.
+func checkListener(c syscall.Conn, path string, uid int) error {
+	cred, err := peer.OfConn(c)
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+		return nil
+	case err != nil:
+		return fmt.Errorf("who serves %s: %w", path, err)
+	case cred.CheckUser(uid) != nil:
+		return &ForeignListenerError{Path: path, UID: cred.UID}
+	}
+	return nil
+}

@@ -3,6 +3,8 @@ package endpoint
 import (
 	"errors"
 	"fmt"
+
+	"github.com/seed-7265657e/usher/internal/peer"
 )
 
 // ErrReplaced reports that the socket file of a Binding was removed or replaced:
@@ -45,6 +47,26 @@ func (e *InUseError) Error() string {
 	}
 	return fmt.Sprintf("%s already serves %s: use it, stop it first, or choose another socket", owner, e.Path)
 }
+
+// ForeignListenerError reports that another user serves the socket. Nothing was
+// sent to it.
+type ForeignListenerError struct {
+	Path string
+	UID  uint32 // who listens; peer.OverflowUID when the kernel can't name the user
+}
+
+func (e *ForeignListenerError) Error() string {
+	if e.UID == peer.OverflowUID {
+		return fmt.Sprintf("%s is served by a user whom the kernel can't name (uid %d), so it is not trusted: "+
+			"run both sides in one user namespace, as a user other than uid %d", e.Path, e.UID, e.UID)
+	}
+	return fmt.Sprintf("%s is served by another user (uid %d), so it is not trusted: "+
+		"set XDG_RUNTIME_DIR to a directory of your own, or name the socket of a process that runs as you", e.Path, e.UID)
+}
+
+// ErrUnnamedUser reports that this process runs as the user id that stands for
+// everybody unknown: it could not tell its own clients from strangers.
+var ErrUnnamedUser = fmt.Errorf("user id %d is what the kernel reports for users it can't name, so it is nobody's identity: run as another user", peer.OverflowUID)
 
 // NotSocketError reports that something other than a socket stands at the path.
 // It is never removed.

@@ -46,7 +46,7 @@ func TestBindJudgesTheDirectory(t *testing.T) {
 				return err
 			}
 			return os.Chmod(filepath.Dir(dir), 0o777)
-		}, "chmod o-w"},
+		}, "chmod go-w"},
 	} {
 		dir := filepath.Join(shortDir(t), "run")
 		if err := c.setUp(dir); errors.Is(err, fs.ErrPermission) {

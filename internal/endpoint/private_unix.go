@@ -3,10 +3,10 @@
 package endpoint
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"syscall"
 )
 
@@ -49,6 +49,10 @@ func EnsurePrivate(dir string) error {
 // effective user with mode 0700 exactly. An existing one is never repaired:
 // a wrong mode means that someone may already have put something inside.
 func ensureParent(dir string) error {
+	// Before anything is created, and again over what was.
+	if err := checkAbove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		// A file, or a symlink to nowhere, in the place of the directory gets the
 		// clearer text below.
@@ -73,31 +77,11 @@ func ensureParent(dir string) error {
 	return checkAbove(dir)
 }
 
-// checkAbove judges the directory that holds dir: whoever may rename entries
-// there could swap dir for one of his own.
-func checkAbove(dir string) error {
-	above := filepath.Dir(filepath.Clean(dir))
-	for _, stat := range []func(string) (fs.FileInfo, error){os.Lstat, os.Stat} {
-		fi, err := stat(above)
-		if err != nil {
-			return err
-		}
-		if uid := owner(fi); uid != 0 && uid != os.Geteuid() {
-			return foreign(above, fi)
-		}
-		if fi.IsDir() && fi.Mode().Perm()&0o002 != 0 && fi.Mode()&fs.ModeSticky == 0 {
-			return &InsecureDirError{
-				Path: above, Reason: fmt.Sprintf("lets everyone replace its entries (mode %04o)", fi.Mode().Perm()),
-				Fix: fmt.Sprintf("run chmod o-w %s, or choose another directory", above),
-			}
-		}
-	}
-	return nil
-}
+func foreign(dir string, fi fs.FileInfo) error { return foreignTo(dir, owner(fi), os.Geteuid()) }
 
-func foreign(dir string, fi fs.FileInfo) error {
+func foreignTo(dir string, uid, self int) error {
 	return &InsecureDirError{
-		Path: dir, Reason: fmt.Sprintf("belongs to uid %d, not to uid %d", owner(fi), os.Geteuid()),
+		Path: dir, Reason: fmt.Sprintf("belongs to uid %d, not to uid %d", uid, self),
 		Fix: "choose a directory of your own",
 	}
 }

@@ -121,6 +121,9 @@ func TestOfThisProcess(t *testing.T) {
 		if err != nil || cred != (peer.Credentials{UID: uint32(os.Getuid()), PID: os.Getpid()}) {
 			t.Errorf("%s: got %+v, %v", name, cred, err)
 		}
+		if of, err := peer.OfConn(c); err != nil || of != cred {
+			t.Errorf("%s: of the connection: got %+v, %v", name, of, err)
+		}
 		if pid := peer.TrustedPID(fd); pid != os.Getpid() {
 			t.Errorf("%s: trusted pid %d", name, pid)
 		}
@@ -138,11 +141,25 @@ func TestOfNoSocket(t *testing.T) {
 	if _, err := peer.Of(fd); !errors.Is(err, unix.ENOTSOCK) {
 		t.Errorf("got %v", err)
 	}
+	if cred, err := peer.OfConn(f); !errors.Is(err, unix.ENOTSOCK) {
+		t.Errorf("of the file: got %+v, %v", cred, err)
+	}
 	if _, err := peer.OpenProcess(fd); !errors.Is(err, unix.ENOTSOCK) {
 		t.Errorf("got %v", err)
 	}
 	if pid := peer.TrustedPID(fd); pid != 0 {
 		t.Errorf("trusted pid %d", pid)
+	}
+}
+
+func TestOfClosedConn(t *testing.T) {
+	testutil.Leaks(t)
+	left, _ := testutil.SocketPair(t)
+	if err := left.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if cred, err := peer.OfConn(left); !errors.Is(err, net.ErrClosed) || cred != (peer.Credentials{}) {
+		t.Errorf("got %+v, %v", cred, err)
 	}
 }
 

@@ -2,6 +2,7 @@ package peer_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/seed-7265657e/usher/internal/peer"
@@ -19,9 +20,13 @@ func TestCheckUser(t *testing.T) {
 		{0, 1000, false},
 		{1000, 1001, false},
 		{peer.OverflowUID, peer.OverflowUID, false}, // nobody's identity
-		{^uint32(0), -1, false},                     // a system without user ids
+		{peer.OverflowUID, 1000, false},
+		{^uint32(0), -1, false}, // a system without user ids
 	} {
 		err := peer.Credentials{UID: c.peer}.CheckUser(c.us)
+		if c.peer == peer.OverflowUID && !strings.Contains(err.Error(), "as another user") {
+			t.Errorf("%v does not say what to do about uid %d", err, c.peer)
+		}
 		if (err == nil) != c.ok || err != nil && !errors.Is(err, peer.ErrForeignUser) {
 			t.Errorf("peer %d, us %d: got %v", c.peer, c.us, err)
 		}

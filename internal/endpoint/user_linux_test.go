@@ -1,0 +1,104 @@
+package endpoint
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7265657e/usher/internal/peer"
+)
+
+// asUser runs do with another effective user, in a thread of its own that ends
+// with do. It needs root.
+func asUser(t *testing.T, uid int, do func() error) error {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to become another user")
+	}
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread's user must not be met by others
+		const keep = ^uintptr(0)
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, keep, uintptr(uid), keep); errno != 0 {
+			done <- errno
+			return
+		}
+		done <- do()
+	}()
+	return <-done
+}
+
+// TestDialRefusesAForeignListener: someone else was first at a path that anyone
+// may take.
+func TestDialRefusesAForeignListener(t *testing.T) {
+	const stranger = 12345
+	dir := shortDir(t)
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "s.sock")
+	var l net.Listener
+	if err := asUser(t, stranger, func() (err error) {
+		l, err = net.Listen("unix", path)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for name, dial := range dials {
+		c, err := dial(t.Context(), path)
+		var foreign *ForeignListenerError
+		if !errors.As(err, &foreign) || foreign.UID != stranger || foreign.Path != path || c != nil {
+			t.Errorf("%s: %v, %v; want *ForeignListenerError", name, c, err)
+		}
+	}
+}
+
+func TestBindRefusesTheOverflowUser(t *testing.T) {
+	dir := shortDir(t)
+	if err := os.Chown(dir, peer.OverflowUID, -1); err != nil && os.Geteuid() == 0 {
+		t.Fatal(err)
+	}
+	for name, bind := range map[string]func(string) (*Binding, error){"broker": Bind, "backend": BindBackend} {
+		err := asUser(t, peer.OverflowUID, func() error {
+			b, err := bind(filepath.Join(dir, "s.sock"))
+			if err == nil {
+				err = b.Close()
+			}
+			return err
+		})
+		if !errors.Is(err, ErrUnnamedUser) {
+			t.Errorf("%s: error %v, want ErrUnnamedUser", name, err)
+		}
+	}
+}
+
+func TestDialNowDoesNotWaitForAFullBacklog(t *testing.T) {
+	path := filepath.Join(shortDir(t), "s.sock")
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: path}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 { // a backlog of 0 holds one
+		c, err := DialNow(context.Background(), path)
+		if err == nil {
+			defer c.Close()
+			continue
+		}
+		if !errors.Is(err, unix.EAGAIN) {
+			t.Errorf("error %v, want EAGAIN", err)
+		}
+		return
+	}
+	t.Error("the backlog never filled")
+}
