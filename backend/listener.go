@@ -7,9 +7,11 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/peer"
 	"github.com/seed-7265657e/usher/internal/wait"
 )
 
@@ -177,8 +179,18 @@ func (l *Listener) acceptDialled() {
 
 const acceptBackoff = 50 * time.Millisecond
 
+// ownUser returns nil when the process at the other end of c runs as this user.
+func ownUser(c syscall.Conn) error {
+	cred, err := peer.OfConn(c)
+	if err != nil {
+		return err
+	}
+	return cred.CheckUser(os.Geteuid())
+}
+
 func (l *Listener) yield(c *net.UnixConn) {
-	if identify(c).UID != uint32(os.Geteuid()) {
+	if err := ownUser(c); err != nil {
+		l.opts.Logger.Debug("dialled connection closed", "error", err)
 		_ = c.Close()
 		return
 	}

@@ -3,10 +3,13 @@ package backend_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -14,6 +17,7 @@ import (
 
 	"github.com/seed-7265657e/usher/backend"
 	"github.com/seed-7265657e/usher/client"
+	"github.com/seed-7265657e/usher/internal/peer"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
@@ -263,6 +267,53 @@ func TestCloseShutsDown(t *testing.T) {
 	if _, err := c.Write([]byte("x")); err == nil {
 		t.Error("the client can still write")
 	}
+}
+
+// TestOverflowUser: the uid that stands for every user without a name here is
+// nobody's, the backend's own included.
+func TestOverflowUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can become another user; run this test as root")
+	}
+	p := newPlace(t)
+	helper := testutil.Helper(t, "nobody")
+	helper.Env = append(helper.Env, "USHER_TEST_SOCKET="+p.socket(), "USHER_TEST_PIPE="+p.pipe("p"))
+	if err := helper.Run(); err != nil {
+		t.Error(err)
+	}
+}
+
+// serveAsNobody is a backend that becomes the overflow user and dials itself.
+func serveAsNobody() error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	pipe := os.Getenv("USHER_TEST_PIPE")
+	ln, err := backend.Listen(ctx, backend.Options{
+		Service: service, Version: version, Broker: os.Getenv("USHER_TEST_SOCKET"), Pipe: pipe,
+	})
+	if err != nil {
+		return err
+	}
+	// The file modes are the first fence; the test steps over it.
+	if err := errors.Join(os.Chmod(filepath.Dir(pipe), 0o711), os.Chmod(pipe, 0o666), syscall.Setuid(peer.OverflowUID)); err != nil {
+		return err
+	}
+	c, err := net.Dial("unix", pipe)
+	if err != nil {
+		return err
+	}
+	context.AfterFunc(ctx, func() { _ = ln.Close() })
+	go func() {
+		if s, err := ln.Accept(); err == nil {
+			_, _ = io.WriteString(s, "served")
+			_ = s.Close()
+		}
+	}()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	if said, err := io.ReadAll(c); len(said) != 0 || err != nil {
+		return fmt.Errorf("read %q, %v; want the end", said, err)
+	}
+	return nil
 }
 
 func hasPeerPidfd(t *testing.T) bool {

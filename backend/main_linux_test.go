@@ -10,5 +10,6 @@ func TestMain(m *testing.M) {
 	testutil.Main(m, map[string]func() error{
 		"full table":  serveWithFullTable,
 		"dial and go": dialAndGo,
+		"nobody":      serveAsNobody,
 	})
 }

@@ -7,30 +7,45 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/frame"
-	"github.com/seed-7265657e/usher/internal/peer"
 	"github.com/seed-7265657e/usher/internal/wait"
 )
 
-// v1Timeout bounds one v1 exchange (spec 02 §6).
-const v1Timeout = 5 * time.Second
+const (
+	// v1Timeout bounds one v1 exchange (spec 02 §6).
+	v1Timeout = 5 * time.Second
+	// v1AtOnce bounds the v1 exchanges under way. A v1 broker sends one at a
+	// time; the others keep it working while a silent connection times out.
+	v1AtOnce = 8
+)
 
-// acceptV1 takes handoffs from a plain v1 broker, one at a time as such a broker
-// sends them, until the endpoint is closed.
+// acceptV1 takes handoffs from a plain v1 broker, v1AtOnce of them at once, until
+// the endpoint is closed. What is over that waits in the kernel's backlog.
 func (l *Listener) acceptV1() {
+	places := make(chan struct{}, v1AtOnce)
 	for {
+		select {
+		case places <- struct{}{}:
+		case <-l.ctx.Done():
+			return
+		}
 		c, err := l.v1.Listener.AcceptUnix()
+		if err == nil {
+			l.wg.Go(func() {
+				defer func() { <-places }()
+				if err := l.adoptV1(c); err != nil {
+					l.opts.Logger.Info("v1 handoff not adopted", "error", err)
+				}
+			})
+			continue
+		}
+		<-places
 		switch {
-		case err == nil:
-			if err := l.adoptV1(c); err != nil {
-				l.opts.Logger.Info("v1 handoff not adopted", "error", err)
-			}
 		case errors.Is(err, net.ErrClosed):
 			return
 		default:
@@ -104,11 +119,11 @@ func (l *Listener) judgeV1(offer *brokerpb.HandoffOffer, expected [tokenSize]byt
 // receiveV1 reads the token bytes and exactly one descriptor beside them. The
 // caller closes the descriptors.
 func receiveV1(c *net.UnixConn) (token [tokenSize]byte, fds *fdpass.Descriptors, err error) {
-	rc, err := c.SyscallConn()
-	if err != nil {
+	if err := ownUser(c); err != nil {
 		return token, nil, err
 	}
-	if err := ownUser(rc); err != nil {
+	rc, err := c.SyscallConn()
+	if err != nil {
 		return token, nil, err
 	}
 	var m fdpass.Message
@@ -131,15 +146,4 @@ func receiveV1(c *net.UnixConn) (token [tokenSize]byte, fds *fdpass.Descriptors,
 		return token, nil, err
 	}
 	return token, &m.FDs, nil
-}
-
-func ownUser(rc syscall.RawConn) error {
-	var err error
-	ctlErr := rc.Control(func(fd uintptr) {
-		var cred peer.Credentials
-		if cred, err = peer.Of(int(fd)); err == nil {
-			err = cred.CheckUser(os.Geteuid())
-		}
-	})
-	return errors.Join(ctlErr, err)
 }

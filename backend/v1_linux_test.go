@@ -2,6 +2,7 @@ package backend_test
 
 import (
 	"encoding/hex"
+	"errors"
 	"io"
 	"net"
 	"testing"
@@ -232,6 +233,27 @@ func TestV1QueueFull(t *testing.T) {
 		send(t, c, string(offer))
 		if ack := v1Ack(t, c); ack.Accepted != want {
 			t.Errorf("offer %d: %v", i, ack)
+		}
+	}
+}
+
+// TestV1SilentConnections: connections that say nothing hold no handoff up until
+// every place is taken; each that leaves gives its own back.
+func TestV1SilentConnections(t *testing.T) {
+	testutil.Leaks(t)
+	ln, dialV1 := v1Backend(t)
+	const places = 8
+	var silent []*net.UnixConn
+	for range places - 1 {
+		silent = append(silent, dialV1())
+	}
+	goodV1(t, ln, dialV1())
+	silent = append(silent, dialV1())
+	_ = silent[0].Close()
+	goodV1(t, ln, dialV1())
+	for _, c := range silent[1:] { // had they timed out, this would prove nothing
+		if _, _, err := unix.Recvfrom(testutil.FD(t, c), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT); !errors.Is(err, unix.EAGAIN) {
+			t.Errorf("a silent connection has ended: %v", err)
 		}
 	}
 }

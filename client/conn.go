@@ -25,6 +25,10 @@ const (
 // was written returns an *OutcomeError: the request may have been run. The end
 // of the stream counts as failure there too, unless the caller has closed its
 // own direction (CloseWrite) and so expects no more than an end.
+//
+// That holds for the first request. Once a byte of an answer has arrived, a
+// later request that is lost with the connection fails with a plain error, which
+// says nothing about whether it was run.
 type Conn struct {
 	*net.UnixConn
 	route    Route

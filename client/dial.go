@@ -101,7 +101,7 @@ func (d *dialing) skip(ctx context.Context) *Conn {
 func (d *dialing) once(ctx context.Context, request []byte) (*Conn, error) {
 	c, err := endpoint.Dial(ctx, d.Broker)
 	if err != nil {
-		return nil, fmt.Errorf("%w at %s: %w (start one with \"usher serve\")", ErrBrokerUnreachable, d.Broker, err)
+		return nil, undialled(ctx, err, fmt.Errorf("%w at %s: %w (start one with \"usher serve\")", ErrBrokerUnreachable, d.Broker, err))
 	}
 	release := bound(ctx, c)
 	conn, err := d.hello(ctx, c, request)
@@ -164,10 +164,19 @@ func (d *dialing) reconnect(ctx context.Context, conn *Conn) (*Conn, error) {
 	}
 	c, err := endpoint.Dial(ctx, conn.endpoint)
 	if err != nil {
-		return nil, fmt.Errorf("%w at %s: %w", ErrBackendUnreachable, conn.endpoint, err)
+		return nil, undialled(ctx, err, fmt.Errorf("%w at %s: %w", ErrBackendUnreachable, conn.endpoint, err))
 	}
 	conn.UnixConn = c
 	return conn, nil
+}
+
+// undialled tells a dial that ctx ended (a full backlog takes that long) from one
+// that failed by itself, which is unreachable.
+func undialled(ctx context.Context, err, unreachable error) error {
+	if ctx.Err() != nil {
+		return verdict(ctx, err)
+	}
+	return unreachable
 }
 
 // verdict turns a failed exchange into what the caller may conclude from it.

@@ -223,12 +223,16 @@ func TestFullBacklogIsWaitedFor(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer cancel()
 	_, err := client.Dial(ctx, options(path))
-	if !errors.Is(err, client.ErrBrokerUnreachable) || !errors.Is(err, context.DeadlineExceeded) {
+	if !errors.Is(err, client.ErrNoAnswer) || !errors.Is(err, syscall.EAGAIN) || errors.Is(err, client.ErrBrokerUnreachable) {
 		t.Errorf("until the deadline: %v", err)
+	}
+	_, err = client.Dial(context.Background(), options(path, func(o *client.Options) { o.Timeout = 20 * time.Millisecond }))
+	if !errors.Is(err, client.ErrNoAnswer) || errors.Is(err, client.ErrBrokerUnreachable) {
+		t.Errorf("until the timeout: %v", err)
 	}
 	ctx, cancel = context.WithCancel(context.Background())
 	time.AfterFunc(5*time.Millisecond, cancel)
-	if _, err := client.Dial(ctx, options(path)); !errors.Is(err, context.Canceled) {
+	if _, err := client.Dial(ctx, options(path)); !errors.Is(err, context.Canceled) || errors.Is(err, client.ErrBrokerUnreachable) {
 		t.Errorf("until cancelled: %v", err)
 	}
 
@@ -354,6 +358,9 @@ func TestContextEndsAtEachStage(t *testing.T) {
 				c, err := client.Dial(ctx, options(socket, func(o *client.Options) { o.ReadyTimeout = patience }))
 				if c != nil || !errors.Is(err, want) {
 					t.Errorf("%v, %v; want %v", c, err, want)
+				}
+				if cancelled == errors.Is(err, client.ErrNoAnswer) || errors.Is(err, client.ErrBrokerUnreachable) || errors.Is(err, client.ErrBackendUnreachable) {
+					t.Errorf("classed as %v", err)
 				}
 				if took := time.Since(begin); took > patience/2 {
 					t.Errorf("took %v", took)

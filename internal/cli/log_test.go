@@ -11,12 +11,13 @@ func TestLogFormats(t *testing.T) {
 	for _, format := range []string{logAuto, logJSON, logText} {
 		t.Run(format, func(t *testing.T) {
 			var out bytes.Buffer // no terminal
-			log, err := newLogger(&out, "warn", format)
+			log, end, err := startLog(&out, "warn", format)
 			if err != nil {
 				t.Fatal(err)
 			}
 			log.Info("not logged")
 			log.Warn("logged", "key", "value")
+			end()
 			if isJSON := json.Valid(out.Bytes()); isJSON != (format != logText) {
 				t.Errorf("JSON: %t", isJSON)
 			}
@@ -30,7 +31,7 @@ func TestLogFormats(t *testing.T) {
 
 func TestLogRefuses(t *testing.T) {
 	for _, tc := range []struct{ level, format string }{{"loud", logAuto}, {"info", "xml"}, {"", logAuto}} {
-		if _, err := newLogger(new(bytes.Buffer), tc.level, tc.format); err == nil {
+		if _, _, err := startLog(new(bytes.Buffer), tc.level, tc.format); err == nil {
 			t.Errorf("level %q with format %q was accepted", tc.level, tc.format)
 		}
 	}

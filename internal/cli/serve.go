@@ -52,10 +52,11 @@ func serveCommand(a *app) *cobra.Command {
 }
 
 func (s *serving) run(cmd *cobra.Command) error {
-	log, err := newLogger(cmd.ErrOrStderr(), s.logLevel, s.logFormat)
+	log, endLog, err := startLog(cmd.ErrOrStderr(), s.logLevel, s.logFormat)
 	if err != nil {
 		return usageError(cmd, err)
 	}
+	defer endLog()
 	instance, err := endpoint.ParseInstance(s.instance)
 	if err != nil {
 		return usageError(cmd, err)

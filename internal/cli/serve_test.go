@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/testutil"
@@ -45,6 +46,57 @@ func TestServe(t *testing.T) {
 	if warned := strings.Count(r.stderr, "running as root"); warned > 1 || warned == 1 != (os.Geteuid() == 0) {
 		t.Errorf("%d warnings about root, with uid %d", warned, os.Geteuid())
 	}
+}
+
+// TestServeStalledLog: a broker whose log nobody reads, nor closes, serves on; its
+// lines are there when somebody does.
+func TestServeStalledLog(t *testing.T) {
+	testutil.Leaks(t)
+	p := newPlace(t)
+	p.define(t, "notes")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	filler := fill(t, w)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan int, 1)
+	go func() {
+		code := Run(ctx, []string{"serve", "--log-level", "debug"}, strings.NewReader(""), io.Discard, w)
+		_ = w.Close()
+		done <- code
+	}()
+	testutil.WaitFor(t, "the broker answers", func() bool { return run(t, "healthz").code == 0 })
+	t.Run("serves", func(t *testing.T) {
+		p.startBackend(t, "notes", "1.0.0", echo)
+		run(t, "status").want(t, 0, "accepting    yes", "")
+		runWith(t.Context(), strings.NewReader("hello"), "connect", "notes@1.0.0").want(t, 0, "HELLO", "")
+	})
+	cancel()
+	log, err := io.ReadAll(r)
+	_ = r.Close()
+	if code := <-done; code != 0 || err != nil {
+		t.Errorf("exit code %d, log %v", code, err)
+	}
+	if log := string(log[filler:]); !strings.Contains(log, `"msg":"serving"`) || !strings.Contains(log, `"msg":"stopped"`) {
+		t.Errorf("the log is\n%s", log)
+	}
+}
+
+// fill leaves no room in the pipe and returns how many bytes that took.
+func fill(t *testing.T, pipe *os.File) (filler int) {
+	t.Helper()
+	if err := pipe.SetWriteDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	filler, err := pipe.Write(make([]byte, 1<<20))
+	if !os.IsTimeout(err) {
+		t.Fatalf("the pipe took %d bytes, %v", filler, err)
+	}
+	if err := pipe.SetWriteDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	return filler
 }
 
 func TestServeOptions(t *testing.T) {

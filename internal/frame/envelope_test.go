@@ -68,16 +68,3 @@ func TestResponseEchoes(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 }
-
-func TestIsFirstParty(t *testing.T) {
-	for _, p := range []uint32{frame.Control, frame.Admin, frame.Probe, frame.Handoff} {
-		if !frame.IsFirstParty(p) {
-			t.Errorf("%#x is first-party", p)
-		}
-	}
-	for _, p := range []uint32{1, 0x5350, 0x7A63, frame.Channel, frame.Register} {
-		if frame.IsFirstParty(p) {
-			t.Errorf("%#x is not first-party", p)
-		}
-	}
-}

@@ -33,16 +33,6 @@ const (
 	CapUsher         uint64 = 1 << 40 // the peer speaks usher's extensions
 )
 
-// IsFirstParty reports whether v1 itself owns the protocol. v1 asks for
-// membership in a set of four, not for a range.
-func IsFirstParty(protocol uint32) bool {
-	switch protocol {
-	case Control, Admin, Probe, Handoff:
-		return true
-	}
-	return false
-}
-
 // protocolName is how the error texts of v1 call a protocol.
 func protocolName(protocol uint32) string {
 	switch protocol {

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	libName     = "usher" // Hello.client_lib_name unless the caller sets one
+	libName     = "usher" // Hello.client_lib_name
 	helloID     = "hello" // Hello.request_id, as the stock v1 client writes it
 	helloFrame  = 1       // Frame.request_id of a Hello
 	unspecified = brokerpb.ErrorCode_ERROR_CODE_UNSPECIFIED
@@ -24,20 +24,12 @@ type Request struct {
 	ClientVersion string // informational, at most 128 bytes
 	Capabilities  uint64 // frame.Cap… bits
 	PID           uint32 // the sender's own pid; 0 is not checked
-	LibName       string // empty: "usher"
-	LibVersion    string
 	Keepalive     uint64 // seconds; 0 leaves it to the broker
 	EarlyDataLen  uint32 // bytes sent behind the Hello before any reply is read; then without CapHandlePassing
-	Traceparent   string
-	Tracestate    string
 }
 
 // Hello is the request as a message.
 func (r Request) Hello() *brokerpb.Hello {
-	lib := r.LibName
-	if lib == "" {
-		lib = libName
-	}
 	return &brokerpb.Hello{
 		ClientMinProtocol:   protocolVersion,
 		ClientMaxProtocol:   protocolVersion,
@@ -47,8 +39,7 @@ func (r Request) Hello() *brokerpb.Hello {
 		ClientCapabilities:  r.Capabilities,
 		RequestId:           helloID,
 		PeerPid:             r.PID,
-		ClientLibName:       lib,
-		ClientLibVersion:    r.LibVersion,
+		ClientLibName:       libName,
 		ClientKeepaliveSecs: r.Keepalive,
 		EarlyDataLen:        r.EarlyDataLen,
 	}
@@ -68,9 +59,7 @@ func (r Request) Frame() (*brokerpb.Frame, error) {
 	if refusal := Validate(h, 0); refusal != nil {
 		return nil, refusal
 	}
-	f := frame.Request(frame.Control, helloFrame, frame.Marshal(h))
-	f.Traceparent, f.Tracestate = r.Traceparent, r.Tracestate
-	return f, nil
+	return frame.Request(frame.Control, helloFrame, frame.Marshal(h)), nil
 }
 
 // ErrMissingResult: the reply neither grants nor refuses.

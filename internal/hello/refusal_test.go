@@ -32,7 +32,6 @@ func TestRefusalTexts(t *testing.T) {
 		{hello.BackendUnusable(cause), brokerpb.ErrorCode_ERROR_INTERNAL, "registered backend could not be installed: cause", 0},
 		{hello.RateLimited(time.Second), brokerpb.ErrorCode_ERROR_RATE_LIMITED, "Hello rate limit exceeded", time.Second},
 		{hello.RateLimited(0), brokerpb.ErrorCode_ERROR_RATE_LIMITED, "Hello rate limit exceeded", time.Millisecond},
-		{hello.ServiceNotRegistered(), brokerpb.ErrorCode_ERROR_SERVICE_UNKNOWN, "service is not registered", 0},
 	} {
 		if *c.got != (hello.Refusal{Code: c.code, Reason: c.reason, RetryAfter: c.retry}) {
 			t.Errorf("got %+v, want %v %q %s", c.got, c.code, c.reason, c.retry)

@@ -85,9 +85,6 @@ func RateLimited(retry time.Duration) *Refusal {
 	}
 }
 
-// ServiceNotRegistered is row 33.
-func ServiceNotRegistered() *Refusal { return unknownService("service is not registered") }
-
 func rejected(reason string) *Refusal {
 	return &Refusal{Code: brokerpb.ErrorCode_ERROR_PEER_REJECTED, Reason: reason}
 }

@@ -60,7 +60,9 @@ func Decode(b []byte) (*brokerpb.DaemonProcess, error) {
 }
 
 // Compare checks that got is the expected process. Paths are compared as text;
-// start time and idle timeout are not compared (spec 01 §11, check 10).
+// start time and idle timeout are not compared (spec 01 §11, check 10). Nothing
+// but Probe calls it: it is here because the specification's vectors
+// (identity.json, probe_compare) must hold.
 // Errors: *MismatchError.
 func Compare(expected, got *brokerpb.DaemonProcess) error {
 	want, have := expected.GetIpcEndpoint(), got.GetIpcEndpoint()

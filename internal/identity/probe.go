@@ -27,6 +27,10 @@ var ErrProbeTimeout = errors.New("the endpoint did not answer the identity probe
 // Probe checks that the process behind conn is the expected one, in the order of
 // spec 01 §11, checks 3 to 10. conn stays the caller's; after an error it is good
 // for nothing but closing. Errors: those of Fetch, *MismatchError.
+//
+// Usher itself asks with Fetch, as a static backend has no identity to expect
+// beforehand. Probe is the whole of the checks, which the tests hold against the
+// specification's vectors and against usher's own backends.
 func Probe(ctx context.Context, conn net.Conn, expected *brokerpb.DaemonProcess) error {
 	got, err := Fetch(ctx, conn)
 	if err != nil {
