@@ -55,16 +55,23 @@ func TestTotalFlood(t *testing.T) {
 	for range 3 {
 		s.dial()
 	}
-	testutil.WaitFor(t, "all are in", func() bool { n, _, _ := s.Pending(); return n == 4 })
+	held := func(want int) {
+		t.Helper()
+		testutil.WaitFor(t, "who had to go has gone", func() bool { n, _, _ := s.Pending(); return n == want })
+	}
+	held(4)
 	if got := other.dials(); got != "ERROR_SERVICE_UNKNOWN" && got != "ERROR_BACKEND_SPAWN_FAILED" {
 		t.Errorf("another process got %s", got)
 	}
 	readRefusal(t, oldest, rateLimited, "too many connections without a verdict")
-	b := s.fake(demoVersion) // makes room for itself, too
+	held(3)
+	b := s.fake(demoVersion)
+	held(3)
 	var offers []*offered
 	for range 4 {
 		send(t, s.dial(), helloFor(t, usherClient, nil))
 		offers = append(offers, b.receive())
+		held(4)
 	}
 	if got := other.dials(); got != "ERROR_RATE_LIMITED" {
 		t.Errorf("where all have spoken, another process got %s", got)
