@@ -22,23 +22,31 @@ type backend struct {
 	channel   *handoff.Channel  // nil for a static v1 backend
 	transport handoff.Transport // nil when its clients can only reconnect
 
-	// silent is 0, or one more than the stray answers the backend had given when
-	// it last left an offer unanswered.
+	// silent is 0, or one more than the late answers the backend had given when it
+	// got the last offer that it left unanswered.
 	silent atomic.Uint64
 }
 
-// markSilent notes that the backend left an offer unanswered until its deadline.
-func (b *backend) markSilent() {
-	if b.channel != nil {
-		b.silent.Store(b.channel.Strays() + 1)
+// lateAnswers counts what the backend has answered when nobody waited any more.
+func (b *backend) lateAnswers() uint64 {
+	if b.channel == nil {
+		return 0
 	}
+	return b.channel.Strays()
 }
+
+// markSilent notes that the backend left an offer unanswered until its deadline;
+// before is what lateAnswers said when it got the offer.
+func (b *backend) markSilent(before uint64) { b.silent.Store(before + 1) }
+
+// markAnswered notes that the backend answered in time.
+func (b *backend) markAnswered() { b.silent.Store(0) }
 
 // sound reports whether the backend has not been found silent, or has answered
 // since: a frozen one answers late what it slept through, once it wakes up.
 func (b *backend) sound() bool {
 	silent := b.silent.Load()
-	return silent == 0 || b.channel.Strays() >= silent
+	return silent == 0 || b.lateAnswers() >= silent
 }
 
 // claims reports whether a handoff to the backend is decided by a claim.

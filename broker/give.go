@@ -97,9 +97,15 @@ func (c *connection) hand(t *target, a handoff.Attempt, id uint64) handoff.Outco
 	a.Offer.Traceparent = t.request.Traceparent
 	a.Offer.Tracestate = t.request.Tracestate
 	t.backend.MarkHello(time.Now())
+	before := t.backend.Handle.lateAnswers()
 	out := c.handoffs.Handoff(c.ctx, a)
 	c.steps.markAt("send", out.SentAt)
 	c.steps.mark("acknowledge")
+	if errors.Is(out.Err, handoff.ErrNoAck) {
+		t.backend.Handle.markSilent(before)
+	} else if out.Waited > 0 {
+		t.backend.Handle.markAnswered()
+	}
 	c.note(t, id, out)
 	return out
 }
@@ -111,9 +117,6 @@ func (c *connection) note(t *target, id uint64, out handoff.Outcome) {
 	attrs := []slog.Attr{
 		slog.Uint64("connection_id", id), slog.String("service", t.key.Service), slog.String("version", t.key.Version),
 		slog.Int("backend_pid", t.backend.PID), slog.Any("outcome", out),
-	}
-	if errors.Is(out.Err, handoff.ErrNoAck) {
-		t.backend.Handle.markSilent()
 	}
 	if out.Verdict == handoff.Adopted && !out.Late {
 		c.policy.RecordSuccess(t.window())
