@@ -91,9 +91,9 @@ func (l *Listener) adopt(ch *channel.Conn, msg channel.Message) error {
 		no = l.take(o)
 	}
 	if no != nil {
-		l.opts.Logger.Info("handoff not adopted", "reason", no.reason.String(), "error", no.err)
 		ack.Reason, ack.Detail = no.reason, no.err.Error()
-		err := answer(ch, ack)
+		err := answer(ch, ack) // before the log, whose reader may be slow
+		l.opts.Logger.Info("handoff not adopted", "reason", no.reason.String(), "error", no.err)
 		if no.retire {
 			return errors.Join(no.err, err)
 		}

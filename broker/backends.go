@@ -13,6 +13,7 @@ import (
 	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/peer"
+	"github.com/seed-7265657e/usher/internal/registry"
 	"github.com/seed-7265657e/usher/internal/usherpb"
 )
 
@@ -87,12 +88,11 @@ func (c *connection) verify(req *usherpb.Register) (*entry, error) {
 		process.Close()
 		return nil, fmt.Errorf("%w: %w", errUnverified, err)
 	}
-	e := &entry{
+	return &entry{
+		Key: registry.Key{Instance: instance.String(), Service: req.ServiceName, Version: req.ServiceVersion},
 		PID: process.PID(), ExePath: path, ExeHash: hash,
 		Pipe: req.BackendPipe, Since: time.Now(), Handle: &backend{process: process},
-	}
-	e.Instance, e.Service, e.Version = instance.String(), req.ServiceName, req.ServiceVersion
-	return e, nil
+	}, nil
 }
 
 func openPeer(c *net.UnixConn) (p *peer.Process, err error) {

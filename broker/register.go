@@ -24,8 +24,8 @@ func (c *connection) serveRegistration(f *brokerpb.Frame) {
 	}
 	e, err := c.mayRegister(req)
 	if err != nil {
-		c.log.Warn("registration refused", "service", req.ServiceName, "version", req.ServiceVersion, "peer_pid", c.cred.PID, "error", err)
 		c.write(frame.Registered(f, &usherpb.Registered{Reason: err.Error(), BrokerPid: uint32(os.Getpid())}))
+		c.log.Warn("registration refused", "service", req.ServiceName, "version", req.ServiceVersion, "peer_pid", c.cred.PID, "error", err)
 		return
 	}
 	if err := c.takeIn(f, e); err != nil {

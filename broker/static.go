@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"time"
 
 	"github.com/seed-7265657e/usher/handoff"
+	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/identity"
 	"github.com/seed-7265657e/usher/internal/names"
+	"github.com/seed-7265657e/usher/internal/registry"
 	"github.com/seed-7265657e/usher/internal/wait"
 )
 
@@ -55,13 +56,12 @@ func (b *Broker) probeStatic(ctx context.Context, s StaticBackend) (*entry, erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, staticRetry)
 	defer cancel()
-	dialer := net.Dialer{}
-	conn, err := dialer.DialContext(ctx, "unix", s.Pipe)
+	conn, err := endpoint.Dial(ctx, s.Pipe)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = conn.Close() }()
-	process, err := openPeer(conn.(*net.UnixConn))
+	process, err := openPeer(conn)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,8 @@ func (b *Broker) probeStatic(ctx context.Context, s StaticBackend) (*entry, erro
 	if s.HandoffEndpoint != "" {
 		h.transport = handoff.V1{Endpoint: s.HandoffEndpoint, PID: process.PID()}
 	}
-	e := &entry{PID: process.PID(), ExePath: path, ExeHash: hash, Pipe: s.Pipe, Since: time.Now(), Handle: h}
-	e.Instance, e.Service, e.Version = instance.String(), s.Service, s.Version
-	return e, nil
+	return &entry{
+		Key: registry.Key{Instance: instance.String(), Service: s.Service, Version: s.Version},
+		PID: process.PID(), ExePath: path, ExeHash: hash, Pipe: s.Pipe, Since: time.Now(), Handle: h,
+	}, nil
 }
