@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/channel"
@@ -13,6 +14,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/peer"
+	"github.com/seed-7265657e/usher/internal/unixconn"
 	"github.com/seed-7265657e/usher/internal/usherpb"
 )
 
@@ -21,15 +23,17 @@ import (
 //	receive   bytes and descriptors, counted before anything is read
 //	check     message, kinds of descriptors, user at the other end
 //	claim     whoever takes it owns the connection; not we: close, unread
-//	reply     HelloReply and ready event, prepared by the broker, as our first bytes
+//	early     the bytes that the client sent along with its Hello, if it did
+//	reply     HelloReply and ready event, prepared by the broker, as our first bytes;
+//	          the answer to early bytes follows in the same write
 //	queue     for Accept
 //	ack       on the channel; nobody waits for it
 //
 // Every message is answered, a damaged one too, or the broker would wait for
 // its deadline.
 
-// replyTimeout bounds the write of a few hundred bytes into an empty socket
-// buffer: it waits for nothing but is not trusted to.
+// replyTimeout bounds the wait for early bytes that have been announced, and for
+// room for an inline answer.
 const replyTimeout = time.Second
 
 // descriptors of an offer, in their order.
@@ -43,7 +47,7 @@ const (
 // it holds.
 type offered struct {
 	offer *usherpb.Offer
-	conn  *net.UnixConn
+	conn  *unixconn.Conn
 	claim *claim.Claim
 }
 
@@ -62,21 +66,95 @@ type nack struct {
 	retire bool
 }
 
-// serveChannel adopts what arrives on ch until the channel ends, and closes it.
+// served is the channel's part of the loop.
+type served struct {
+	*channel.Conn
+	fd    int
+	ended chan error // gets why the channel ended, once
+}
+
+// serveChannel adopts what arrives on ch until the channel ends, closes it, and
+// returns why it ended.
 func (l *Listener) serveChannel(ch *channel.Conn) error {
+	if ch.Kind() == channel.Stream {
+		return l.serveStream(ch)
+	}
+	s := &served{Conn: ch, ended: make(chan error, 1)}
+	if !l.loop.Post(func() { l.watchChannel(s) }) {
+		_ = ch.Close()
+		return net.ErrClosed
+	}
+	select {
+	case err := <-s.ended:
+		return err
+	case <-l.loopDone: // which may have come before the post was run
+		_ = ch.Close()
+		return net.ErrClosed
+	}
+}
+
+// serveStream is serveChannel where messages arrive in parts, for want of
+// SOCK_SEQPACKET: they are put together here and adopted on the loop.
+func (l *Listener) serveStream(ch *channel.Conn) error {
 	defer func() { _ = ch.Close() }()
+	adopted := make(chan error, 1)
 	for {
 		msg, err := ch.Recv()
 		if err != nil {
-			if errors.Is(err, channel.ErrProtocol) {
-				_ = answer(ch, &usherpb.Ack{Reason: usherpb.NackReason_NACK_REASON_REJECTED, Detail: err.Error()})
-			}
+			l.answerBroken(ch, err)
 			return err
 		}
 		failpoint.Hit(failpoint.BackendReceived)
-		if err := l.adopt(ch, msg); err != nil {
+		if !l.loop.Post(func() { adopted <- l.adopt(ch, msg) }) {
+			msg.FDs.Close()
+			return net.ErrClosed
+		}
+		select {
+		case err = <-adopted:
+		case <-l.loopDone:
+			err = net.ErrClosed
+		}
+		if err != nil {
 			return err
 		}
+	}
+}
+
+// answerBroken tells a broker that broke the framing, so that it need not wait.
+func (l *Listener) answerBroken(ch *channel.Conn, err error) {
+	if errors.Is(err, channel.ErrProtocol) {
+		_ = answer(ch, &usherpb.Ack{Reason: usherpb.NackReason_NACK_REASON_REJECTED, Detail: err.Error()})
+	}
+}
+
+func (l *Listener) watchChannel(s *served) {
+	var ok bool
+	if s.fd, ok = s.Watched(); !ok {
+		s.ended <- net.ErrClosed
+		return
+	}
+	if err := l.loop.Add(s.fd, func() { l.receive(s) }); err != nil {
+		_ = s.Close()
+		s.ended <- err
+	}
+}
+
+// receive adopts one message.
+func (l *Listener) receive(s *served) {
+	msg, err := s.TryRecv()
+	if errors.Is(err, syscall.EAGAIN) {
+		return
+	}
+	if err == nil {
+		failpoint.Hit(failpoint.BackendReceived)
+		err = l.adopt(s.Conn, msg)
+	} else {
+		l.answerBroken(s.Conn, err)
+	}
+	if err != nil {
+		l.loop.Remove(s.fd)
+		_ = s.Close()
+		s.ended <- err
 	}
 }
 
@@ -153,7 +231,7 @@ const (
 
 // checkedConn takes the connection out of fds when it is what an offer must
 // carry: a connected Unix stream of this user. It neither reads nor writes.
-func checkedConn(fds *fdpass.Descriptors) (*net.UnixConn, error) {
+func checkedConn(fds *fdpass.Descriptors) (*unixconn.Conn, error) {
 	fd := fds.Borrow(connFD)
 	if err := fdpass.CheckConnection(fd); err != nil {
 		return nil, err
@@ -165,11 +243,11 @@ func checkedConn(fds *fdpass.Descriptors) (*net.UnixConn, error) {
 	if err := cred.CheckUser(os.Geteuid()); err != nil {
 		return nil, err
 	}
-	return connOf(fds.Take(connFD))
+	return unixconn.New(fds.Take(connFD)), nil
 }
 
-// take claims the connection, writes the first bytes and queues it. After the
-// claim there is no way back: whatever fails then, the answer is an ACK.
+// take claims the connection and goes on with it. After the claim there is no
+// way back: whatever fails then, the answer is an ACK.
 func (l *Listener) take(o *offered) *nack {
 	if !l.reserve() {
 		o.close()
@@ -190,26 +268,46 @@ func (l *Listener) take(o *offered) *nack {
 	failpoint.Hit(failpoint.BackendClaimed)
 	o.claim.Close()
 	conn := newConn(o.conn, true)
-	if err := writeFirst(o.conn, o.offer.Preamble); err != nil {
-		// The client has gone; the connection ends here, with it.
-		l.opts.Logger.Info("client gone before adoption", "connection_id", o.offer.ConnectionId, "error", err)
-		l.unreserve()
-		_ = conn.Close()
+	if o.offer.EarlyDataLen > 0 {
+		conn.reply = o.offer.Preamble
+		l.readEarly(conn, o.offer)
+		return nil
+	}
+	if n, err := conn.TryWrite(o.offer.Preamble); err != nil || n < len(o.offer.Preamble) {
+		l.lostClient(conn, o.offer, err)
 		return nil
 	}
 	failpoint.Hit(failpoint.BackendReplied)
-	l.queue(conn)
+	if l.opts.Inline == nil || !l.park(conn, time.Time{}, l.firstBytes) {
+		l.queue(conn)
+	}
 	return nil
 }
 
-func writeFirst(c *net.UnixConn, preamble []byte) error {
-	if err := c.SetWriteDeadline(time.Now().Add(replyTimeout)); err != nil {
-		return err
+// lostClient ends a connection whose client has gone, with it.
+func (l *Listener) lostClient(conn *Conn, offer *usherpb.Offer, err error) {
+	l.opts.Logger.Info("client gone before adoption", "connection_id", offer.ConnectionId, "error", err)
+	l.unreserve()
+	_ = conn.Close()
+}
+
+// readEarly reads what the client sent along with its Hello. At least one of those
+// bytes is read before anything is written: so the broker can tell, should this
+// process die, that nothing was written either when all of them are still unread
+// (docs/protocol.md, section "Early data"). A client that promised bytes and does
+// not send them gets no answer.
+func (l *Listener) readEarly(conn *Conn, offer *usherpb.Offer) {
+	early := l.scratch[:min(int(offer.EarlyDataLen), len(l.scratch))]
+	n, err := conn.TryRead(early)
+	switch {
+	case err == nil:
+		conn.replies.Store(true)
+		l.first(conn, early[:n])
+	case errors.Is(err, syscall.EAGAIN) && l.park(conn, time.Now().Add(replyTimeout), func(conn *Conn) { l.readEarly(conn, offer) }):
+	default:
+		conn.reply = nil
+		l.lostClient(conn, offer, err)
 	}
-	if _, err := c.Write(preamble); err != nil {
-		return err
-	}
-	return c.SetWriteDeadline(time.Time{})
 }
 
 func answer(ch *channel.Conn, ack *usherpb.Ack) error {

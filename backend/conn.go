@@ -3,18 +3,31 @@ package backend
 import (
 	"net"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/peer"
+	"github.com/seed-7265657e/usher/internal/unixconn"
 )
 
-// Conn is a client's connection, as Accept returns it. Beside what is declared
-// here it has everything a *net.UnixConn has: deadlines, CloseWrite,
-// SyscallConn. It belongs to whoever accepted it.
+// Conn is a client's connection, as Accept returns it: a net.Conn that also has
+// CloseRead, CloseWrite and SyscallConn. It belongs to whoever accepted it.
+//
+// The bytes that a client sent along with its Hello have been read already; Read
+// returns them first, and SyscallConn does not show them.
 type Conn struct {
-	*net.UnixConn
+	*unixconn.Conn
 	handedOver bool
 	sniff      *sniffer // nil where no identity probe can arrive
+
+	reading sync.Mutex  // guards held
+	held    []byte      // read from the socket, and not yet by the application
+	holding atomic.Bool // held is not empty
+
+	writing sync.Mutex  // guards reply
+	reply   []byte      // what the client must read first; unsent
+	replies atomic.Bool // reply is not empty
 
 	identity func() Client
 }
@@ -27,11 +40,11 @@ type Client struct {
 	PID int
 }
 
-func newConn(c *net.UnixConn, handedOver bool) *Conn {
-	return &Conn{UnixConn: c, handedOver: handedOver, identity: sync.OnceValue(func() Client { return identify(c) })}
+func newConn(c *unixconn.Conn, handedOver bool) *Conn {
+	return &Conn{Conn: c, handedOver: handedOver, identity: sync.OnceValue(func() Client { return identify(c) })}
 }
 
-func identify(c *net.UnixConn) Client {
+func identify(c *unixconn.Conn) Client {
 	client := Client{UID: peer.OverflowUID}
 	rc, err := c.SyscallConn()
 	if err != nil {
@@ -57,11 +70,23 @@ func (c *Conn) Client() Client { return c.identity() }
 // directions first: the broker, or a frozen process, may still hold a
 // descriptor of it, and the client must see its end now all the same.
 func (c *Conn) Close() error {
+	c.flush()
 	if c.handedOver {
-		_ = c.UnixConn.CloseWrite()
-		_ = c.UnixConn.CloseRead()
+		_ = c.Shutdown()
 	}
-	return c.UnixConn.Close()
+	return c.Conn.Close()
+}
+
+// CloseWrite ends this side's direction: the client reads end of stream.
+func (c *Conn) CloseWrite() error {
+	c.flush()
+	return c.Conn.CloseWrite()
+}
+
+// SyscallConn implements syscall.Conn.
+func (c *Conn) SyscallConn() (syscall.RawConn, error) {
+	c.flush()
+	return c.Conn.SyscallConn()
 }
 
 // Read implements net.Conn.
@@ -69,24 +94,95 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if c.sniff != nil && !c.sniff.done() {
 		return c.sniff.read(p)
 	}
-	return c.UnixConn.Read(p)
+	return c.read(p)
+}
+
+// read is Read without regard to identity probes.
+func (c *Conn) read(p []byte) (int, error) {
+	if c.holding.Load() && len(p) > 0 {
+		if n := c.takeHeld(p); n > 0 {
+			return n, nil
+		}
+	}
+	return c.Conn.Read(p)
+}
+
+func (c *Conn) takeHeld(p []byte) int {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	n := copy(p, c.held)
+	c.held = c.held[n:]
+	if len(c.held) == 0 {
+		c.held = nil
+		c.holding.Store(false)
+	}
+	return n
+}
+
+// hold gives the application p, which is copied, to read first.
+func (c *Conn) hold(p []byte) {
+	c.held = append([]byte(nil), p...)
+	c.holding.Store(len(p) > 0)
+}
+
+// Write implements net.Conn.
+func (c *Conn) Write(p []byte) (int, error) {
+	if !c.replies.Load() {
+		return c.Conn.Write(p)
+	}
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	reply := c.reply
+	n, err := c.WriteParts(reply, p)
+	c.paid()
+	return max(n-len(reply), 0), err
+}
+
+// paid notes that the reply has been written, before the next Write may begin.
+// The caller holds writing.
+func (c *Conn) paid() {
+	c.reply = nil
+	c.replies.Store(false)
+}
+
+// flush writes the reply now if it has not been written. It waits for nothing: the
+// few hundred bytes fit an empty socket buffer, or the client is gone.
+func (c *Conn) flush() {
+	if !c.replies.Load() {
+		return
+	}
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	_, _ = c.TryWrite(c.reply)
+	c.paid()
+}
+
+// flushIdle is flush, but leaves the reply to a Write under way.
+func (c *Conn) flushIdle() {
+	if c.replies.Load() && c.writing.TryLock() {
+		_, _ = c.TryWrite(c.reply)
+		c.paid()
+		c.writing.Unlock()
+	}
 }
 
 // SetDeadline implements net.Conn.
 func (c *Conn) SetDeadline(t time.Time) error {
 	if c.sniff == nil {
-		return c.UnixConn.SetDeadline(t)
+		return c.Conn.SetDeadline(t)
 	}
 	if err := c.sniff.setReadDeadline(t); err != nil {
 		return err
 	}
-	return c.UnixConn.SetWriteDeadline(t)
+	return c.SetWriteDeadline(t)
 }
 
 // SetReadDeadline implements net.Conn.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	if c.sniff == nil {
-		return c.UnixConn.SetReadDeadline(t)
+		return c.Conn.SetReadDeadline(t)
 	}
 	return c.sniff.setReadDeadline(t)
 }
+
+var _ net.Conn = (*Conn)(nil)

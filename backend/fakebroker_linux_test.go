@@ -87,10 +87,7 @@ func newWire(t testing.TB, kind channel.Kind) (near wire, far int, err error) {
 		sotype = unix.SOCK_STREAM
 	}
 	fds := testutil.FDPair(t, sotype)
-	ch, err := channel.New(fds[0], kind)
-	if err != nil {
-		return wire{}, -1, errors.Join(err, unix.Close(fds[1]))
-	}
+	ch := channel.New(fds[0], kind)
 	_ = ch.SetDeadline(time.Now().Add(patience))
 	return wire{ch, fds[0]}, fds[1], nil
 }

@@ -7,12 +7,13 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/loop"
 	"github.com/seed-7265657e/usher/internal/peer"
-	"github.com/seed-7265657e/usher/internal/wait"
 )
 
 // Listener is a backend's source of connections. It implements net.Listener and
@@ -25,11 +26,22 @@ type Listener struct {
 
 	// Connections travel to Accept over two Go channels. adopted is buffered
 	// and holds at most as many as room has places, so a send never blocks: a
-	// place is taken before a connection is claimed. dialled is unbuffered: the
-	// kernel's backlog waits instead. Neither is ever closed; ctx ends them.
-	adopted chan *Conn
-	room    chan struct{}
-	dialled chan *Conn
+	// place is taken before a connection is claimed. dialled holds a few; behind
+	// them the kernel's backlog waits. Neither is ever closed; ctx ends them.
+	adopted    chan *Conn
+	room       chan struct{}
+	dialled    chan *Conn
+	pipePaused atomic.Bool // dialled was full: Accept has the pipe watched again
+
+	// The loop and what its goroutine alone uses (front.go, adopt.go).
+	loop       *loop.Loop
+	loopDone   chan struct{} // closed when the loop has ended
+	pipeFD     int           // the pipe's descriptor, borrowed from its binding
+	pipeResume time.Time     // when to accept again after a failure
+	parked     map[*Conn]parked
+	dues       []due // replies that wait for the first Write, the oldest first
+	scratch    []byte
+	answer     []byte
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -60,10 +72,17 @@ func Listen(ctx context.Context, opts Options) (*Listener, error) {
 		opts:    opts,
 		adopted: make(chan *Conn, opts.Backlog),
 		room:    make(chan struct{}, opts.Backlog),
-		dialled: make(chan *Conn),
+		dialled: make(chan *Conn, dialledBacklog),
+
+		loopDone: make(chan struct{}),
+		parked:   make(map[*Conn]parked),
+		scratch:  make([]byte, MaxInline),
 	}
 	if err := l.bind(); err != nil {
 		return nil, fmt.Errorf("backend: %w", err)
+	}
+	if err := l.openLoop(); err != nil {
+		return nil, errors.Join(fmt.Errorf("backend: %w", err), l.unbind())
 	}
 	l.self = newSelf(l.pipe.Path)
 	l.ctx, l.cancel = context.WithCancel(context.Background())
@@ -71,7 +90,7 @@ func Listen(ctx context.Context, opts Options) (*Listener, error) {
 	first, err := l.register(ctx)
 	l.reg.set(first, err) // known before Listen returns
 	l.wg.Go(func() { l.stayRegistered(first, err) })
-	l.wg.Go(l.acceptDialled)
+	l.wg.Go(l.run)
 	if l.v1 != nil {
 		l.wg.Go(l.acceptV1)
 	}
@@ -91,6 +110,39 @@ func (l *Listener) bind() (err error) {
 	return nil
 }
 
+// dialledBacklog is how many dialled connections wait beside the kernel's queue.
+const dialledBacklog = 16
+
+func (l *Listener) unbind() error {
+	err := l.pipe.Close()
+	if l.v1 != nil {
+		err = errors.Join(err, l.v1.Close())
+	}
+	return err
+}
+
+func (l *Listener) openLoop() (err error) {
+	raw, err := l.pipe.Listener.SyscallConn()
+	if err != nil {
+		return err
+	}
+	// The binding keeps the socket open for as long as the loop runs.
+	if err := raw.Control(func(fd uintptr) { l.pipeFD = int(fd) }); err != nil {
+		return err
+	}
+	l.loop, err = loop.New(l.tick)
+	return err
+}
+
+// run is the loop's goroutine.
+func (l *Listener) run() {
+	defer close(l.loopDone)
+	l.watchPipe()
+	if err := l.loop.Run(); err != nil {
+		l.opts.Logger.Error("event loop ended: no connection is served any more; start this process again", "error", err)
+	}
+}
+
 // Accept waits for the next connection, handed over or dialled; the concrete
 // type is *Conn. It returns an error wrapping net.ErrClosed after Close.
 func (l *Listener) Accept() (net.Conn, error) {
@@ -102,6 +154,9 @@ func (l *Listener) Accept() (net.Conn, error) {
 		l.unreserve()
 		return c, nil
 	case c := <-l.dialled:
+		if l.pipePaused.Load() && l.pipePaused.Swap(false) {
+			l.loop.Post(l.watchPipe)
+		}
 		return c, nil
 	case <-l.ctx.Done():
 		return nil, l.errClosed()
@@ -121,15 +176,18 @@ func (l *Listener) Addr() net.Addr { return &net.UnixAddr{Name: l.pipe.Path, Net
 func (l *Listener) Close() error {
 	l.cancel()
 	l.leave()
-	err := l.pipe.Close()
-	if l.v1 != nil {
-		err = errors.Join(err, l.v1.Close())
-	}
+	l.loop.Post(l.endParked)
+	l.loop.Stop()
+	<-l.loopDone
+	err := l.unbind()
 	l.wg.Wait()
+	l.loop.Close()
 	for {
 		select {
 		case c := <-l.adopted:
 			l.unreserve()
+			_ = c.Close()
+		case c := <-l.dialled:
 			_ = c.Close()
 		default:
 			return err
@@ -158,27 +216,6 @@ func (l *Listener) unreserve() { <-l.room }
 // queue hands a connection to Accept; its place has been reserved.
 func (l *Listener) queue(c *Conn) { l.adopted <- c }
 
-// acceptDialled yields the connections of clients that dialled the pipe, until
-// the pipe is closed.
-func (l *Listener) acceptDialled() {
-	for {
-		c, err := l.pipe.Listener.AcceptUnix()
-		switch {
-		case err == nil:
-			l.yield(c)
-		case errors.Is(err, net.ErrClosed):
-			return
-		default: // a full descriptor table passes
-			l.opts.Logger.Warn("accept on backend pipe failed", "error", err)
-			if !wait.For(l.ctx, acceptBackoff) {
-				return
-			}
-		}
-	}
-}
-
-const acceptBackoff = 50 * time.Millisecond
-
 // ownUser returns nil when the process at the other end of c runs as this user.
 func ownUser(c syscall.Conn) error {
 	cred, err := peer.OfConn(c)
@@ -186,19 +223,4 @@ func ownUser(c syscall.Conn) error {
 		return err
 	}
 	return cred.CheckUser(os.Geteuid())
-}
-
-func (l *Listener) yield(c *net.UnixConn) {
-	if err := ownUser(c); err != nil {
-		l.opts.Logger.Debug("dialled connection closed", "error", err)
-		_ = c.Close()
-		return
-	}
-	conn := newConn(c, false)
-	conn.sniff = &sniffer{conn: c, answer: l.self.answer}
-	select {
-	case l.dialled <- conn:
-	case <-l.ctx.Done():
-		_ = conn.Close()
-	}
 }

@@ -29,7 +29,7 @@ var ErrNotRegistered = errors.New("broker refused the registration")
 // registration is where the backend stands with the broker.
 type registration struct {
 	mu      sync.Mutex
-	channel *channel.Conn // nil while not registered; closed by serveChannel, or by leave to end it
+	channel *channel.Conn // nil while not registered; closed by serveChannel, ended by leave
 	changed chan struct{} // closed and renewed at every change
 	err     error         // of the last attempt, while not registered
 }
@@ -74,7 +74,7 @@ func (l *Listener) stayRegistered(first *channel.Conn, err error) {
 			l.opts.Logger.Info("registered with the broker", "broker", l.opts.Broker)
 			l.reg.set(ch, nil)
 			if l.closed() { // leave may have looked before set
-				_ = ch.Close()
+				ch.End()
 			}
 			err = fmt.Errorf("channel ended: %w", l.serveChannel(ch))
 			delay, said = firstRetry, ""
@@ -99,7 +99,7 @@ func (l *Listener) leave() {
 	l.reg.mu.Lock()
 	defer l.reg.mu.Unlock()
 	if l.reg.channel != nil {
-		_ = l.reg.channel.Close()
+		l.reg.channel.End()
 	}
 }
 
@@ -123,10 +123,7 @@ func (l *Listener) register(ctx context.Context) (*channel.Conn, error) {
 	}))
 	// The answer may be there even when the request could not be sent: a broker
 	// that refuses does not wait for it.
-	reply, overErr := channel.Over(c, channel.Stream)
-	if overErr != nil {
-		return nil, errors.Join(err, overErr)
-	}
+	reply := channel.Over(c, channel.Stream)
 	defer func() { _ = reply.Close() }()
 	ch, replyErr := receiveChannel(reply)
 	if replyErr != nil {
@@ -164,5 +161,5 @@ func receiveChannel(reply *channel.Conn) (*channel.Conn, error) {
 	if registered.Channel == usherpb.ChannelKind_CHANNEL_KIND_STREAM {
 		kind = channel.Stream
 	}
-	return channel.New(msg.FDs.Take(0), kind)
+	return channel.New(msg.FDs.Take(0), kind), nil
 }

@@ -3,7 +3,6 @@ package backend
 import (
 	"errors"
 	"io"
-	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -27,7 +26,7 @@ const (
 // not a frame's cost one comparison. A probe is answered and ends the
 // connection; everything else reaches the application unchanged.
 type sniffer struct {
-	conn   *net.UnixConn
+	conn   *Conn
 	answer func(*brokerpb.Frame) ([]byte, error)
 
 	passed atomic.Bool // nothing is held back any more
@@ -51,10 +50,10 @@ func (s *sniffer) read(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.passed.Load() || len(p) == 0 {
-		return s.conn.Read(p)
+		return s.conn.read(p)
 	}
 	if len(s.held) == 0 && !s.judged {
-		n, err := s.conn.Read(p)
+		n, err := s.conn.read(p)
 		if n == 0 {
 			return 0, err
 		}
@@ -103,7 +102,7 @@ func (s *sniffer) judge() error {
 		case probeNot:
 			return nil
 		}
-		n, err := s.conn.Read(part)
+		n, err := s.conn.read(part)
 		s.held = append(s.held, part[:n]...)
 		switch {
 		case err == nil:
@@ -124,8 +123,8 @@ func (s *sniffer) reply(f *brokerpb.Frame) {
 	if err != nil {
 		return // malformed: a connection error, no answer (spec 01 §11)
 	}
-	_ = s.conn.SetWriteDeadline(time.Now().Add(probeWait))
-	_, _ = s.conn.Write(reply)
+	_ = s.conn.Conn.SetWriteDeadline(time.Now().Add(probeWait))
+	_, _ = s.conn.Conn.Write(reply)
 }
 
 // setReadDeadline sets the application's deadline.
@@ -156,7 +155,7 @@ func (s *sniffer) enforce() error {
 	if t.IsZero() || !s.judgement.IsZero() && s.judgement.Before(t) {
 		t = s.judgement
 	}
-	return s.conn.SetReadDeadline(t)
+	return s.conn.Conn.SetReadDeadline(t)
 }
 
 type probeVerdict int

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -14,6 +13,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/peer"
 	"github.com/seed-7265657e/usher/internal/registry"
+	"github.com/seed-7265657e/usher/internal/unixconn"
 	"github.com/seed-7265657e/usher/internal/usherpb"
 )
 
@@ -22,6 +22,10 @@ type backend struct {
 	process   *peer.Process
 	channel   *handoff.Channel  // nil for a static v1 backend
 	transport handoff.Transport // nil when its clients can only reconnect
+
+	// Of a backend with a channel; nil otherwise.
+	exited chan struct{} // closed when the process has been seen to end
+	left   chan struct{} // closed when the channel has been retired
 
 	// silent is 0, or one more than the late answers the backend had given when it
 	// got the last offer that it left unanswered.
@@ -48,6 +52,20 @@ func (b *backend) markAnswered() { b.silent.Store(0) }
 func (b *backend) sound() bool {
 	silent := b.silent.Load()
 	return silent == 0 || b.lateAnswers() >= silent
+}
+
+// gone reports whether the process has been seen to end. One whose end nobody has
+// seen yet has lost its channel, which says so when something is sent.
+func (b *backend) gone() bool {
+	if b.exited == nil {
+		return !b.process.Alive()
+	}
+	select {
+	case <-b.exited:
+		return true
+	default:
+		return false
+	}
 }
 
 // claims reports whether a handoff to the backend is decided by a claim.
@@ -95,7 +113,7 @@ func (c *connection) verify(req *usherpb.Register) (*entry, error) {
 	}, nil
 }
 
-func openPeer(c *net.UnixConn) (p *peer.Process, err error) {
+func openPeer(c *unixconn.Conn) (p *peer.Process, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return nil, err
@@ -135,32 +153,58 @@ func ownSocket(path string) error {
 	return nil
 }
 
-// serveChannel delivers the answers of e's backend until channel or process
-// ends, then takes it out of the registry. It owns the channel and the process
-// handle.
-func (b *Broker) serveChannel(e *entry) {
+// watchBackend has e's channel served by the loop until channel or process ends.
+// From then on the loop owns the channel, and watchProcess the process handle.
+func (f *front) watchBackend(e *entry) {
+	h := e.Handle
+	fd, ok := h.channel.Watched()
+	if !ok {
+		f.leftBackend(e, nil)
+		return
+	}
+	err := f.loop.Add(fd, func() {
+		if err := h.channel.ServeNext(); err != nil {
+			f.loop.Remove(fd)
+			f.leftBackend(e, handoff.Blame(err))
+		}
+	})
+	if err != nil {
+		f.leftBackend(e, err)
+	}
+}
+
+// leftBackend takes a backend whose channel has ended out of the registry, and
+// settles what was offered to it.
+func (f *front) leftBackend(e *entry, fault error) {
+	f.backends.Remove(e)
+	e.Handle.channel.Retire()
+	f.counters.strayAcks.Add(e.Handle.channel.Strays())
+	if fault != nil {
+		f.log.Error("channel ended: the backend broke the protocol; it may register again", "backend_pid", e.PID, "error", fault)
+	}
+	close(e.Handle.left)
+}
+
+// watchProcess ends e's channel when its process exits, and frees the process
+// handle when both have ended.
+func (b *Broker) watchProcess(e *entry) {
 	h := e.Handle
 	ctx, cancel := context.WithCancel(context.Background())
-	exited, watched := make(chan struct{}), make(chan struct{})
+	defer h.process.Close()
+	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
 		if h.process.Wait(ctx) == nil {
-			close(exited)
+			close(h.exited)
 			h.channel.Close()
 		}
 	}()
-	err := h.channel.Serve()
-	b.backends.Remove(e)
-	b.counters.strayAcks.Add(h.channel.Strays())
-	if err != nil {
-		b.log.Error("channel ended: the backend broke the protocol; it may register again", "backend_pid", e.PID, "error", err)
-	}
+	<-h.left
 	if !b.draining.Load() { // a draining broker has closed the channel itself
-		b.bury(e, exited)
+		b.bury(e, h.exited)
 	}
 	cancel()
 	<-watched
-	h.process.Close()
 }
 
 // exitGrace is how long after its channel a process takes to be seen as exited.
@@ -183,10 +227,13 @@ func (b *Broker) bury(e *entry, exited <-chan struct{}) {
 
 // closeBackends ends every channel. The backends live on, and register with the
 // next broker.
-func (b *Broker) closeBackends() {
-	for _, e := range b.backends.All() {
-		if e.Handle.channel != nil {
-			e.Handle.channel.Close()
+func (f *front) closeBackends() {
+	for _, e := range f.backends.All() {
+		if ch := e.Handle.channel; ch != nil {
+			if fd, ok := ch.Watched(); ok {
+				f.loop.Remove(fd)
+			}
+			f.leftBackend(e, nil)
 		}
 	}
 }

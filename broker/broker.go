@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,7 +46,10 @@ type Broker struct {
 	draining atomic.Bool
 	stop     context.CancelCauseFunc // ends Serve; set by Serve
 	stopSet  chan struct{}           // closed when stop is set
-	accepted chan struct{}           // closed when the accept loop has ended
+	work     context.Context         // ends with Serve; set by Serve
+	front    *front
+	uid      int  // whose clients and backends are served
+	debug    bool // somebody reads the debug log
 
 	conns connections    // without a verdict
 	wg    sync.WaitGroup // every goroutine but Serve's own
@@ -67,26 +71,34 @@ func Listen(opts Options) (*Broker, error) {
 		opts.Logger.Warn("backends that choose no pipe of their own can't serve here", "error", err)
 	}
 	tokens := handoff.NewTokens(handoff.DefaultTokenConfig())
-	return &Broker{
+	b := &Broker{
 		opts:      opts,
 		log:       opts.Logger,
 		binding:   binding,
 		started:   time.Now(),
-		limiter:   hello.NewLimiter(hello.DefaultRateMax, hello.DefaultRateWindow),
+		limiter:   hello.NewLimiter(opts.HelloRate, hello.DefaultRateWindow),
 		tokens:    tokens,
 		policy:    handoff.NewPolicy(handoff.DefaultPolicyConfig()),
 		handoffs:  handoff.Orchestrator{Tokens: tokens, Acks: handoff.NewAcks(tokens, opts.AckDeadline)},
 		admission: admission{total: opts.MaxHandshakes, perPeer: opts.MaxHandshakesPerPeer},
 		stopSet:   make(chan struct{}),
-		accepted:  make(chan struct{}),
-	}, nil
+		uid:       os.Geteuid(),
+		debug:     opts.Logger.Enabled(context.Background(), slog.LevelDebug),
+	}
+	if b.front, err = newFront(b); err != nil {
+		return nil, errors.Join(fmt.Errorf("broker: %w", err), binding.Close())
+	}
+	return b, nil
 }
 
 // Socket returns the path the broker listens on.
 func (b *Broker) Socket() string { return b.binding.Path }
 
 // Close gives the socket up without having served. Serve calls it by itself.
-func (b *Broker) Close() error { return b.binding.Close() }
+func (b *Broker) Close() error {
+	b.front.loop.Close()
+	return b.binding.Close()
+}
 
 var (
 	errShutdown = errors.New("told to shut down")
@@ -104,10 +116,13 @@ func (b *Broker) Serve(ctx context.Context) error {
 	b.stop = stop
 	close(b.stopSet)
 
+	front := b.front
+	defer front.loop.Close()
 	// Backends stay reachable while connections drain.
 	work, endWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer endWork()
-	b.wg.Go(func() { b.acceptLoop(work) })
+	b.work = work
+	b.wg.Go(front.run)
 	b.wg.Go(func() { b.watchSocket(ctx) })
 	for _, s := range b.opts.Static {
 		b.wg.Go(func() { b.watchStatic(work, s) })
@@ -115,10 +130,13 @@ func (b *Broker) Serve(ctx context.Context) error {
 	b.log.Info("serving", "socket", b.Socket(), "definitions", b.opts.DefinitionDir)
 
 	<-ctx.Done()
-	err := b.drain(ctx)
+	err := front.drainAll(ctx)
 	endWork()
-	b.closeBackends()
+	front.loop.Post(front.closeBackends)
+	front.loop.Stop()
 	b.wg.Wait()
+	front.loop.Close()
+	front.abandon() // those who came back to a loop that had ended
 	b.log.Info("stopped")
 	return err
 }
@@ -129,21 +147,21 @@ func (b *Broker) shutDown(cause error) {
 	b.stop(cause)
 }
 
-// drain gives connections under way their verdict, and those still in the
+// drainAll gives connections under way their verdict, and those still in the
 // kernel's queue a refusal, for at most DrainTimeout.
-func (b *Broker) drain(ctx context.Context) error {
+func (f *front) drainAll(ctx context.Context) error {
 	cause := context.Cause(ctx)
-	deadline := time.Now().Add(b.drainTimeout(cause))
-	b.log.Info("draining", "cause", cause, "connections", b.conns.count())
-	b.draining.Store(true)
-	unlinkErr := b.binding.Unlink() // from here on nobody new can connect
-	b.conns.hurry(time.Now().Add(helloGrace))
-	b.acceptRest()
-	if !b.conns.wait(deadline) {
-		b.log.Warn("drain timeout: closing connections without a verdict", "connections", b.conns.count())
-		b.conns.closeAll()
+	deadline := time.Now().Add(f.drainTimeout(cause))
+	f.log.Info("draining", "cause", cause, "connections", f.conns.count())
+	f.draining.Store(true)
+	unlinkErr := f.binding.Unlink() // from here on nobody new can connect
+	f.loop.Post(func() { f.drain(time.Now().Add(helloGrace)) })
+	<-f.drained
+	if !f.conns.wait(deadline) {
+		f.log.Warn("drain timeout: closing connections without a verdict", "connections", f.conns.count())
+		f.loop.Post(f.abandon)
 	}
-	closeErr := b.binding.Close()
+	closeErr := f.binding.Close()
 	if errors.Is(cause, ErrReplaced) {
 		return cause
 	}

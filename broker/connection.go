@@ -4,75 +4,150 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"os"
-	"sync"
 	"syscall"
 	"time"
 
+	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/peer"
+	"github.com/seed-7265657e/usher/internal/unixconn"
 )
 
 // connection is one accepted client from accept to verdict:
 //
-//	accept       accept.go
-//	hello        step 2, hello: serve reads exactly one frame, judge judges it
+//	accept       front.go
+//	hello        step 2, hello: read takes exactly one frame, judge judges it
 //	resolve      resolve.go finds definition and backend
 //	issue, send, acknowledge, otherwise
 //	             give.go, through package handoff
 //
-// It owns its descriptor, which serve closes. Only serve's goroutine reads and
-// writes it; hurry and abort touch deadlines alone.
+// It owns its descriptor, which finish closes.
+//
+//	reading ──Hello──▶ offered ──answer, deadline──▶ finished
+//	   │                 │ another try, at most one      ▲
+//	   └──something that could block──▶ away ────────────┘
+//
+// reading and offered belong to the front's goroutine; away to one of its own,
+// which may give it back (giveBack).
 type connection struct {
-	*Broker
-	conn    *net.UnixConn
+	*front
+	conn    *unixconn.Conn
 	cred    peer.Credentials
 	demoted bool // for want of descriptors, when it was accepted
 	steps   steps
 
+	phase    phase
+	deadline time.Time // of the phase: of Hello, or of the acknowledgement
+	watched  bool      // in the loop's set
+	evicted  bool
+	in       frame.Partial
+	offer    offer
+
+	// Of the time away.
 	ctx    context.Context // ends with abort
 	cancel context.CancelFunc
-
-	mu      sync.Mutex
-	helloIn bool // hurry and evict do nothing any more
-	evicted bool
 }
+
+type phase int
+
+const (
+	phaseReading phase = iota
+	phaseOffered
+	phaseAway
+)
 
 // maxFirstFrame is what the broker reads at most. A body above 64 KiB is refused
 // in any case; up to this size it is read to the end, so that the refusal can
 // echo the request's id (spec 01 §15).
 const maxFirstFrame = 4 * frame.MaxHelloBody
 
-func newConnection(ctx context.Context, b *Broker, c *net.UnixConn, cred peer.Credentials, demoted bool) *connection {
-	conn := &connection{Broker: b, conn: c, cred: cred, demoted: demoted}
-	conn.ctx, conn.cancel = context.WithCancel(ctx)
-	conn.steps.mark("accept")
-	_ = c.SetDeadline(conn.steps.began().Add(b.opts.HelloTimeout))
+func newConnection(f *front, c *unixconn.Conn, cred peer.Credentials, demoted bool) *connection {
+	now := time.Now()
+	conn := &connection{front: f, conn: c, cred: cred, demoted: demoted, deadline: now.Add(f.opts.HelloTimeout)}
+	conn.steps.start(now, f.debug)
 	return conn
 }
 
-// serve is the straight line. Whatever happens in it concerns this connection
-// alone.
-func (c *connection) serve() {
-	defer c.finish()
-	f, size, err := frame.Read(c.conn, maxFirstFrame)
-	c.helloRead()
+// read takes what has arrived of the first frame. Whatever happens in it concerns
+// this connection alone.
+func (c *connection) read() {
+	body, err := c.in.Fill(c.conn, maxFirstFrame)
+	if errors.Is(err, syscall.EAGAIN) {
+		err = c.watch()
+		if err == nil {
+			return
+		}
+	}
+	c.unwatch()
+	var f *brokerpb.Frame
+	if err == nil {
+		f, err = frame.Open(body)
+	}
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded) && c.wasEvicted():
-		c.refuse(nil, overloaded())
-	case errors.Is(err, os.ErrDeadlineExceeded) && c.draining.Load():
-		c.refuse(nil, hello.ShuttingDown())
 	case err != nil:
-		c.refuse(nil, hello.FromReadError(err))
+		c.end(nil, hello.FromReadError(err))
 	case f.PayloadProtocol == frame.Admin:
-		c.serveAdmin(f)
+		c.leave(func() { c.serveAdmin(f) })
 	case f.PayloadProtocol == frame.Register:
-		c.serveRegistration(f)
+		c.leave(func() { c.serveRegistration(f) })
 	default:
-		c.serveHello(f, size)
+		c.serveHello(f, len(body))
+	}
+}
+
+// watch has read called when more has arrived, and expire at the deadline.
+func (c *connection) watch() error {
+	if c.watched {
+		return nil
+	}
+	fd, ok := c.conn.Borrow()
+	if !ok {
+		return os.ErrClosed
+	}
+	defer c.conn.Return()
+	if err := c.loop.Add(fd, c.read); err != nil {
+		return err
+	}
+	c.watched = true
+	c.loop.WakeAt(c.deadline)
+	return nil
+}
+
+func (c *connection) unwatch() {
+	if !c.watched {
+		return
+	}
+	c.watched = false
+	if fd, ok := c.conn.Borrow(); ok {
+		c.loop.Remove(fd)
+		c.conn.Return()
+	}
+}
+
+// leave takes the connection off the loop: f may block, within the connection's
+// deadline, and the connection ends with it.
+func (c *connection) leave(f func()) {
+	c.away(func() {
+		defer c.finish()
+		f()
+	})
+}
+
+// away runs f on a goroutine of its own, which owns the connection from then on.
+func (c *connection) away(f func()) {
+	c.phase = phaseAway
+	c.ctx, c.cancel = context.WithCancel(c.work)
+	_ = c.conn.SetDeadline(c.deadline)
+	c.wg.Go(f)
+}
+
+// giveBack returns the connection to the loop, which goes on with f.
+func (c *connection) giveBack(f func()) {
+	if !c.loop.Post(f) {
+		c.end(nil, hello.ShuttingDown())
 	}
 }
 
@@ -82,13 +157,23 @@ func (c *connection) serveHello(f *brokerpb.Frame, size int) {
 	}
 	h, refusal := c.judge(f, size)
 	if refusal != nil {
-		c.refuse(f, refusal)
+		c.end(f, refusal)
 		return
 	}
 	c.steps.mark("hello")
-	t, refusal := c.resolve(f, h)
+	if t, refusal, known := c.recall(f, h); known {
+		c.resolved(f, t, refusal)
+		return
+	}
+	c.away(func() {
+		t, refusal := c.resolve(f, h)
+		c.giveBack(func() { c.resolved(f, t, refusal) })
+	})
+}
+
+func (c *connection) resolved(f *brokerpb.Frame, t *target, refusal *hello.Refusal) {
 	if refusal != nil {
-		c.refuse(f, refusal)
+		c.end(f, refusal)
 		return
 	}
 	c.steps.mark("resolve")
@@ -111,7 +196,55 @@ func (c *connection) judge(f *brokerpb.Frame, size int) (*brokerpb.Hello, *hello
 	return h, hello.Validate(h, uint32(c.cred.PID))
 }
 
-// refuse is a verdict: this client gets no backend.
+// overdue is what the deadline of a phase means.
+func (c *connection) overdue() {
+	switch {
+	case c.phase == phaseOffered:
+		c.landed(c.offer.unanswered(handoff.ErrNoAck, false))
+	case c.draining.Load():
+		c.expire(hello.ShuttingDown())
+	default:
+		c.expire(hello.FromReadError(os.ErrDeadlineExceeded))
+	}
+}
+
+// expire ends a connection whose Hello has not come.
+func (c *connection) expire(refusal *hello.Refusal) {
+	if c.phase != phaseReading {
+		return
+	}
+	c.unwatch()
+	c.end(nil, refusal)
+}
+
+// hurry makes the connection expire at t if its Hello has not been read by then.
+func (c *connection) hurry(t time.Time) {
+	if c.phase == phaseReading && t.Before(c.deadline) {
+		c.deadline = t
+		c.loop.WakeAt(t)
+	}
+}
+
+// abort ends every wait on this connection. A handoff under way is decided by
+// its claim at once, and the client still gets its answer.
+func (c *connection) abort() {
+	switch c.phase {
+	case phaseReading:
+		c.expire(hello.ShuttingDown())
+	case phaseOffered:
+		c.landed(c.offer.unanswered(context.Canceled, true))
+	case phaseAway:
+		c.cancel()
+		_ = c.conn.SetDeadline(time.Unix(1, 0))
+	}
+}
+
+// end is a verdict: this client gets no backend.
+func (c *connection) end(request *brokerpb.Frame, refusal *hello.Refusal) {
+	c.refuse(request, refusal)
+	c.finish()
+}
+
 func (c *connection) refuse(request *brokerpb.Frame, refusal *hello.Refusal) {
 	c.counters.refuse(refusal.Code)
 	c.answer(hello.ReplyFrame(request, refusal.Reply()))
@@ -144,53 +277,13 @@ func (c *connection) written(err error) {
 // finish closes the broker's copy. It does not shut the connection down: a
 // backend may own it by now.
 func (c *connection) finish() {
-	c.cancel()
+	if c.cancel != nil {
+		c.cancel()
+	}
 	_ = c.conn.Close()
 	c.conns.remove(c)
 	c.admission.leave(c.cred.PID)
-	if c.log.Enabled(context.Background(), slog.LevelDebug) {
+	if c.debug {
 		c.log.LogAttrs(context.Background(), slog.LevelDebug, "connection done", slog.Any("steps", &c.steps))
 	}
-}
-
-// helloRead ends the reading part: from now on draining waits for the verdict.
-func (c *connection) helloRead() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.helloIn = true
-}
-
-// hurry makes the connection fail at t if its Hello has not been read by then.
-func (c *connection) hurry(t time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.helloIn {
-		_ = c.conn.SetReadDeadline(t)
-	}
-}
-
-// evict ends the connection for want of room if its Hello has not been read, and
-// reports whether it did.
-func (c *connection) evict() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.helloIn || c.evicted {
-		return false
-	}
-	c.evicted = true
-	_ = c.conn.SetReadDeadline(time.Unix(1, 0))
-	return true
-}
-
-func (c *connection) wasEvicted() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.evicted
-}
-
-// abort ends every wait on this connection. A handoff under way is decided by
-// its claim at once, and the client still gets its answer.
-func (c *connection) abort() {
-	c.cancel()
-	_ = c.conn.SetDeadline(time.Unix(1, 0))
 }

@@ -7,17 +7,14 @@ import (
 )
 
 // connections are those without a verdict: accepted, and not yet handed over,
-// answered or dropped.
+// answered or dropped. Their number is bounded by admission.
 type connections struct {
 	mu    sync.Mutex
 	open  map[*connection]*list.Element
-	order list.List // of *connection, the oldest first
-	// hurried is set when draining begins: the time by which a Hello must be in.
-	hurried time.Time
-	empty   chan struct{} // closed when nothing is open any more; nil until somebody waits
+	order list.List     // of *connection, the oldest first
+	empty chan struct{} // closed when nothing is open any more; nil until somebody waits
 }
 
-// add enters c; its Hello deadline is shortened if draining has begun.
 func (s *connections) add(c *connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -25,9 +22,6 @@ func (s *connections) add(c *connection) {
 		s.open = make(map[*connection]*list.Element)
 	}
 	s.open[c] = s.order.PushBack(c)
-	if !s.hurried.IsZero() {
-		c.hurry(s.hurried)
-	}
 }
 
 func (s *connections) remove(c *connection) {
@@ -41,33 +35,32 @@ func (s *connections) remove(c *connection) {
 	}
 }
 
-// evict ends the oldest connection that has sent no Hello, so that those who only
-// connect can't keep out those who speak. It reports whether there was one.
-func (s *connections) evict() bool {
+// each calls f, which must not end the connection, for every one, the oldest
+// first.
+func (s *connections) each(f func(*connection)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for e := s.order.Front(); e != nil; e = e.Next() {
-		if e.Value.(*connection).evict() {
-			return true
+		f(e.Value.(*connection))
+	}
+}
+
+// oldest returns the oldest connection that fits, or nil.
+func (s *connections) oldest(fits func(*connection) bool) *connection {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for e := s.order.Front(); e != nil; e = e.Next() {
+		if c := e.Value.(*connection); fits(c) {
+			return c
 		}
 	}
-	return false
+	return nil
 }
 
 func (s *connections) count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.open)
-}
-
-// hurry makes every connection whose Hello has not been read fail at t.
-func (s *connections) hurry(t time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.hurried = t
-	for c := range s.open {
-		c.hurry(t)
-	}
 }
 
 // wait returns true when no connection is open, false at the deadline.
@@ -89,14 +82,5 @@ func (s *connections) wait(deadline time.Time) bool {
 		return true
 	case <-timer.C:
 		return false
-	}
-}
-
-// closeAll ends every connection's reads, writes and waits at once.
-func (s *connections) closeAll() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.open {
-		c.abort()
 	}
 }

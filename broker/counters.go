@@ -16,6 +16,7 @@ type counters struct {
 	adopted, notTaken, unknown  atomic.Uint64 // attempts, by verdict
 	lateAck, retried, strayAcks atomic.Uint64
 	reconnected                 atomic.Uint64 // clients sent to a backend's pipe
+	proven                      atomic.Uint64 // requests proven unread by a backend that died
 	clientGone, foreignPeers    atomic.Uint64
 	acceptFailures              atomic.Uint64
 	refused                     [brokerpb.ErrorCode_ERROR_FD_PRESSURE + 1]atomic.Uint64 // by code

@@ -14,6 +14,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/unixconn"
 	"github.com/seed-7265657e/usher/internal/usherpb"
 )
 
@@ -54,7 +55,7 @@ func (s *site) pipe(name string) string {
 // register makes the exchange of a registration. The channel is nil when it was
 // refused.
 func register(socket string, r *usherpb.Register) (*usherpb.Registered, *channel.Conn, error) {
-	c, err := net.Dial("unix", socket)
+	c, err := unixconn.Dial(socket)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -62,10 +63,7 @@ func register(socket string, r *usherpb.Register) (*usherpb.Registered, *channel
 	if _, err := frame.Write(c, frame.RegisterRequest(r)); err != nil {
 		return nil, nil, errors.Join(err, c.Close())
 	}
-	reply, err := channel.Over(c.(*net.UnixConn), channel.Stream)
-	if err != nil {
-		return nil, nil, err
-	}
+	reply := channel.Over(c, channel.Stream)
 	defer func() { _ = reply.Close() }()
 	msg, err := reply.Recv()
 	if err != nil {
@@ -83,8 +81,7 @@ func register(socket string, r *usherpb.Register) (*usherpb.Registered, *channel
 	if err := wrongCount(msg, 1); err != nil {
 		return answer, nil, err
 	}
-	ch, err := channel.New(msg.FDs.Take(0), channel.Kind(answer.Channel))
-	return answer, ch, err
+	return answer, channel.New(msg.FDs.Take(0), channel.Kind(answer.Channel)), nil
 }
 
 func wrongCount(msg channel.Message, want int) error {
@@ -120,7 +117,7 @@ func receiveOffer(ch *channel.Conn) (*offered, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &offered{fds: msg.FDs}
+	o := &offered{fds: msg.FDs.Move()}
 	f, err := msg.Frame()
 	if err == nil {
 		o.Offer, err = frame.ParseChannelOffer(f)

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"syscall"
 	"time"
@@ -24,26 +25,15 @@ import (
 func (c *connection) give(t *target) {
 	id := c.lastConnID.Add(1)
 	decision := c.decide(t)
-	if !decision.Attempt {
+	switch {
+	case !decision.Attempt:
 		c.log.Debug("not handed off", "connection_id", id, "reason", string(decision.Reason), "service", t.key.Service)
 		c.sendAway(t, id)
-		return
-	}
-	if !t.backend.Handle.transport.Claims() {
-		c.giveV1(t, id)
-		return
-	}
-	out := c.attempt(t, id)
-	if out.Verdict == handoff.NotTaken && out.Reason.Failure() { // else no backend fares better
-		if next := c.find(t, t.backend); next != nil && next.Handle.claims() {
-			c.counters.retried.Add(1)
-			c.steps.prefix = "retry_"
-			t.backend = next
-			out = c.attempt(t, id)
-		}
-	}
-	if !out.Relinquish() {
-		c.sendAway(t, id)
+		c.finish()
+	case !t.backend.Handle.transport.Claims():
+		c.leave(func() { c.giveV1(t, id) })
+	default:
+		c.attempt(t, id, false)
 	}
 }
 
@@ -71,60 +61,157 @@ func (c *connection) decide(t *target) handoff.Decision {
 	return decision
 }
 
-// attempt hands the connection to t.backend over its channel and notes what came
-// of it.
-func (c *connection) attempt(t *target, id uint64) handoff.Outcome {
-	c.steps.mark("issue")
-	return c.hand(t, handoff.Attempt{
-		Offer: handoff.Offer{EarlyDataLen: t.hello.EarlyDataLen},
-		Preamble: func(token handoff.Token) ([]byte, error) {
-			return preamble(t, id, token)
-		},
-	}, id)
+// offer is a handoff under way.
+type offer struct {
+	target *target
+	id     uint64 // of the connection
+	number uint64 // of the offer on its channel
+	flight *handoff.Flight
+	late   uint64 // answers that the backend had given late before this offer
+	retry  bool   // the second attempt
 }
 
-// hand completes the attempt and makes it.
-func (c *connection) hand(t *target, a handoff.Attempt, id uint64) handoff.Outcome {
-	raw, err := c.conn.SyscallConn()
-	if err != nil {
-		return handoff.Outcome{Verdict: handoff.NotTaken, Stage: handoff.StageIssue, Err: err}
+// attempt offers the connection to t.backend over its channel. It goes on in
+// landed: with the answer, at the deadline, or at once.
+func (c *connection) attempt(t *target, id uint64, retry bool) {
+	c.steps.mark("issue")
+	channel := t.backend.Handle.channel
+	c.offer = offer{target: t, id: id, retry: retry, late: t.backend.Handle.lateAnswers()}
+	a := c.describe(t, id)
+	a.Offer.EarlyDataLen = t.hello.EarlyDataLen
+	a.Preamble = func(token handoff.Token) ([]byte, error) { return preamble(t, id, token) }
+	flight, out := c.handoffs.Begin(c.work, a, func(f *handoff.Flight) error {
+		fd, ok := c.conn.Borrow()
+		if !ok {
+			return handoff.ClassifySend(syscall.EBADF)
+		}
+		defer c.conn.Return()
+		number, err := channel.Offer(f.Offer, fd, c.answered)
+		c.offer.number = number
+		return err
+	})
+	if flight == nil {
+		c.landed(out)
+		return
 	}
-	a.Conn = raw
-	a.Backend = handoff.Backend{Service: t.key.Service, PID: t.backend.PID}
-	a.Transport = t.backend.Handle.transport
-	a.Offer.Service = t.key.Service
-	a.Offer.ConnectionID = id
-	a.Offer.Traceparent = t.request.Traceparent
-	a.Offer.Tracestate = t.request.Tracestate
+	c.offer.flight = flight
+	c.phase, c.deadline = phaseOffered, time.Now().Add(c.opts.AckDeadline)
+	c.loop.WakeAt(c.deadline)
+}
+
+// answered is step 7, acknowledge: the backend's ACK or NACK, or its channel's end.
+func (c *connection) answered(ack handoff.Ack, err error) {
+	flight := c.offer.flight
+	if err != nil {
+		c.landed(flight.Unanswered(err, false))
+		return
+	}
+	c.landed(flight.Answered(ack))
+}
+
+// unanswered ends the wait for an answer.
+func (o *offer) unanswered(cause error, cancelled bool) handoff.Outcome {
+	o.target.backend.Handle.channel.Forget(o.number)
+	return o.flight.Unanswered(cause, cancelled)
+}
+
+// landed is what follows from an attempt's outcome.
+func (c *connection) landed(out handoff.Outcome) {
+	o := c.offer
+	t := o.target
+	c.offer = offer{}
+	c.noted(t, o.id, o.late, out)
+	switch {
+	case out.Verdict == handoff.NotTaken && out.Reason.Failure() && !o.retry: // else no backend fares better
+		if next := c.find(t, t.backend); next != nil && next.Handle.claims() {
+			c.counters.retried.Add(1)
+			c.steps.prefix = "retry_"
+			t.backend = next
+			c.attempt(t, o.id, true)
+			return
+		}
+	case out.Verdict == handoff.Adopted && errors.Is(out.Err, handoff.ErrBackendGone) && t.hello.EarlyDataLen > 0:
+		c.leave(func() { c.drainDead(t, o.id) })
+		return
+	}
+	if !out.Relinquish() {
+		c.sendAway(t, o.id)
+	}
+	c.finish()
+}
+
+// drainDead is rule 8 of the exactly-once rules: the backend took the claim and
+// its channel has ended. Once its process is known dead, as many unread bytes as
+// the client declared prove that it read nothing, and so wrote nothing
+// (docs/protocol.md, section "Early data"); the client may run its request
+// elsewhere. Anything else stays unknown, and the client sees the connection end.
+func (c *connection) drainDead(t *target, id uint64) {
+	ctx, cancel := context.WithTimeout(c.ctx, exitGrace)
+	defer cancel()
+	if t.backend.Handle.process.Wait(ctx) != nil {
+		return
+	}
+	_ = c.conn.CloseRead() // nothing can be added any more
+	unread, err := drain(c.conn, t.hello.EarlyDataLen)
+	if err != nil || unread != int64(t.hello.EarlyDataLen) {
+		return
+	}
+	c.counters.proven.Add(1)
+	c.log.Info("backend died before it read the request", "connection_id", id, "backend_pid", t.backend.PID)
+	c.sendAway(t, id)
+}
+
+// drain reads and drops what is left in c, at most one byte more than limit.
+func drain(c io.Reader, limit uint32) (int64, error) {
+	return io.Copy(io.Discard, io.LimitReader(c, int64(limit)+1))
+}
+
+// describe makes the part of an attempt that every transport needs.
+func (c *connection) describe(t *target, id uint64) handoff.Attempt {
 	t.backend.MarkHello(time.Now())
-	before := t.backend.Handle.lateAnswers()
-	out := c.handoffs.Handoff(c.ctx, a)
+	return handoff.Attempt{
+		Backend:   handoff.Backend{Service: t.key.Service, PID: t.backend.PID},
+		Transport: t.backend.Handle.transport,
+		Offer: handoff.Offer{
+			Service:      t.key.Service,
+			ConnectionID: id,
+			Traceparent:  t.request.Traceparent,
+			Tracestate:   t.request.Tracestate,
+		},
+	}
+}
+
+// noted notes an outcome, and what it says about the backend; late is what
+// lateAnswers said before the attempt.
+func (c *connection) noted(t *target, id, late uint64, out handoff.Outcome) {
 	c.steps.markAt("send", out.SentAt)
 	c.steps.mark("acknowledge")
 	if errors.Is(out.Err, handoff.ErrNoAck) {
-		t.backend.Handle.markSilent(before)
+		t.backend.Handle.markSilent(late)
 	} else if out.Waited > 0 {
 		t.backend.Handle.markAnswered()
 	}
 	c.note(t, id, out)
-	return out
 }
 
 // note counts and logs an outcome, and feeds the failure window.
 func (c *connection) note(t *target, id uint64, out handoff.Outcome) {
 	c.counters.outcome(out)
-	now := time.Now()
-	attrs := []slog.Attr{
-		slog.Uint64("connection_id", id), slog.String("service", t.key.Service), slog.String("version", t.key.Version),
-		slog.Int("backend_pid", t.backend.PID), slog.Any("outcome", out),
+	attrs := func() []slog.Attr {
+		return []slog.Attr{
+			slog.Uint64("connection_id", id), slog.String("service", t.key.Service), slog.String("version", t.key.Version),
+			slog.Int("backend_pid", t.backend.PID), slog.Any("outcome", out),
+		}
 	}
 	if out.Verdict == handoff.Adopted && !out.Late {
 		c.policy.RecordSuccess(t.window())
-		c.log.LogAttrs(context.Background(), slog.LevelDebug, "handed over", attrs...)
+		if c.debug {
+			c.log.LogAttrs(context.Background(), slog.LevelDebug, "handed over", attrs()...)
+		}
 		return
 	}
 	if !errors.Is(out.Err, handoff.ErrBackendGone) { // its successor is not to blame
-		c.policy.RecordFailure(t.window(), out.Reason, now)
+		c.policy.RecordFailure(t.window(), out.Reason, time.Now())
 	}
 	if out.Err != nil {
 		t.backend.MarkError(out.Err)
@@ -132,7 +219,7 @@ func (c *connection) note(t *target, id uint64, out handoff.Outcome) {
 	if errors.Is(out.Err, syscall.EBADF) {
 		c.log.Error("bug: a handoff met a closed descriptor", "connection_id", id)
 	}
-	c.log.LogAttrs(context.Background(), slog.LevelWarn, "handoff fell back", attrs...)
+	c.log.LogAttrs(context.Background(), slog.LevelWarn, "handoff fell back", attrs()...)
 }
 
 // preamble is what the backend writes first: the reply with the token, and the
@@ -189,7 +276,15 @@ func (c *connection) giveV1(t *target, id uint64) {
 	}
 	c.steps.mark("issue")
 	c.reply(t, grant(t, id, token[:]))
-	out := c.hand(t, handoff.Attempt{Token: &token}, id)
+	raw, err := c.conn.SyscallConn()
+	if err != nil {
+		return
+	}
+	a := c.describe(t, id)
+	a.Conn, a.Token = raw, &token
+	late := t.backend.Handle.lateAnswers()
+	out := c.handoffs.Handoff(c.ctx, a)
+	c.noted(t, id, late, out)
 	if out.Verdict == handoff.Adopted {
 		c.writeReady(frame.HandoffReady(token[:], id))
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/hello"
 )
 
 // Options configure a broker. The zero value of every field but Socket is a
@@ -37,6 +38,9 @@ type Options struct {
 	// MaxHandshakes bounds the connections without a verdict, in total, and
 	// MaxHandshakesPerPeer per client process; 512 and 128 by default.
 	MaxHandshakes, MaxHandshakesPerPeer int
+	// HelloRate bounds the Hellos that one client process may send in a second;
+	// 256 by default, as v1 says.
+	HelloRate int
 	// MaxBackends bounds the registered backends; 1024 by default.
 	MaxBackends int
 
@@ -86,6 +90,7 @@ func (o *Options) complete() error {
 	setDefault(&o.DrainTimeout, defaultDrainTimeout)
 	setDefault(&o.MaxHandshakes, defaultHandshakes)
 	setDefault(&o.MaxHandshakesPerPeer, defaultPerPeer)
+	setDefault(&o.HelloRate, hello.DefaultRateMax)
 	setDefault(&o.MaxBackends, defaultBackends)
 	if o.Logger == nil {
 		o.Logger = slog.Default()

@@ -61,6 +61,7 @@ func (c *connection) takeIn(request *brokerpb.Frame, e *entry) error {
 		return err
 	}
 	e.Handle.channel, e.Handle.transport = ch, ch
+	e.Handle.exited, e.Handle.left = make(chan struct{}), make(chan struct{})
 	if older := c.backends.Find(e.Key, func(o *entry) bool { return o.PID == e.PID && o.Pipe == e.Pipe && o.Handle.channel != nil }); older != nil {
 		older.Handle.channel.Close()
 	}
@@ -82,9 +83,12 @@ func (c *connection) takeIn(request *brokerpb.Frame, e *entry) error {
 	sent.Close()
 	if err != nil {
 		c.backends.Remove(e)
-		ch.Close()
+		ch.Retire()
 		return err
 	}
-	c.wg.Go(func() { c.serveChannel(e) })
+	c.wg.Go(func() { c.watchProcess(e) })
+	if !c.loop.Post(func() { c.watchBackend(e) }) {
+		c.leftBackend(e, nil)
+	}
 	return nil
 }

@@ -63,6 +63,12 @@ func (c *connection) resolve(request *brokerpb.Frame, h *brokerpb.Hello) (*targe
 	return t, nil
 }
 
+// recall is resolve without a look into any file; known is false when that takes
+// one.
+func (c *connection) recall(request *brokerpb.Frame, h *brokerpb.Hello) (t *target, refusal *hello.Refusal, known bool) {
+	return nil, nil, false
+}
+
 // define loads the definition anew: a change on disk holds from the next Hello.
 func (b *Broker) define(name string) (*service.Definition, *hello.Refusal) {
 	d, err := service.Load(b.opts.DefinitionDir, name)
@@ -85,7 +91,7 @@ func (b *Broker) define(name string) (*service.Definition, *hello.Refusal) {
 // must not cost every client its deadline.
 func (b *Broker) find(t *target, tried *entry) *entry {
 	fits := func(e *entry) bool {
-		return e != tried && t.definition.AllowsExecutable(e.ExePath, e.ExeHash, t.build) && e.Handle.process.Alive()
+		return e != tried && t.definition.AllowsExecutable(e.ExePath, e.ExeHash, t.build) && !e.Handle.gone()
 	}
 	if e := b.backends.Find(t.key, func(e *entry) bool { return e.Handle.sound() && fits(e) }); e != nil {
 		return e

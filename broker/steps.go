@@ -6,8 +6,9 @@ import (
 )
 
 // steps remembers when a connection passed which step of its life, for the debug
-// log. The zero value is ready.
+// log. The zero value remembers nothing.
 type steps struct {
+	on bool
 	at [12]step
 	n  int
 	// prefix tells the steps of a second attempt from the first's.
@@ -19,10 +20,20 @@ type step struct {
 	time time.Time
 }
 
-func (s *steps) mark(name string) { s.markAt(name, time.Now()) }
+// start begins with the first step; on says whether anybody will look.
+func (s *steps) start(now time.Time, on bool) {
+	s.on = on
+	s.markAt("accept", now)
+}
+
+func (s *steps) mark(name string) {
+	if s.on {
+		s.markAt(name, time.Now())
+	}
+}
 
 func (s *steps) markAt(name string, t time.Time) {
-	if s.n < len(s.at) && !t.IsZero() {
+	if s.on && s.n < len(s.at) && !t.IsZero() {
 		s.at[s.n] = step{s.prefix + name, t}
 		s.n++
 	}

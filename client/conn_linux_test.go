@@ -127,7 +127,7 @@ func TestOutcomeTimeoutIsNotFinal(t *testing.T) {
 func TestOutcomeOfWrite(t *testing.T) {
 	testutil.Leaks(t)
 	c := mustDial(t, options(handing(t, func(*net.UnixConn) {})))
-	if _, err := c.UnixConn.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := c.Read(make([]byte, 1)); err != io.EOF {
 		t.Fatal(err)
 	}
 	if _, err := c.Write([]byte("x")); !errors.Is(err, syscall.EPIPE) || errors.Is(err, client.ErrOutcomeUnknown) {

@@ -10,16 +10,18 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/endpoint"
-	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/unixconn"
 )
 
-// attempts is how often Dial asks the broker when the connection ends before a
-// verdict, or the backend it was sent to is gone. Nothing has been sent then, so
-// asking again is always safe.
+// attempts is how often the broker is asked when the connection ends before a
+// verdict and nothing can have been run, or the backend it named is gone.
 const attempts = 3
+
+// MaxEarlyData is how long a first request may be, in bytes, to go along with
+// Hello.
+const MaxEarlyData = 16 << 10
 
 // Dial connects to the wanted service and returns a *Conn, in this order:
 //
@@ -33,7 +35,77 @@ const attempts = 3
 // ErrBrokerDisabled; ErrNoAnswer when Timeout or ctx's deadline passed; ctx's
 // own error when it was cancelled. ctx and Options.Timeout bound the
 // call, not the connection.
-func Dial(ctx context.Context, opts Options) (*Conn, error) {
+//
+// Where the broker has handed over to this service before, Dial returns at once:
+// the first Write sends Hello and takes its bytes along, if they are at most
+// MaxEarlyData; a Read that comes first sends Hello alone. The errors above then
+// come from that Write or Read. Options.Eager turns this off.
+func Dial(ctx context.Context, opts Options) (*Conn, error) { return open(ctx, opts, false) }
+
+// DialWith connects to the wanted service and sends it the first request, which
+// goes along with Hello when it is at most MaxEarlyData long. The verdict is known
+// when it returns, and Read gives the answer.
+//
+// Errors are those of Dial, and then the request has not been run; or
+// ErrOutcomeUnknown when the connection failed before its verdict, unless
+// Options.Idempotent has it sent again.
+func DialWith(ctx context.Context, opts Options, request []byte) (*Conn, error) {
+	d, err := prepare(opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, verdict(ctx, err)
+	}
+	early := request
+	if len(request) > MaxEarlyData || d.NoHandoff {
+		early = nil
+	}
+	conn := d.skip()
+	if conn == nil {
+		o, err := d.run(ctx, early, time.Now().Add(d.Timeout))
+		if err != nil {
+			return nil, err
+		}
+		conn = newConn(d, o)
+		if len(early) > 0 {
+			conn.sent.Store(true)
+			return conn, nil
+		}
+	}
+	if len(request) > 0 {
+		if _, err := conn.Write(request); err != nil {
+			_ = conn.Close()
+			return nil, err
+		}
+	}
+	return conn, nil
+}
+
+// open is Dial; writesFirst says that the connection's user writes before it
+// reads, whatever order its goroutines run in.
+func open(ctx context.Context, opts Options, writesFirst bool) (*Conn, error) {
+	d, err := prepare(opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, verdict(ctx, err)
+	}
+	if conn := d.skip(); conn != nil {
+		return conn, nil
+	}
+	if !d.Eager && !d.NoHandoff && knownUsher.has(d.key()) {
+		return newLazyConn(d, writesFirst), nil
+	}
+	o, err := d.run(ctx, nil, time.Now().Add(d.Timeout))
+	if err != nil {
+		return nil, err
+	}
+	return newConn(d, o), nil
+}
+
+func prepare(opts Options) (*dialing, error) {
 	if err := checkEnabled(); err != nil {
 		return nil, err
 	}
@@ -41,142 +113,74 @@ func Dial(ctx context.Context, opts Options) (*Conn, error) {
 		return nil, err
 	}
 	d := &dialing{Options: opts}
-	request, err := d.request()
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, opts.Timeout)
-	defer cancel()
-	if conn := d.skip(ctx); conn != nil {
-		return conn, nil
-	}
-	for n := 1; ; n++ {
-		conn, err := d.once(ctx, request)
-		if err == nil {
-			return conn, nil
-		}
-		if again := errors.Is(err, errEnded) || errors.Is(err, ErrBackendUnreachable); !again || n == attempts || ctx.Err() != nil {
-			return nil, fmt.Errorf("dial %s@%s: %w", opts.Service, opts.Version, err)
-		}
-	}
+	_, err := d.hello(0) // what is wrong with the Options shows here
+	return d, err
 }
 
 // errEnded says that the broker's connection ended without a verdict.
 var errEnded = fmt.Errorf("%w: it ended the connection without an answer", ErrBrokerUnreachable)
 
+// dialing is the making of one connection.
 type dialing struct{ Options }
 
-func (d *dialing) request() ([]byte, error) {
-	capabilities := uint64(frame.CapHandlePassing | frame.CapUsher)
-	if d.NoHandoff {
-		capabilities = 0
-	}
-	f, err := hello.Request{
-		Service:       d.Service,
-		Version:       d.Version,
-		ClientVersion: d.OwnVersion,
-		Capabilities:  capabilities,
-		PID:           uint32(os.Getpid()),
-	}.Frame()
-	if err != nil {
-		return nil, err
-	}
-	return frame.Append(nil, f)
+// opened is a connection to a backend.
+type opened struct {
+	conn     *unixconn.Conn
+	rest     []byte // read from conn already
+	route    Route
+	endpoint string
+	version  string
+	id       uint64
 }
 
 // skip dials the cached endpoint; nil when the rule forbids it or nobody answers
 // there.
-func (d *dialing) skip(ctx context.Context) *Conn {
+func (d *dialing) skip() *Conn {
 	if d.CachedEndpoint == "" || d.OwnVersion == "" || d.OwnVersion != d.Version {
 		return nil
 	}
-	c, err := endpoint.DialNow(ctx, d.CachedEndpoint) // a full backlog is no answer either: the broker may know better
+	c, err := endpoint.DialNow(d.CachedEndpoint) // a full backlog is no answer either: the broker may know better
 	if err != nil {
 		return nil
 	}
-	return &Conn{UnixConn: c, route: HelloSkipped, endpoint: d.CachedEndpoint}
+	return newConn(d, &opened{conn: c, route: HelloSkipped, endpoint: d.CachedEndpoint})
 }
 
-// once asks the broker one time.
-func (d *dialing) once(ctx context.Context, request []byte) (*Conn, error) {
-	c, err := endpoint.Dial(ctx, d.Broker)
-	if err != nil {
-		return nil, undialled(ctx, err, fmt.Errorf("%w at %s: %w (start one with \"usher serve\")", ErrBrokerUnreachable, d.Broker, err))
+// run asks the broker until there is a verdict, in vain or not, or asking again
+// does not help.
+func (d *dialing) run(ctx context.Context, early []byte, deadline time.Time) (*opened, error) {
+	for n := 1; ; n++ {
+		var o *opened
+		x, err := d.ask(ctx, early, deadline)
+		if err == nil {
+			o, err = x.conclude()
+		}
+		if err == nil {
+			return o, nil
+		}
+		if n == attempts || !d.again(err) || ctx.Err() != nil || !time.Now().Before(deadline) {
+			return nil, fmt.Errorf("dial %s@%s: %w", d.Service, d.Version, err)
+		}
 	}
-	release := bound(ctx, c)
-	conn, err := d.hello(ctx, c, request)
-	if !release() {
-		err = errors.Join(ctx.Err(), err)
-	}
-	if err == nil && conn.route == HandedOver {
-		return conn, nil
-	}
-	_ = c.Close()
-	if err != nil {
-		return nil, verdict(ctx, err)
-	}
-	return d.reconnect(ctx, conn)
 }
 
-// hello sends the request on c and reads the broker's verdict. The Conn it
-// returns says which route to take; it holds c only when that was handed over.
-func (d *dialing) hello(ctx context.Context, c *net.UnixConn, request []byte) (*Conn, error) {
-	// A broker that refuses without reading may have closed its end already: its
-	// answer is there all the same.
-	_, writeErr := c.Write(request)
-	f, _, err := frame.Read(c, frame.MaxHelloBody)
-	if err != nil {
-		return nil, errors.Join(err, writeErr)
-	}
-	granted, err := hello.ParseReply(f)
-	if err != nil {
-		return nil, err
-	}
-	conn := &Conn{route: Reconnected, endpoint: granted.BackendPipe, version: granted.DaemonVersion, id: granted.ConnectionId}
-	if d.ready(ctx, c, granted) {
-		conn.route, conn.UnixConn = HandedOver, c
-	}
-	return conn, nil
+// again reports whether asking again is safe and may help.
+func (d *dialing) again(err error) bool {
+	return errors.Is(err, errEnded) || errors.Is(err, ErrBackendUnreachable) || d.Idempotent && errors.Is(err, ErrOutcomeUnknown)
 }
 
-// ready waits for the end of an announced handoff. Any fault means reconnect
-// (spec 02 §7): nothing has been sent on this connection.
-func (d *dialing) ready(ctx context.Context, c *net.UnixConn, granted *brokerpb.Negotiated) bool {
-	if d.NoHandoff || granted.ServerCapabilities&frame.CapHandlePassing == 0 || len(granted.HandlePassedToken) == 0 {
-		return false
+// connect dials path, with patience for a full backlog.
+func connect(ctx context.Context, path string, deadline time.Time) (*unixconn.Conn, error) {
+	c, err := endpoint.DialNow(path)
+	if !errors.Is(err, syscall.EAGAIN) {
+		return c, err
 	}
-	// Bounds this read alone. It may undo the deadline that an end of ctx has set
-	// just before; a later one undoes it. The caller sees either.
-	_ = c.SetReadDeadline(time.Now().Add(d.ReadyTimeout))
-	if ctx.Err() != nil {
-		return false
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	if c, err = endpoint.Dial(ctx, path); err != nil && ctx.Err() != nil {
+		err = verdict(ctx, err)
 	}
-	f, _, err := frame.Read(c, frame.MaxHelloBody)
-	if err != nil || frame.ParseHandoffReady(f, granted.HandlePassedToken) != nil {
-		return false
-	}
-	return c.SetDeadline(time.Time{}) == nil
-}
-
-func (d *dialing) reconnect(ctx context.Context, conn *Conn) (*Conn, error) {
-	if conn.endpoint == "" {
-		return nil, errors.New("the broker named no backend pipe")
-	}
-	c, err := endpoint.Dial(ctx, conn.endpoint)
-	if err != nil {
-		return nil, undialled(ctx, err, fmt.Errorf("%w at %s: %w", ErrBackendUnreachable, conn.endpoint, err))
-	}
-	conn.UnixConn = c
-	return conn, nil
-}
-
-// undialled tells a dial that ctx ended (a full backlog takes that long) from one
-// that failed by itself, which is unreachable.
-func undialled(ctx context.Context, err, unreachable error) error {
-	if ctx.Err() != nil {
-		return verdict(ctx, err)
-	}
-	return unreachable
+	return c, err
 }
 
 // verdict turns a failed exchange into what the caller may conclude from it.
@@ -189,14 +193,10 @@ func verdict(ctx context.Context, err error) error {
 		return ctx.Err()
 	case ctx.Err() != nil, errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("%w: %w", ErrNoAnswer, err)
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case errors.Is(err, net.ErrClosed):
+		return err
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return fmt.Errorf("%w (%w)", errEnded, err)
 	}
 	return err
-}
-
-// bound makes every read and write on c end with ctx. release lifts the bound
-// and reports whether it was lifted in time.
-func bound(ctx context.Context, c *net.UnixConn) (release func() bool) {
-	return context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 }

@@ -19,9 +19,10 @@ func GRPC(opts Options) func(ctx context.Context, target string) (net.Conn, erro
 	return func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx, opts) }
 }
 
-// dial returns Dial's connection as an interface that is nil on an error.
+// dial returns Dial's connection as an interface that is nil on an error. Clients of
+// these protocols speak first.
 func dial(ctx context.Context, opts Options) (net.Conn, error) {
-	c, err := Dial(ctx, opts)
+	c, err := open(ctx, opts, true)
 	if err != nil {
 		return nil, err
 	}

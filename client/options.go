@@ -29,6 +29,16 @@ type Options struct {
 	// NoHandoff asks the broker only where the backend is, and connects there.
 	NoHandoff bool
 
+	// Idempotent says that running the first request twice does no harm: DialWith,
+	// and the first Write of a connection that has not been asked for yet, then ask
+	// again when the connection fails before its verdict, instead of
+	// ErrOutcomeUnknown.
+	Idempotent bool
+	// Eager makes Dial ask the broker before it returns, always. By default, and
+	// where the broker has answered for this service and version before and is
+	// usher, the first Write asks, and its bytes go along with the question.
+	Eager bool
+
 	// CachedEndpoint is the backend's pipe from an earlier connection's
 	// Endpoint. It is dialled first, without asking the broker, when Version
 	// equals OwnVersion (Hello-skip, spec 01 §9); if that fails, the broker is

@@ -3,6 +3,7 @@ package handoff
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -25,12 +26,19 @@ type Channel struct {
 	strays atomic.Uint64
 
 	mu      sync.Mutex
-	waiting map[uint64]*channelDelivery // by handoff id; nil once done is closed
+	waiting map[uint64]offered // by handoff id; nil once done is closed
+}
+
+// offered is an offer that waits for its answer.
+type offered struct {
+	token  Token
+	answer func(Ack, error) // called once, without a lock held
 }
 
 // NewChannel makes a channel and returns with it the far end, which the caller
-// gives to the backend and then closes. The caller runs Serve in a goroutine,
-// and ends it with Close.
+// gives to the backend and then closes. The caller runs Serve in a goroutine, and
+// ends it with Close; or watches Watched in an event loop, calls ServeNext
+// whenever there is something to read, and Retire when that fails.
 func NewChannel() (ch *Channel, far int, err error) {
 	conn, far, err := channel.Pair()
 	if err != nil {
@@ -40,7 +48,7 @@ func NewChannel() (ch *Channel, far int, err error) {
 }
 
 func newChannel(conn *channel.Conn) *Channel {
-	return &Channel{conn: conn, done: make(chan struct{}), waiting: make(map[uint64]*channelDelivery)}
+	return &Channel{conn: conn, done: make(chan struct{}), waiting: make(map[uint64]offered)}
 }
 
 // Stream reports whether the channel is a byte stream, for want of
@@ -51,31 +59,61 @@ func (c *Channel) Stream() bool { return c.conn.Kind() == channel.Stream }
 // It returns nil after Close or when the backend is gone, else what the backend
 // did wrong.
 func (c *Channel) Serve() error {
-	defer c.retire()
+	defer c.Retire()
 	for {
 		msg, err := c.conn.Recv()
-		if err != nil {
-			if errors.Is(err, channel.ErrProtocol) {
-				return err
-			}
-			return nil
-		}
-		if msg.FDs.Len() > 0 { // a backend has no descriptor to give
-			msg.FDs.Close()
-			return errUnasked
-		}
-		f, err := msg.Frame()
-		if err != nil {
-			return err
-		}
-		ack, err := frame.ParseChannelAck(f)
-		if err != nil {
-			return err
-		}
-		if err := c.deliver(ack); err != nil {
-			return err
+		if err = c.judge(msg, err); err != nil {
+			return Blame(err)
 		}
 	}
+}
+
+// ServeNext delivers one answer if there is one. An error ends the channel: the
+// caller stops to watch it, calls Retire, and learns from Blame what the backend
+// did wrong.
+func (c *Channel) ServeNext() error {
+	msg, err := c.conn.TryRecv()
+	if errors.Is(err, syscall.EAGAIN) {
+		return nil
+	}
+	return c.judge(msg, err)
+}
+
+// Watched lends the descriptor to an event loop until Retire; false when there is
+// none to watch.
+func (c *Channel) Watched() (fd int, ok bool) { return c.conn.Watched() }
+
+// Blame keeps from an error that ended the channel what the backend did wrong:
+// nil when it, or this side, has just gone.
+func Blame(err error) error {
+	if errors.Is(err, errEnded) {
+		return nil
+	}
+	return err
+}
+
+var errEnded = errors.New("channel ended")
+
+// judge delivers a received message.
+func (c *Channel) judge(msg channel.Message, err error) error {
+	switch {
+	case errors.Is(err, channel.ErrProtocol):
+		return err
+	case err != nil:
+		return fmt.Errorf("%w: %w", errEnded, err)
+	case msg.FDs.Len() > 0: // a backend has no descriptor to give
+		msg.FDs.Close()
+		return errUnasked
+	}
+	f, err := msg.Frame()
+	if err != nil {
+		return err
+	}
+	ack, err := frame.ParseChannelAck(f)
+	if err != nil {
+		return err
+	}
+	return c.deliver(ack)
 }
 
 // deliver hands an answer to whoever waits for it. An answer nobody waits for
@@ -83,8 +121,8 @@ func (c *Channel) Serve() error {
 // but another token is neither, and ends the channel.
 func (c *Channel) deliver(ack *usherpb.Ack) error {
 	c.mu.Lock()
-	d := c.waiting[ack.HandoffId]
-	if d == nil {
+	d, waited := c.waiting[ack.HandoffId]
+	if !waited {
 		c.mu.Unlock()
 		c.strays.Add(1)
 		return nil
@@ -98,10 +136,10 @@ func (c *Channel) deliver(ack *usherpb.Ack) error {
 	}
 	delete(c.waiting, ack.HandoffId)
 	c.mu.Unlock()
-	d.answer <- Ack{
+	d.answer(Ack{
 		Token: ack.Token, Accepted: ack.Accepted, Detail: nackDetail(ack),
 		Leaving: ack.Reason == usherpb.NackReason_NACK_REASON_CLOSING,
-	}
+	}, nil)
 	return nil
 }
 
@@ -117,17 +155,20 @@ func nackDetail(ack *usherpb.Ack) string {
 	return ack.Reason.String() + ": " + ack.Detail
 }
 
-// retire ends the channel: every delivery under way learns that no answer will
-// come.
-func (c *Channel) retire() {
+// Retire frees the channel: every offer under way learns that no answer will
+// come. An event loop has taken the descriptor out before. It may be called again.
+func (c *Channel) Retire() {
 	_ = c.conn.Close()
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.waiting == nil {
-		return
-	}
+	waiting := c.waiting
 	c.waiting = nil
-	close(c.done)
+	if waiting != nil {
+		close(c.done)
+	}
+	c.mu.Unlock()
+	for _, d := range waiting {
+		d.answer(Ack{}, ErrBackendGone)
+	}
 }
 
 // Done is closed when the channel has ended.
@@ -138,93 +179,117 @@ func (c *Channel) Done() <-chan struct{} { return c.done }
 func (c *Channel) Strays() uint64 { return c.strays.Load() }
 
 // Close ends the channel. Messages already sent stay readable for the backend,
-// and the claims that travel with them decide. Serve returns. It may be called
-// again.
-func (c *Channel) Close() { c.retire() }
+// and the claims that travel with them decide. Serve returns, and whoever watches
+// the channel finds its end. It may be called again.
+func (c *Channel) Close() { c.conn.End() }
 
 // Claims returns true: a claim travels beside every connection.
 func (c *Channel) Claims() bool { return true }
 
-// Send implements Transport: it is step 5, send. It never blocks: a full channel,
-// which is a backend that does not read, is a failure at once.
-func (c *Channel) Send(_ context.Context, offer Offer, conn syscall.RawConn) (Delivery, error) {
-	d := &channelDelivery{ch: c, id: c.lastID.Add(1), token: offer.Token, answer: make(chan Ack, 1)}
+// Send implements Transport.
+func (c *Channel) Send(_ context.Context, o Offer, conn syscall.RawConn) (Delivery, error) {
+	d := &channelDelivery{ch: c, answer: make(chan answer, 1)}
+	err := withFD(conn, func(fd int) (err error) {
+		d.id, err = c.Offer(o, fd, func(ack Ack, err error) { d.answer <- answer{ack, err} })
+		return err
+	})
+	var failed *SendError
+	switch {
+	case err == nil:
+		return d, nil
+	case errors.As(err, &failed):
+		return nil, err
+	}
+	return nil, ClassifySend(err) // conn is closed
+}
+
+// Offer is step 5, send: offer, connection and claim in one message. It borrows
+// conn, and never blocks: a full channel, which is a backend that does not read,
+// is a failure at once. The error is a *SendError; without one, answered is
+// called once, with the backend's answer or ErrBackendGone, on the goroutine that
+// serves the channel, unless Forget comes first.
+func (c *Channel) Offer(o Offer, conn int, answered func(Ack, error)) (id uint64, err error) {
+	id = c.lastID.Add(1)
 	msg, err := frame.Append(nil, frame.ChannelOffer(&usherpb.Offer{
-		Token:        offer.Token[:],
-		HandoffId:    d.id,
-		ConnectionId: offer.ConnectionID,
-		Preamble:     offer.Preamble,
-		EarlyDataLen: offer.EarlyDataLen,
-		Traceparent:  offer.Traceparent,
-		Tracestate:   offer.Tracestate,
+		Token:        o.Token[:],
+		HandoffId:    id,
+		ConnectionId: o.ConnectionID,
+		Preamble:     o.Preamble,
+		EarlyDataLen: o.EarlyDataLen,
+		Traceparent:  o.Traceparent,
+		Tracestate:   o.Tracestate,
 	}))
 	if err != nil {
-		return nil, &SendError{Stage: StageSend, Class: SendFailed, Err: err}
+		return id, &SendError{Stage: StageSend, Class: SendFailed, Err: err}
 	}
-	if !c.expect(d) {
-		return nil, &SendError{Stage: StageSend, Class: SendBackendUnavailable, Err: ErrBackendGone}
+	if !c.expect(id, offered{o.Token, answered}) {
+		return id, &SendError{Stage: StageSend, Class: SendBackendUnavailable, Err: ErrBackendGone}
 	}
-	err = withFD(conn, func(fd int) error { return c.conn.Send(msg, fd, offer.Claim.FD()) })
+	err = c.conn.Send(msg, conn, o.Claim.FD())
 	if err == nil {
-		return d, nil
+		return id, nil
 	}
-	d.Close()
+	c.Forget(id)
 	var partial *channel.PartialSendError
 	switch {
 	case errors.Is(err, syscall.EMSGSIZE):
-		return nil, &SendError{Stage: StageSend, Class: SendTooLarge, Err: err}
+		return id, &SendError{Stage: StageSend, Class: SendTooLarge, Err: err}
 	case errors.As(err, &partial):
 		c.Close() // the next message would begin inside this one
-		return nil, &SendError{Stage: StageSend, Class: SendPartial, Sent: partial.Sent, Err: err}
+		return id, &SendError{Stage: StageSend, Class: SendPartial, Sent: partial.Sent, Err: err}
 	}
-	if errors.Is(err, os.ErrClosed) { // Serve has not told the others yet
-		return nil, &SendError{Stage: StageSend, Class: SendBackendUnavailable, Err: ErrBackendGone}
+	if errors.Is(err, os.ErrClosed) { // whoever serves has not told the others yet
+		return id, &SendError{Stage: StageSend, Class: SendBackendUnavailable, Err: ErrBackendGone}
 	}
-	return nil, ClassifySend(err)
+	return id, ClassifySend(err)
 }
 
-// expect registers d before its message leaves, so that no answer can miss it.
-func (c *Channel) expect(d *channelDelivery) bool {
+// expect registers an offer before its message leaves, so that no answer can miss
+// it.
+func (c *Channel) expect(id uint64, d offered) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.waiting == nil {
 		return false
 	}
-	c.waiting[d.id] = d
+	c.waiting[id] = d
 	return true
 }
 
-// channelDelivery is one offer on a channel.
+// Forget ends the wait for an answer: one that comes later is counted and ignored.
+func (c *Channel) Forget(id uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.waiting, id) // of a nil map: no-op
+}
+
+// channelDelivery is one offer on a channel, for those who wait.
 type channelDelivery struct {
 	ch     *Channel
 	id     uint64
-	token  Token
-	answer chan Ack // buffered: deliver never waits for the reader
+	answer chan answer // buffered: it never makes the channel wait
+}
+
+type answer struct {
+	ack Ack
+	err error
 }
 
 func (d *channelDelivery) AwaitAck(ctx context.Context) (Ack, error) {
 	select {
-	case ack := <-d.answer:
-		return ack, nil
-	case <-d.ch.done:
+	case a := <-d.answer:
+		return a.ack, a.err
 	case <-ctx.Done():
 	}
 	select { // an answer that came at the same time still counts
-	case ack := <-d.answer:
-		return ack, nil
+	case a := <-d.answer:
+		return a.ack, a.err
 	default:
-	}
-	if ctx.Err() != nil {
 		return Ack{}, ctx.Err()
 	}
-	return Ack{}, ErrBackendGone
 }
 
-func (d *channelDelivery) Close() {
-	d.ch.mu.Lock()
-	defer d.ch.mu.Unlock()
-	delete(d.ch.waiting, d.id) // of a nil map: no-op
-}
+func (d *channelDelivery) Close() { d.ch.Forget(d.id) }
 
 // withFD runs f with conn's descriptor, which stays open meanwhile.
 func withFD(conn syscall.RawConn, f func(fd int) error) error {

@@ -178,16 +178,13 @@ func TestPartialSend(t *testing.T) {
 	if err := unix.SetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_SNDBUF, 1); err != nil {
 		t.Fatal(err)
 	}
-	near, err := channel.New(fds[0], channel.Stream)
-	if err != nil {
-		t.Fatal(err)
-	}
+	near := channel.New(fds[0], channel.Stream)
 	defer func() { _ = unix.Close(fds[1]) }()
 	l := newLine(t, unix.SOCK_STREAM)
 	c := newChannel(near)
 	served := make(chan error)
 	go func() { served <- c.Serve() }()
-	err = nil
+	var err error
 	for err == nil {
 		_, err = c.Send(t.Context(), Offer{Claim: l.claim, Preamble: make([]byte, channel.MaxMessage/2)}, l.conn)
 	}
@@ -207,7 +204,7 @@ func TestNewChannel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	defer c.Retire()
 	defer func() { _ = unix.Close(far) }()
 	sotype, err := unix.GetsockoptInt(far, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil || (sotype == unix.SOCK_STREAM) != c.Stream() || !c.Claims() {

@@ -46,14 +46,7 @@ func newLine(t *testing.T, sotype int) *line {
 		kind = channel.Stream
 	}
 	fds := testutil.FDPair(t, sotype)
-	near, err := channel.New(fds[0], kind)
-	if err != nil {
-		t.Fatal(err)
-	}
-	far, err := channel.New(fds[1], kind)
-	if err != nil {
-		t.Fatal(err)
-	}
+	near, far := channel.New(fds[0], kind), channel.New(fds[1], kind)
 	c, err := claim.New()
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +54,7 @@ func newLine(t *testing.T, sotype int) *line {
 	client, conn := testutil.SocketPair(t)
 	l := &line{newChannel(near), far, make(chan error, 1), c, client, testutil.Raw(t, conn)}
 	t.Cleanup(func() {
-		l.Close()
+		l.Retire()
 		_ = far.Close()
 		c.Close()
 	})

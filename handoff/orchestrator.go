@@ -53,150 +53,178 @@ type Attempt struct {
 // When ctx has ended before, nothing is sent; when it ends later, the claim decides
 // at once.
 func (o *Orchestrator) Handoff(ctx context.Context, a Attempt) Outcome {
-	f := &flight{Orchestrator: o, Attempt: a}
-	out := f.run(ctx)
+	var delivery Delivery
+	f, out := o.Begin(ctx, a, func(f *Flight) (err error) {
+		delivery, err = a.Transport.Send(ctx, f.Offer, a.Conn)
+		return err
+	})
+	if f == nil {
+		return out
+	}
+	defer delivery.Close()
+	waitCtx, cancel := context.WithTimeoutCause(ctx, o.Acks.Deadline(), ErrNoAck)
+	defer cancel()
+	ack, err := o.awaitAck(waitCtx, delivery)
+	if err == nil {
+		return f.Answered(ack)
+	}
+	if cause := context.Cause(waitCtx); cause != nil && errors.Is(err, waitCtx.Err()) {
+		err = cause
+	}
+	return f.Unanswered(err, ctx.Err() != nil)
+}
+
+func (o *Orchestrator) awaitAck(ctx context.Context, d Delivery) (Ack, error) {
+	if o.AwaitAck != nil {
+		return o.AwaitAck(ctx, d)
+	}
+	return d.AwaitAck(ctx)
+}
+
+// Begin issues token and claim and calls send, which sends f.Offer with the
+// connection; its error is a *SendError. The Flight that Begin returns is then
+// ended by one call of Answered or Unanswered. When nothing was sent, or the
+// failure of send is settled already, it is nil, and the outcome final.
+//
+// Handoff is Begin and the wait for an answer; who has an event loop waits there.
+func (o *Orchestrator) Begin(ctx context.Context, a Attempt, send func(f *Flight) error) (*Flight, Outcome) {
+	f := &Flight{Attempt: a, orchestrator: o}
+	if out := f.issue(); out != nil {
+		return nil, *out
+	}
+	out := f.prepare(ctx)
+	if out == nil {
+		failpoint.Hit(failpoint.BrokerIssued)
+		out = f.send(send)
+	}
+	if out != nil {
+		return nil, f.end(*out)
+	}
+	f.sentAt = f.now()
+	failpoint.Hit(failpoint.BrokerSent)
+	return f, Outcome{}
+}
+
+// Flight is one attempt under way: its message has been sent and not been
+// answered. It owns the claim. It is used by one goroutine at a time.
+type Flight struct {
+	Attempt
+	orchestrator *Orchestrator
+	token        Token
+	claim        *claim.Claim
+	sentAt       time.Time
+}
+
+// Token returns the token of this attempt.
+func (f *Flight) Token() Token { return f.token }
+
+// Answered ends the flight with the backend's ACK or NACK.
+func (f *Flight) Answered(ack Ack) Outcome {
+	if ack.Accepted {
+		failpoint.Hit(failpoint.BrokerAcked)
+		return f.end(f.acknowledge(ack))
+	}
+	cause := ErrRejected
+	if ack.Leaving {
+		cause = ErrBackendGone
+	}
+	return f.end(f.settle(Outcome{
+		Stage: StageAwaitAck, Reason: BackendAckTimeout, FDReachedBackend: true, Rejected: true,
+		Err: fmt.Errorf("%w: %s", cause, ack.Detail),
+	}))
+}
+
+// Unanswered ends the flight without an answer: err is ErrNoAck, ErrBackendGone,
+// or why the caller no longer waits, which cancelled says.
+func (f *Flight) Unanswered(err error, cancelled bool) Outcome {
+	reason := BackendAckTimeout
+	if cancelled {
+		reason = Cancelled
+	}
+	return f.end(f.settle(Outcome{Stage: StageAwaitAck, Reason: reason, FDReachedBackend: true, Err: err}))
+}
+
+// end takes back what the attempt still has pending.
+func (f *Flight) end(out Outcome) Outcome {
+	f.orchestrator.Acks.Abandon(f.token) // revokes the token as well, whatever became of it
+	if f.claim != nil {
+		f.claim.Close()
+	}
 	out.SentAt = f.sentAt
 	return out
 }
 
-// flight is one attempt under way. It owns the claim.
-type flight struct {
-	*Orchestrator
-	Attempt
-	token  Token
-	claim  *claim.Claim
-	sentAt time.Time
-}
-
-func (f *flight) run(ctx context.Context) Outcome {
-	if out := f.issueToken(); out != nil {
-		return *out
-	}
-	defer f.release()
-	if out := f.makeClaim(); out != nil {
-		return *out
-	}
-	failpoint.Hit(failpoint.BrokerIssued)
-	delivery, out := f.send(ctx)
-	if out != nil {
-		return *out
-	}
-	defer delivery.Close()
-	f.sentAt = f.now()
-	failpoint.Hit(failpoint.BrokerSent)
-	ack, out := f.awaitAck(ctx, delivery)
-	if out != nil {
-		return *out
-	}
-	failpoint.Hit(failpoint.BrokerAcked)
-	return f.acknowledge(ack)
-}
-
-func (f *flight) now() time.Time {
-	if f.Clock != nil {
-		return f.Clock()
+func (f *Flight) now() time.Time {
+	if clock := f.orchestrator.Clock; clock != nil {
+		return clock()
 	}
 	return time.Now()
 }
 
-func (f *flight) issueToken() *Outcome {
+func (f *Flight) issue() *Outcome {
 	now := f.now()
 	if f.Attempt.Token != nil {
 		f.token = *f.Attempt.Token
 	} else {
-		token, err := f.Tokens.Issue(now)
+		token, err := f.orchestrator.Tokens.Issue(now)
 		if err != nil {
 			return &Outcome{Verdict: NotTaken, Stage: StageIssue, Reason: TokenUnavailable, Err: err}
 		}
 		f.token = token
 	}
-	f.Acks.Register(f.token, f.Backend, now)
+	f.orchestrator.Acks.Register(f.token, f.Backend, now)
 	return nil
 }
 
-func (f *flight) makeClaim() *Outcome {
-	if !f.Transport.Claims() {
-		return nil
+// prepare completes the offer: claim and preamble.
+func (f *Flight) prepare(ctx context.Context) *Outcome {
+	if f.Transport.Claims() {
+		newClaim := f.orchestrator.NewClaim
+		if newClaim == nil {
+			newClaim = claim.New
+		}
+		c, err := newClaim()
+		if err != nil {
+			return &Outcome{Verdict: NotTaken, Stage: StageIssue, Reason: ClaimUnavailable, Err: err}
+		}
+		f.claim = c
 	}
-	newClaim := f.NewClaim
-	if newClaim == nil {
-		newClaim = claim.New
-	}
-	c, err := newClaim()
-	if err != nil {
-		return &Outcome{Verdict: NotTaken, Stage: StageIssue, Reason: ClaimUnavailable, Err: err}
-	}
-	f.claim = c
-	return nil
-}
-
-func (f *flight) send(ctx context.Context) (Delivery, *Outcome) {
-	offer := f.Offer
-	offer.Token, offer.Claim = f.token, f.claim
+	f.Offer.Token, f.Offer.Claim = f.token, f.claim
 	if f.Preamble != nil {
 		preamble, err := f.Preamble(f.token)
 		if err != nil {
-			return nil, &Outcome{Verdict: NotTaken, Stage: StageSend, Reason: ServicePolicyDisabled, Err: err}
+			return &Outcome{Verdict: NotTaken, Stage: StageSend, Reason: ServicePolicyDisabled, Err: err}
 		}
-		offer.Preamble = preamble
+		f.Offer.Preamble = preamble
 	}
 	if err := context.Cause(ctx); err != nil {
-		return nil, &Outcome{Verdict: NotTaken, Stage: StageSend, Reason: Cancelled, Err: err}
+		return &Outcome{Verdict: NotTaken, Stage: StageSend, Reason: Cancelled, Err: err}
 	}
-	delivery, err := f.Transport.Send(ctx, offer, f.Conn)
+	return nil
+}
+
+func (f *Flight) send(send func(*Flight) error) *Outcome {
+	err := send(f)
 	if err == nil {
-		return delivery, nil
+		return nil
 	}
 	out := Outcome{Verdict: NotTaken, Stage: StageSend, Reason: BackendAckTimeout, FDReachedBackend: true, Err: err}
-	var send *SendError
-	if errors.As(err, &send) {
-		out.Stage, out.Reason, out.FDReachedBackend = send.Stage, send.Reason(), send.Reached()
+	var failed *SendError
+	if errors.As(err, &failed) {
+		out.Stage, out.Reason, out.FDReachedBackend = failed.Stage, failed.Reason(), failed.Reached()
 	}
 	if out.FDReachedBackend {
 		out = f.settle(out)
 	}
-	return nil, &out
-}
-
-func (f *flight) awaitAck(parent context.Context, d Delivery) (Ack, *Outcome) {
-	ctx, cancel := context.WithTimeoutCause(parent, f.Acks.Deadline(), ErrNoAck)
-	defer cancel()
-	wait := f.AwaitAck
-	if wait == nil {
-		wait = func(ctx context.Context, d Delivery) (Ack, error) { return d.AwaitAck(ctx) }
-	}
-	ack, err := wait(ctx, d)
-	switch {
-	case err == nil && !ack.Accepted:
-		cause := ErrRejected
-		if ack.Leaving {
-			cause = ErrBackendGone
-		}
-		out := f.settle(Outcome{
-			Stage: StageAwaitAck, Reason: BackendAckTimeout, FDReachedBackend: true, Rejected: true,
-			Err: fmt.Errorf("%w: %s", cause, ack.Detail),
-		})
-		return ack, &out
-	case err != nil:
-		if cause := context.Cause(ctx); cause != nil && errors.Is(err, ctx.Err()) {
-			err = cause
-		}
-		reason := BackendAckTimeout
-		if parent.Err() != nil {
-			reason = Cancelled
-		}
-		out := f.settle(Outcome{Stage: StageAwaitAck, Reason: reason, FDReachedBackend: true, Err: err})
-		return ack, &out
-	}
-	return ack, nil
+	return &out
 }
 
 // acknowledge lets the registry judge an ACK. The backend says that it has
 // adopted; what the registry adds is only whether that came in time.
-func (f *flight) acknowledge(ack Ack) Outcome {
+func (f *Flight) acknowledge(ack Ack) Outcome {
 	out := Outcome{Verdict: Adopted, Stage: StageAcknowledge, FDReachedBackend: true}
 	now := f.now()
-	if err := f.Tokens.Consume(f.token, ack.Token, now); err != nil {
+	if err := f.orchestrator.Tokens.Consume(f.token, ack.Token, now); err != nil {
 		out.Reason, out.Err = BackendAckTimeout, err
 		if f.claim == nil && f.token.Equal(ack.Token) {
 			// The token had ended before its ACK came. A v1 backend has adopted all
@@ -206,7 +234,7 @@ func (f *flight) acknowledge(ack Ack) Outcome {
 		}
 		return f.settle(out)
 	}
-	acked, err := f.Acks.Acknowledge(f.token, now)
+	acked, err := f.orchestrator.Acks.Acknowledge(f.token, now)
 	out.Waited = acked.Waited
 	if err != nil {
 		out.Reason, out.Late, out.Err = BackendAckTimeout, true, err
@@ -217,7 +245,7 @@ func (f *flight) acknowledge(ack Ack) Outcome {
 // settle decides an attempt that has no ACK in time: the claim knows who owns
 // the connection. Without a claim only an explicit rejection proves that the
 // broker still does.
-func (f *flight) settle(out Outcome) Outcome {
+func (f *Flight) settle(out Outcome) Outcome {
 	if f.claim == nil {
 		out.Verdict = Unknown
 		if out.Rejected {
@@ -236,12 +264,4 @@ func (f *flight) settle(out Outcome) Outcome {
 		out.Verdict, out.Late = Adopted, true
 	}
 	return out
-}
-
-// release takes back what the attempt still has pending.
-func (f *flight) release() {
-	f.Acks.Abandon(f.token) // revokes the token as well, whatever became of it
-	if f.claim != nil {
-		f.claim.Close()
-	}
 }

@@ -7,8 +7,8 @@
 // with its first byte and a reader takes exactly header, then body
 // (docs/protocol.md, section "Channel").
 //
-// A leaf: of usher it imports fdpass and frame alone. A Conn owns
-// its socket. Descriptors given to Send stay the caller's; descriptors that
+// A leaf: of usher it imports fdpass, frame and unixconn alone. A Conn owns its
+// socket. Descriptors given to Send stay the caller's; descriptors that
 // Recv returns are the caller's.
 package channel
 
@@ -17,14 +17,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/unixconn"
 )
 
 // MaxMessage bounds one message, header included, in bytes. An offer is a few
@@ -57,45 +59,24 @@ func (e *PartialSendError) Error() string {
 	return fmt.Sprintf("channel took %d of %d bytes", e.Sent, e.Size)
 }
 
-// Socket is a connected, non-blocking Unix socket: *os.File or *net.UnixConn.
-type Socket interface {
-	syscall.Conn
-	SetReadDeadline(time.Time) error
-	Close() error
-}
-
 // Conn is one end of a channel. Send may be called from many goroutines at
-// once, Recv from one.
+// once, Recv and TryRecv from one.
 type Conn struct {
-	sock   Socket
-	raw    syscall.RawConn
-	kind   Kind
-	closed atomic.Bool // by Close, before the socket is
-	torn   bool        // a message went out in part; guarded by the socket's write lock
-	buf    []byte
+	sock *unixconn.Conn
+	kind Kind
+	buf  []byte
+	in   fdpass.Receiver
+
+	sending sync.Mutex // on a stream: held by one Send at a time
+	torn    bool       // a message went out in part; guarded by sending
 }
 
-// New makes a Conn of a connected, non-blocking Unix socket and owns fd from
-// then on, also when it fails.
-func New(fd int, kind Kind) (*Conn, error) {
-	file := os.NewFile(uintptr(fd), "channel")
-	if file == nil {
-		return nil, fmt.Errorf("channel: bad descriptor %d", fd)
-	}
-	return Over(file, kind)
-}
+// New makes a Conn of a connected Unix socket and owns fd from then on.
+func New(fd int, kind Kind) *Conn { return Over(unixconn.New(fd), kind) }
 
-// Over makes a Conn of a socket and owns it from then on, also when it fails.
-// Over a stream, bytes and descriptors behind the last message received stay in
-// the kernel.
-func Over(sock Socket, kind Kind) (*Conn, error) {
-	raw, err := sock.SyscallConn()
-	if err != nil {
-		_ = sock.Close()
-		return nil, fmt.Errorf("channel: %w", err)
-	}
-	return &Conn{sock: sock, raw: raw, kind: kind}, nil
-}
+// Over makes a Conn of a socket and owns it from then on. Over a stream, bytes
+// and descriptors behind the last message received stay in the kernel.
+func Over(sock *unixconn.Conn, kind Kind) *Conn { return &Conn{sock: sock, kind: kind} }
 
 // Kind returns the socket type under the channel.
 func (c *Conn) Kind() Kind { return c.kind }
@@ -108,28 +89,24 @@ func (c *Conn) Send(msg []byte, fds ...int) error {
 	if len(msg) > MaxMessage {
 		return fmt.Errorf("message of %d bytes does not fit a channel: %w", len(msg), syscall.EMSGSIZE)
 	}
-	var n int
-	var sendErr, err error
-	send := func(sock uintptr) { n, sendErr = fdpass.Send(int(sock), msg, fds...) }
-	if c.kind == Seqpacket {
-		err = c.raw.Control(send) // one datagram is atomic: no lock needed
-	} else {
-		err = c.raw.Write(func(sock uintptr) bool {
-			if c.torn { // the peer would read this message as the rest of that one
-				sendErr = syscall.EPIPE
-				return true
-			}
-			send(sock)
-			c.torn = sendErr == nil && n < len(msg)
-			return true
-		})
+	if c.kind == Stream { // a datagram is atomic by itself
+		c.sending.Lock()
+		defer c.sending.Unlock()
+		if c.torn { // the peer would read this message as the rest of that one
+			return syscall.EPIPE
+		}
 	}
+	sock, ok := c.sock.Borrow()
+	if !ok {
+		return os.ErrClosed
+	}
+	defer c.sock.Return()
+	n, err := fdpass.Send(sock, msg, fds...)
 	switch {
 	case err != nil:
-		return c.socketError(err)
-	case sendErr != nil:
-		return sendErr
+		return err
 	case n < len(msg):
+		c.torn = true
 		return &PartialSendError{Sent: n, Size: len(msg)}
 	}
 	return nil
@@ -139,7 +116,8 @@ func (c *Conn) Send(msg []byte, fds ...int) error {
 type Message struct {
 	// Body is the frame's body; it is valid until the next Recv.
 	Body []byte
-	// FDs belong to the caller, who closes them on every path.
+	// FDs belong to the caller, who takes or closes each of them before the next
+	// Recv.
 	FDs fdpass.Descriptors
 	// Fault says that the message arrived damaged (fdpass.ErrTruncated,
 	// fdpass.ErrDescriptorsLost). It must be answered all the same.
@@ -158,20 +136,48 @@ func (m Message) Frame() (*brokerpb.Frame, error) {
 // open. Only a deadline leaves the channel usable, and on a stream only one that
 // passes between two messages.
 func (c *Conn) Recv() (Message, error) {
-	if c.buf == nil {
-		c.buf = make([]byte, MaxMessage)
+	if c.kind == Stream {
+		return c.recvStream()
 	}
-	if c.kind == Seqpacket {
-		return c.recvDatagram()
-	}
-	return c.recvStream()
-}
-
-func (c *Conn) recvDatagram() (Message, error) {
-	m, err := c.recvmsg(c.buf)
+	m, err := c.wait(c.buffer())
 	if err != nil {
 		return Message{}, err
 	}
+	return c.datagram(m)
+}
+
+// TryRecv is Recv without the wait: syscall.EAGAIN when no message is there. It
+// needs a Seqpacket channel: on a stream, a message arrives in parts.
+func (c *Conn) TryRecv() (Message, error) {
+	sock, ok := c.sock.Borrow()
+	if !ok {
+		return Message{}, os.ErrClosed
+	}
+	defer c.sock.Return()
+	m, err := c.receive(sock, c.buffer())
+	if err != nil {
+		return Message{}, err
+	}
+	return c.datagram(m)
+}
+
+// Watched lends the socket to an event loop, which tells when TryRecv has
+// something to return. It is the Conn's, and good until Close; false after that.
+func (c *Conn) Watched() (fd int, ok bool) {
+	if fd, ok = c.sock.Borrow(); ok {
+		c.sock.Return()
+	}
+	return fd, ok
+}
+
+func (c *Conn) buffer() []byte {
+	if c.buf == nil {
+		c.buf = make([]byte, MaxMessage)
+	}
+	return c.buf
+}
+
+func (c *Conn) datagram(m fdpass.Message) (Message, error) {
 	if m.N == 0 && m.FDs.Len() == 0 && m.Fault == nil {
 		return Message{}, io.EOF
 	}
@@ -190,7 +196,7 @@ func (c *Conn) recvDatagram() (Message, error) {
 
 func (c *Conn) recvStream() (Message, error) {
 	var msg Message
-	header := c.buf[:frame.HeaderLen]
+	header := c.buffer()[:frame.HeaderLen]
 	if err := c.fill(header, true, &msg); err != nil {
 		return Message{}, err
 	}
@@ -214,7 +220,7 @@ func (c *Conn) recvStream() (Message, error) {
 func (c *Conn) fill(part []byte, head bool, msg *Message) error {
 	for done := 0; done < len(part); {
 		atFirstByte := head && done == 0
-		m, err := c.recvmsg(part[done:])
+		m, err := c.wait(part[done:])
 		switch {
 		case err != nil:
 			msg.FDs.Close()
@@ -231,7 +237,7 @@ func (c *Conn) fill(part []byte, head bool, msg *Message) error {
 			return c.broken(msg, "descriptors inside a message")
 		}
 		if atFirstByte {
-			msg.FDs = m.FDs
+			msg.FDs = m.FDs.Move() // the next read uses the same buffer
 		}
 		if m.Fault != nil {
 			msg.Fault = m.Fault
@@ -241,26 +247,35 @@ func (c *Conn) fill(part []byte, head bool, msg *Message) error {
 	return nil
 }
 
-func (c *Conn) recvmsg(buf []byte) (m fdpass.Message, err error) {
-	waitErr := c.raw.Read(func(sock uintptr) bool {
-		m, err = fdpass.Recv(int(sock), buf)
-		if errors.Is(err, syscall.ECONNRESET) {
-			// The peer left with messages unread. The kernel says so once, ahead of
-			// what the peer itself had sent; behind it comes end of file.
-			m, err = fdpass.Recv(int(sock), buf)
-		}
+// wait receives the next bytes, as soon as there are some.
+func (c *Conn) wait(buf []byte) (m fdpass.Message, err error) {
+	raw, err := c.sock.SyscallConn()
+	if err != nil {
+		return m, closed(err)
+	}
+	waitErr := raw.Read(func(sock uintptr) bool {
+		m, err = c.receive(int(sock), buf)
 		return !errors.Is(err, syscall.EAGAIN)
 	})
 	if waitErr != nil {
-		return fdpass.Message{}, c.socketError(waitErr)
+		return fdpass.Message{}, closed(waitErr)
 	}
 	return m, err
 }
 
-// socketError gives the runtime's error for a closed descriptor the name by
-// which callers know it.
-func (c *Conn) socketError(err error) error {
-	if c.closed.Load() {
+func (c *Conn) receive(sock int, buf []byte) (fdpass.Message, error) {
+	m, err := c.in.Recv(sock, buf)
+	if errors.Is(err, syscall.ECONNRESET) {
+		// The peer left with messages unread. The kernel says so once, ahead of
+		// what the peer itself had sent; behind it comes end of file.
+		m, err = c.in.Recv(sock, buf)
+	}
+	return m, err
+}
+
+// closed gives the error for a closed socket the name by which callers know it.
+func closed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
 		return os.ErrClosed
 	}
 	return err
@@ -274,11 +289,15 @@ func (c *Conn) broken(msg *Message, what string) error {
 // SetDeadline bounds a Recv under way and every later one.
 func (c *Conn) SetDeadline(t time.Time) error { return c.sock.SetReadDeadline(t) }
 
+// End ends the conversation and leaves the descriptor open: Recv here, and the
+// peer behind what was sent to it, find the end of file. Close must follow.
+func (c *Conn) End() { _ = c.sock.Shutdown() } // fails on one that has ended
+
 // Close closes this end. A Recv under way returns os.ErrClosed. Messages
 // already sent stay readable for the peer. It may be called again.
 func (c *Conn) Close() error {
-	if c.closed.Swap(true) {
-		return nil
+	if err := c.sock.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
 	}
-	return c.sock.Close()
+	return nil
 }

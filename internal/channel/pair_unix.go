@@ -28,12 +28,7 @@ func pair(socketpair func(sotype int) ([2]int, error)) (*Conn, int, error) {
 	if err != nil {
 		return nil, -1, fmt.Errorf("make a channel: %w", err)
 	}
-	near, err := New(fds[0], kind)
-	if err != nil {
-		_ = unix.Close(fds[1])
-		return nil, -1, err
-	}
-	return near, fds[1], nil
+	return New(fds[0], kind), fds[1], nil
 }
 
 func noSeqpacket(err error) bool {

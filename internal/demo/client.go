@@ -93,7 +93,7 @@ func (c *clientRole) note(set func(now *trip, us int64)) {
 }
 
 func (c *clientRole) transport(noHandoff bool) *http.Transport {
-	dial := client.HTTP(client.Options{Service: notes.Service, Version: notes.DefaultVersion, NoHandoff: noHandoff})
+	dial := client.HTTP(client.Options{Service: notes.Service, Version: notes.DefaultVersion, NoHandoff: noHandoff, Eager: true})
 	return &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 		c.note(func(now *trip, us int64) { now.Dial = us })
 		conn, err := dial(ctx, network, address)

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/peer"
+	"github.com/seed-7265657e/usher/internal/unixconn"
 	"github.com/seed-7265657e/usher/internal/wait"
 )
 
@@ -18,9 +18,9 @@ import (
 // yet. A full backlog, which is EAGAIN at once on Linux, is waited for until ctx
 // ends; the error then joins ctx's. The caller owns the connection.
 // Errors: *ForeignListenerError.
-func Dial(ctx context.Context, path string) (*net.UnixConn, error) {
+func Dial(ctx context.Context, path string) (*unixconn.Conn, error) {
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		c, err := DialNow(ctx, path)
+		c, err := DialNow(path)
 		switch {
 		case err == nil:
 			return c, nil
@@ -38,13 +38,11 @@ const (
 )
 
 // DialNow is Dial without the wait: a full backlog is an error at once.
-func DialNow(ctx context.Context, path string) (*net.UnixConn, error) {
-	dialer := net.Dialer{}
-	conn, err := dialer.DialContext(ctx, "unix", path)
+func DialNow(path string) (*unixconn.Conn, error) {
+	c, err := unixconn.Dial(path)
 	if err != nil {
 		return nil, err
 	}
-	c := conn.(*net.UnixConn)
 	if err := checkListener(c, path, os.Geteuid()); err != nil {
 		_ = c.Close()
 		return nil, err

@@ -5,17 +5,20 @@ package endpoint
 import (
 	"context"
 	"errors"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/seed-7265657e/usher/internal/peer"
+	"github.com/seed-7265657e/usher/internal/unixconn"
 )
 
 // dials are both ways to connect.
-var dials = map[string]func(context.Context, string) (*net.UnixConn, error){"Dial": Dial, "DialNow": DialNow}
+var dials = map[string]func(context.Context, string) (*unixconn.Conn, error){
+	"Dial":    Dial,
+	"DialNow": func(_ context.Context, path string) (*unixconn.Conn, error) { return DialNow(path) },
+}
 
 func TestDialReachesTheOwnListener(t *testing.T) {
 	b := mustBind(t, filepath.Join(shortDir(t), "s.sock"))
@@ -30,7 +33,7 @@ func TestDialReachesTheOwnListener(t *testing.T) {
 
 func TestListenerOfAnotherUserIsNotTrusted(t *testing.T) {
 	b := mustBind(t, filepath.Join(shortDir(t), "s.sock"))
-	c, err := DialNow(t.Context(), b.Path)
+	c, err := DialNow(b.Path)
 	if err != nil {
 		t.Fatal(err)
 	}

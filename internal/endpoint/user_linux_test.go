@@ -1,7 +1,6 @@
 package endpoint
 
 import (
-	"context"
 	"errors"
 	"net"
 	"os"
@@ -90,7 +89,7 @@ func TestDialNowDoesNotWaitForAFullBacklog(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 { // a backlog of 0 holds one
-		c, err := DialNow(context.Background(), path)
+		c, err := DialNow(path)
 		if err == nil {
 			defer c.Close()
 			continue

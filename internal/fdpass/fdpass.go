@@ -2,16 +2,19 @@
 // (SCM_RIGHTS), and makes visible who owns each of them.
 //
 // Send borrows: the caller's descriptors stay the caller's, open or failed.
-// Recv hands over: everything that arrived belongs to the returned Descriptors,
-// and whoever holds it closes it.
+// A Receiver hands over: everything that arrived belongs to the returned
+// Descriptors, and whoever holds it closes it.
 //
 // A leaf: it imports nothing of usher.
 package fdpass
 
-import "errors"
+import (
+	"errors"
+	"slices"
+)
 
-// MaxDescriptors is what one message can carry on Linux (SCM_MAX_FD). Recv has
-// room for all of them, so that it can count what a hostile peer sent and close
+// MaxDescriptors is what one message can carry on Linux (SCM_MAX_FD). A Receiver
+// has room for all of them, so that it can count what a hostile peer sent and close
 // every one.
 const MaxDescriptors = 253
 
@@ -35,6 +38,15 @@ type Descriptors struct {
 
 // Own makes a Descriptors that owns fds.
 func Own(fds ...int) Descriptors { return Descriptors{fds: fds} }
+
+// Move returns a Descriptors of its own that owns what d owned.
+func (d *Descriptors) Move() Descriptors {
+	moved := Descriptors{fds: slices.Clone(d.fds)}
+	for i := range d.fds {
+		d.fds[i] = -1
+	}
+	return moved
+}
 
 // Len returns how many descriptors arrived, taken ones included.
 func (d *Descriptors) Len() int { return len(d.fds) }

@@ -19,3 +19,9 @@ func Recv(int, []byte) (Message, error) { return Message{}, errUnsupported }
 
 // CheckConnection answers errors.ErrUnsupported: nothing can have arrived.
 func CheckConnection(int) error { return errUnsupported }
+
+// Receiver receives nothing on this system.
+type Receiver struct{}
+
+// Recv answers errors.ErrUnsupported.
+func (*Receiver) Recv(sock int, buf []byte) (Message, error) { return Recv(sock, buf) }

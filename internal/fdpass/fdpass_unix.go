@@ -3,7 +3,9 @@
 package fdpass
 
 import (
+	"encoding/binary"
 	"fmt"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,16 +17,38 @@ func closeFD(fd int) { _ = unix.Close(fd) }
 // borrows sock and fds. A count below len(data) happens on byte streams only:
 // the descriptors have then travelled with the first byte.
 func Send(sock int, data []byte, fds ...int) (int, error) {
-	var rights []byte
-	if len(fds) > 0 {
-		rights = unix.UnixRights(fds...)
+	if len(fds) <= usualFDs {
+		return sendFew(sock, data, fds)
 	}
-	for {
-		n, err := unix.SendmsgN(sock, data, rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-		if err != unix.EINTR {
-			return n, err
-		}
+	return sendmsg(sock, data, unix.UnixRights(fds...))
+}
+
+// usualFDs is what a message of usher's carries at most.
+const usualFDs = 2
+
+// sendFew is Send without a buffer to allocate.
+func sendFew(sock int, data []byte, fds []int) (int, error) {
+	var space [24]byte // CmsgSpace of two descriptors
+	if len(fds) == 0 {
+		return sendmsg(sock, data, nil)
 	}
+	hdr := (*unix.Cmsghdr)(unsafe.Pointer(&space))
+	hdr.Level, hdr.Type = unix.SOL_SOCKET, unix.SCM_RIGHTS
+	hdr.SetLen(unix.CmsgLen(4 * len(fds)))
+	for i, fd := range fds {
+		binary.NativeEndian.PutUint32(space[unix.CmsgLen(4*i):], uint32(fd))
+	}
+	return sendmsg(sock, data, space[:unix.CmsgSpace(4*len(fds))])
+}
+
+// Recv receives one message with buffers of its own; see Receiver.Recv.
+func Recv(sock int, buf []byte) (Message, error) { return new(Receiver).Recv(sock, buf) }
+
+// Receiver receives messages one after the other into the same buffers. The zero
+// value is ready; not safe for concurrent use.
+type Receiver struct {
+	control []byte
+	fds     []int
 }
 
 // controlSpace has room for every descriptor that one message can carry, so
@@ -33,24 +57,27 @@ var controlSpace = unix.CmsgSpace(4 * MaxDescriptors)
 
 // Recv reads one message from socket sock into buf, without blocking
 // (EAGAIN when there is none). Received descriptors are close-on-exec and
-// belong to the returned Message.
-func Recv(sock int, buf []byte) (Message, error) {
-	control := make([]byte, controlSpace)
+// belong to the returned Message, which is valid until the next Recv: every
+// descriptor must have been taken or closed by then.
+func (r *Receiver) Recv(sock int, buf []byte) (Message, error) {
+	if r.control == nil {
+		r.control = make([]byte, controlSpace)
+	}
 	for {
-		n, cn, flags, _, err := recvmsg(sock, buf, control)
+		n, cn, flags, err := recvmsg(sock, buf, r.control)
 		if err == unix.EINTR {
 			continue
 		}
 		if err != nil {
 			return Message{}, err
 		}
-		return parse(n, control[:cn], flags)
+		return r.parse(n, r.control[:cn], flags), nil
 	}
 }
 
-func parse(n int, control []byte, flags int) (Message, error) {
+func (r *Receiver) parse(n int, control []byte, flags int) Message {
 	m := Message{N: n}
-	var fds []int
+	r.fds = r.fds[:0]
 	for len(control) > 0 {
 		hdr, data, rest, err := unix.ParseOneSocketControlMessage(control)
 		if err != nil {
@@ -61,26 +88,29 @@ func parse(n int, control []byte, flags int) (Message, error) {
 		if hdr.Level != unix.SOL_SOCKET || hdr.Type != unix.SCM_RIGHTS {
 			continue
 		}
-		got, err := unix.ParseUnixRights(&unix.SocketControlMessage{Header: hdr, Data: data})
-		if err != nil {
+		if len(data)%4 != 0 {
 			m.Fault = ErrDescriptorsLost
-			break
 		}
-		fds = append(fds, got...)
+		for ; len(data) >= 4; data = data[4:] {
+			r.fds = append(r.fds, int(int32(binary.NativeEndian.Uint32(data))))
+		}
 	}
-	m.FDs = Own(fds...)
+	m.FDs = Own(r.fds...)
 	switch {
 	case flags&unix.MSG_CTRUNC != 0:
 		m.Fault = ErrDescriptorsLost
 	case flags&unix.MSG_TRUNC != 0 && m.Fault == nil:
 		m.Fault = ErrTruncated
 	}
-	return m, nil
+	return m
 }
 
 // CheckConnection reports whether fd is a connected Unix stream socket that is
 // no listener; else the error wraps ErrKind and says what it is. It neither
 // reads nor writes. It borrows fd.
+//
+// Two questions are enough: a socket with a peer whose address is a Unix one is
+// connected, of that domain, and no listener.
 func CheckConnection(fd int) error {
 	sotype, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil {
@@ -89,19 +119,25 @@ func CheckConnection(fd int) error {
 	if sotype != unix.SOCK_STREAM {
 		return fmt.Errorf("%w: not a stream socket", ErrKind)
 	}
-	local, err := unix.Getsockname(fd)
+	family, err := peerFamily(fd)
 	if err != nil {
-		return fmt.Errorf("%w: no local address: %v", ErrKind, err)
+		return unconnected(fd)
 	}
-	if _, ok := local.(*unix.SockaddrUnix); !ok {
+	if family != unix.AF_UNIX {
 		return fmt.Errorf("%w: not a Unix socket", ErrKind)
 	}
-	listening, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
-	if err != nil || listening != 0 {
+	return nil
+}
+
+// unconnected says what a stream socket without a peer is.
+func unconnected(fd int) error {
+	if local, err := unix.Getsockname(fd); err == nil {
+		if _, ok := local.(*unix.SockaddrUnix); !ok {
+			return fmt.Errorf("%w: not a Unix socket", ErrKind)
+		}
+	}
+	if listening, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err == nil && listening != 0 {
 		return fmt.Errorf("%w: a listening socket", ErrKind)
 	}
-	if _, err := unix.Getpeername(fd); err != nil {
-		return fmt.Errorf("%w: not connected", ErrKind)
-	}
-	return nil
+	return fmt.Errorf("%w: not connected", ErrKind)
 }

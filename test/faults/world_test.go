@@ -260,7 +260,7 @@ func (w *world) request(patience time.Duration) result {
 }
 
 func (w *world) dial(patience time.Duration) (*client.Conn, error) {
-	return client.Dial(context.Background(), client.Options{Service: service, Version: version, Broker: w.socket(), Timeout: patience})
+	return client.Dial(context.Background(), client.Options{Service: service, Version: version, Broker: w.socket(), Timeout: patience, Eager: true})
 }
 
 // ask sends one request on conn and reads its answer.

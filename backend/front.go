@@ -1,0 +1,290 @@
+package backend
+
+import (
+	"errors"
+	"syscall"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/failpoint"
+	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/unixconn"
+)
+
+// This file is the Listener's event loop but for adoption (adopt.go): connections
+// dialled to the pipe, first requests answered inline, connections that wait for
+// bytes without anybody having accepted them, and replies that are due. All of it
+// runs on the loop's goroutine.
+
+// replyDelay is how long the reply to a client with early data waits for the first
+// Write, to go along with it.
+const replyDelay = 2 * time.Millisecond
+
+// parked is a connection in the loop's set that waits for bytes.
+type parked struct {
+	fd       int
+	deadline time.Time // zero for none
+}
+
+// due is a reply that must go at a time.
+type due struct {
+	conn *Conn
+	at   time.Time
+}
+
+// acceptDialled accepts one connection of a client that dialled the pipe. While
+// nobody accepts, clients wait in the kernel's queue.
+func (l *Listener) acceptDialled() {
+	if len(l.dialled) == cap(l.dialled) {
+		l.loop.Remove(l.pipeFD)
+		l.pipePaused.Store(true)
+		if len(l.dialled) < cap(l.dialled) && l.pipePaused.Swap(false) { // an Accept has just missed it
+			l.watchPipe()
+		}
+		return
+	}
+	c, err := unixconn.Accept(l.pipeFD)
+	switch {
+	case err == nil:
+		l.yield(c)
+	case errors.Is(err, syscall.EAGAIN):
+	default: // a full descriptor table passes
+		l.opts.Logger.Warn("accept on backend pipe failed", "error", err)
+		l.loop.Remove(l.pipeFD)
+		l.pipeResume = time.Now().Add(acceptBackoff)
+		l.loop.WakeAt(l.pipeResume)
+	}
+}
+
+const acceptBackoff = 50 * time.Millisecond
+
+func (l *Listener) watchPipe() {
+	l.pipeResume = time.Time{}
+	if l.closed() {
+		return
+	}
+	if l.loop.Add(l.pipeFD, l.acceptDialled) != nil {
+		l.pipeResume = time.Now().Add(acceptBackoff)
+		l.loop.WakeAt(l.pipeResume)
+	}
+}
+
+func (l *Listener) yield(c *unixconn.Conn) {
+	if err := ownUser(c); err != nil {
+		l.opts.Logger.Debug("dialled connection closed", "error", err)
+		_ = c.Close()
+		return
+	}
+	conn := newConn(c, false)
+	if l.opts.Inline != nil {
+		l.firstBytes(conn)
+		return
+	}
+	l.dial(conn)
+}
+
+// dial hands a dialled connection to Accept; there is room, as acceptDialled has
+// made sure, or there is nobody to accept it.
+func (l *Listener) dial(conn *Conn) {
+	conn.sniff = &sniffer{conn: conn, answer: l.self.answer}
+	select {
+	case l.dialled <- conn:
+	default:
+		l.overflow(conn)
+	}
+}
+
+// overflow waits for Accept on a goroutine of its own.
+func (l *Listener) overflow(conn *Conn) {
+	l.wg.Go(func() {
+		select {
+		case l.dialled <- conn:
+		case <-l.ctx.Done():
+			_ = conn.Close()
+		}
+	})
+}
+
+// firstBytes offers Inline the first bytes of a connection without early data.
+func (l *Listener) firstBytes(conn *Conn) {
+	n, err := conn.TryRead(l.scratch)
+	switch {
+	case err == nil:
+		l.first(conn, l.scratch[:n])
+	case errors.Is(err, syscall.EAGAIN) && l.park(conn, time.Time{}, l.firstBytes):
+	default:
+		l.drop(conn)
+	}
+}
+
+// drop closes a connection that ended before anybody heard of it.
+func (l *Listener) drop(conn *Conn) {
+	if conn.handedOver {
+		l.unreserve()
+	}
+	_ = conn.Close()
+}
+
+// first has the first bytes of a connection answered inline, or hands it to
+// Accept.
+func (l *Listener) first(conn *Conn, request []byte) {
+	probe := !conn.handedOver && request[0] == frame.Version
+	if l.opts.Inline == nil || probe {
+		l.give(conn, request)
+		return
+	}
+	answer, ok := l.opts.Inline(l.answer[:0], request)
+	if !ok {
+		l.give(conn, request)
+		return
+	}
+	if cap(answer) <= maxKept {
+		l.answer = answer
+	}
+	reply := conn.reply
+	n, err := conn.TryWrite(reply, answer)
+	conn.paid()
+	failpoint.Hit(failpoint.BackendReplied)
+	switch {
+	case err != nil && !errors.Is(err, syscall.EAGAIN):
+		l.drop(conn)
+	case n < len(reply)+len(answer):
+		l.finishAnswer(conn, append(append([]byte(nil), reply...), answer...)[n:])
+	case !l.park(conn, time.Time{}, l.more):
+		l.give(conn, nil)
+	}
+}
+
+// maxKept is the largest answer buffer that is kept for the next one.
+const maxKept = 1 << 20
+
+// finishAnswer writes the rest of an inline answer on a goroutine of its own, and
+// hands the connection to Accept.
+func (l *Listener) finishAnswer(conn *Conn, rest []byte) {
+	l.wg.Go(func() {
+		_ = conn.SetWriteDeadline(time.Now().Add(replyTimeout))
+		_, err := conn.Write(rest)
+		_ = conn.SetWriteDeadline(time.Time{})
+		if err != nil || !l.loop.Post(func() { l.give(conn, nil) }) {
+			l.drop(conn)
+		}
+	})
+}
+
+// more hands a connection that was answered inline to Accept when more bytes come,
+// and closes it at its end.
+func (l *Listener) more(conn *Conn) {
+	n, err := conn.TryRead(l.scratch)
+	switch {
+	case err == nil:
+		l.give(conn, l.scratch[:n])
+	case errors.Is(err, syscall.EAGAIN) && l.park(conn, time.Time{}, l.more):
+	default:
+		l.drop(conn)
+	}
+}
+
+// give hands a connection to Accept, with bytes that have been read from it.
+func (l *Listener) give(conn *Conn, read []byte) {
+	conn.hold(read)
+	if conn.replies.Load() {
+		l.oweReply(conn)
+	}
+	if conn.handedOver {
+		l.queue(conn)
+		return
+	}
+	l.dial(conn)
+}
+
+// oweReply has the reply written by the first Write, or soon.
+func (l *Listener) oweReply(conn *Conn) {
+	at := time.Now().Add(replyDelay)
+	l.dues = append(l.dues, due{conn, at})
+	l.loop.WakeAt(at)
+}
+
+// park has then called, once, when conn has something to read or has ended; a
+// deadline ends it. It is false when the loop can't watch.
+func (l *Listener) park(conn *Conn, deadline time.Time, then func(*Conn)) bool {
+	fd, ok := conn.Borrow()
+	if !ok {
+		return false
+	}
+	defer conn.Return()
+	err := l.loop.Add(fd, func() {
+		l.unpark(conn)
+		then(conn)
+	})
+	if err != nil {
+		return false
+	}
+	l.parked[conn] = parked{fd, deadline}
+	l.loop.WakeAt(deadline)
+	return true
+}
+
+// unpark takes conn out of the loop's set, which must come before its descriptor
+// is closed or given away: the broker may hold a copy.
+func (l *Listener) unpark(conn *Conn) {
+	l.loop.Remove(l.parked[conn].fd)
+	delete(l.parked, conn)
+}
+
+// tick writes what is due and ends what is overdue.
+func (l *Listener) tick(now time.Time) (next time.Time) {
+	n := 0
+	for ; n < len(l.dues) && !now.Before(l.dues[n].at); n++ {
+		l.dues[n].conn.flushIdle()
+	}
+	l.dues = append(l.dues[:0], l.dues[n:]...)
+	clear(l.dues[len(l.dues):cap(l.dues)])
+	if len(l.dues) > 0 {
+		next = l.dues[0].at
+	}
+	if !l.pipeResume.IsZero() {
+		if now.Before(l.pipeResume) {
+			next = earlier(next, l.pipeResume)
+		} else {
+			l.watchPipe()
+		}
+	}
+	return earlier(next, l.expire(now))
+}
+
+// expire closes the parked connections whose deadline has passed, and returns the
+// next deadline.
+func (l *Listener) expire(now time.Time) (next time.Time) {
+	for conn, p := range l.parked {
+		switch {
+		case p.deadline.IsZero():
+		case now.Before(p.deadline):
+			next = earlier(next, p.deadline)
+		default:
+			l.unpark(conn)
+			conn.reply = nil
+			l.drop(conn)
+		}
+	}
+	return next
+}
+
+// earlier is the earlier of two times, of which a zero one is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// endParked closes everything that waits in the loop.
+func (l *Listener) endParked() {
+	l.loop.Remove(l.pipeFD)
+	for conn := range l.parked {
+		l.unpark(conn)
+		l.drop(conn)
+	}
+	for _, d := range l.dues {
+		d.conn.flushIdle()
+	}
+	l.dues = nil
+}

@@ -1,0 +1,208 @@
+package broker
+
+import (
+	"errors"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/loop"
+	"github.com/seed-7265657e/usher/internal/peer"
+	"github.com/seed-7265657e/usher/internal/unixconn"
+)
+
+// front is the broker's event loop. A connection whose definition has not changed
+// lives its whole life on this one goroutine: accept, hello, resolve, issue, send,
+// acknowledge. What could block (disk, a v1 backend, an admin client's answer)
+// leaves it for a goroutine of its own (connection.leave).
+//
+// Everything here runs on the loop's goroutine, but for what is posted to it.
+type front struct {
+	*Broker
+	loop      *loop.Loop
+	listener  int       // the listener's descriptor, borrowed
+	accepting bool      // listener is in the loop's set
+	resume    time.Time // when to accept again after a failure; zero when not failing
+	drained   chan struct{}
+}
+
+const (
+	// acceptBackoff keeps a full descriptor table from costing CPU (spec 03 §13).
+	acceptBackoff = 50 * time.Millisecond
+	overloadRetry = 200 * time.Millisecond
+)
+
+func newFront(b *Broker) (*front, error) {
+	f := &front{Broker: b, drained: make(chan struct{})}
+	raw, err := b.binding.Listener.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	// The binding keeps the listener open for as long as the loop runs.
+	if err := raw.Control(func(fd uintptr) { f.listener = int(fd) }); err != nil {
+		return nil, err
+	}
+	if f.loop, err = loop.New(f.tick); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// run serves until stop, and closes the loop.
+func (f *front) run() {
+	f.acceptAgain()
+	if err := f.loop.Run(); err != nil {
+		f.log.Error("event loop ended", "error", err)
+		f.shutDown(err)
+	}
+}
+
+func (f *front) acceptAgain() {
+	if f.accepting = f.loop.Add(f.listener, f.accept) == nil; !f.accepting {
+		f.pause(time.Now())
+	}
+}
+
+// pause stops accepting for acceptBackoff.
+func (f *front) pause(now time.Time) {
+	f.stopAccepting()
+	f.resume = now.Add(acceptBackoff)
+	f.loop.WakeAt(f.resume)
+}
+
+func (f *front) stopAccepting() {
+	f.loop.Remove(f.listener)
+	f.accepting = false
+}
+
+// accept is step 1 of a connection's life, accept: one connection, because asking
+// in vain costs as much as a quarter of a handoff. No fault of one peer, nor a
+// full descriptor table, ends it.
+func (f *front) accept() {
+	c, err := unixconn.Accept(f.listener)
+	switch {
+	case err == nil:
+		f.resume = time.Time{}
+		f.admit(c, f.pressure.accepted())
+	case errors.Is(err, syscall.EAGAIN): // it has gone again
+	default:
+		if f.pressure.failed(err) {
+			f.counters.acceptFailures.Add(1)
+		}
+		if f.resume.IsZero() { // one line, however long it lasts
+			f.log.Warn("accept fails; trying again until it succeeds", "error", err, "every", acceptBackoff)
+		}
+		f.pause(time.Now())
+	}
+}
+
+// drain accepts what is still in the kernel's queue, to be refused, and lets the
+// others have until hurried to send their Hello.
+func (f *front) drain(hurried time.Time) {
+	f.stopAccepting()
+	f.resume = time.Time{}
+	for {
+		c, err := unixconn.Accept(f.listener)
+		if err != nil { // a full table says so even of an empty queue
+			break
+		}
+		f.admit(c, f.pressure.accepted())
+	}
+	f.conns.each(func(c *connection) { c.hurry(hurried) })
+	close(f.drained)
+}
+
+// admit checks who is there before the first byte is read (spec 03 §5), and reads
+// what has arrived. It owns c.
+func (f *front) admit(c *unixconn.Conn, demoted bool) {
+	cred, err := credentials(c)
+	if err == nil {
+		err = cred.CheckUser(f.uid)
+	}
+	if err != nil {
+		f.counters.foreignPeers.Add(1)
+		f.log.Warn("peer dropped", "error", err)
+		_ = c.Close()
+		return
+	}
+	if !f.admission.enter(cred.PID, f.evict) {
+		f.refuseUnread(c)
+		return
+	}
+	conn := newConnection(f, c, cred, demoted)
+	f.conns.add(conn)
+	conn.read()
+}
+
+func credentials(c *unixconn.Conn) (peer.Credentials, error) {
+	fd, ok := c.Borrow()
+	if !ok {
+		return peer.Credentials{}, net.ErrClosed
+	}
+	defer c.Return()
+	return peer.Of(fd)
+}
+
+// evict ends the oldest connection that has sent no Hello, so that those who only
+// connect can't keep out those who speak. It reports whether there was one.
+func (f *front) evict() bool {
+	c := f.conns.oldest(func(c *connection) bool { return c.phase == phaseReading && !c.evicted })
+	if c == nil {
+		return false
+	}
+	c.evicted = true
+	return f.loop.Post(func() { c.expire(overloaded()) })
+}
+
+// refuseUnread answers a connection over the bounds without reading from it.
+func (f *front) refuseUnread(c *unixconn.Conn) {
+	refusal := overloaded()
+	f.counters.refuse(refusal.Code)
+	_ = writeNow(c, hello.ReplyFrame(nil, refusal.Reply()))
+	_ = c.Close()
+}
+
+// overloaded is the refusal for want of room, which others are about to make.
+func overloaded() *hello.Refusal {
+	return &hello.Refusal{
+		Code:       brokerpb.ErrorCode_ERROR_RATE_LIMITED,
+		Reason:     "too many connections without a verdict",
+		RetryAfter: overloadRetry,
+	}
+}
+
+// tick ends what is overdue, and says when it wants to look again.
+func (f *front) tick(now time.Time) (next time.Time) {
+	if !f.resume.IsZero() && !f.accepting {
+		if now.Before(f.resume) {
+			next = f.resume
+		} else {
+			f.acceptAgain()
+		}
+	}
+	var due []*connection
+	f.conns.each(func(c *connection) {
+		switch {
+		case c.phase == phaseAway:
+		case !now.Before(c.deadline):
+			due = append(due, c)
+		case next.IsZero() || c.deadline.Before(next):
+			next = c.deadline
+		}
+	})
+	for _, c := range due {
+		c.overdue()
+	}
+	return next
+}
+
+// abandon ends every wait at once: the end of draining.
+func (f *front) abandon() {
+	var open []*connection
+	f.conns.each(func(c *connection) { open = append(open, c) })
+	for _, c := range open {
+		c.abort()
+	}
+}

@@ -1,0 +1,59 @@
+package fdpass
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The calls of this file can't block (MSG_DONTWAIT, or nothing to wait for), so
+// they don't tell the scheduler, which would prepare for them to.
+
+func sendmsg(sock int, data, control []byte) (int, error) {
+	msg, iov := unix.Msghdr{}, unix.Iovec{}
+	attach(&msg, &iov, data, control)
+	for {
+		n, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(sock), uintptr(unsafe.Pointer(&msg)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		default:
+			return 0, errno
+		}
+	}
+}
+
+// recvmsg sets close-on-exec atomically with the receipt.
+func recvmsg(sock int, buf, control []byte) (n, cn, flags int, err error) {
+	msg, iov := unix.Msghdr{}, unix.Iovec{}
+	attach(&msg, &iov, buf, control)
+	r, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(sock), uintptr(unsafe.Pointer(&msg)), unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+	if errno != 0 {
+		return 0, 0, 0, errno
+	}
+	return int(r), int(msg.Controllen), int(msg.Flags), nil
+}
+
+func attach(msg *unix.Msghdr, iov *unix.Iovec, data, control []byte) {
+	if len(data) > 0 {
+		iov.Base = &data[0]
+		iov.SetLen(len(data))
+	}
+	msg.Iov = iov
+	msg.SetIovlen(1)
+	if len(control) > 0 {
+		msg.Control = &control[0]
+		msg.SetControllen(len(control))
+	}
+}
+
+func peerFamily(fd int) (uint16, error) {
+	var addr unix.RawSockaddrAny
+	size := uint32(unix.SizeofSockaddrAny)
+	_, _, errno := unix.RawSyscall(unix.SYS_GETPEERNAME, uintptr(fd), uintptr(unsafe.Pointer(&addr)), uintptr(unsafe.Pointer(&size)))
+	if errno != 0 {
+		return 0, errno
+	}
+	return addr.Addr.Family, nil
+}

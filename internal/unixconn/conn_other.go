@@ -1,0 +1,65 @@
+//go:build !unix
+
+package unixconn
+
+import (
+	"errors"
+	"net"
+	"time"
+)
+
+// Conn is a connected Unix socket; on this system it waits as net's does.
+type Conn struct{ *net.UnixConn }
+
+// New answers with a Conn that is good for nothing: descriptors don't travel on
+// this system.
+func New(int) *Conn { return &Conn{&net.UnixConn{}} }
+
+// Borrow is false: there is no descriptor to lend.
+func (c *Conn) Borrow() (int, bool) { return -1, false }
+
+// Return ends a Borrow.
+func (c *Conn) Return() {}
+
+// TryRead answers errors.ErrUnsupported.
+func (c *Conn) TryRead([]byte) (int, error) { return 0, opError("read", errors.ErrUnsupported) }
+
+// Dial connects to the Unix socket at path.
+func Dial(path string) (*Conn, error) {
+	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	return &Conn{c}, nil
+}
+
+// WriteParts writes the parts one behind the other.
+func (c *Conn) WriteParts(parts ...[]byte) (done int, err error) {
+	for _, p := range parts {
+		n, err := c.UnixConn.Write(p)
+		if done += n; err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// TryWrite writes the parts; on this system it may wait.
+func (c *Conn) TryWrite(parts ...[]byte) (int, error) { return c.WriteParts(parts...) }
+
+// AwaitRead is false: there is no shorter way to wait than Read.
+func (c *Conn) AwaitRead(time.Duration) bool { return false }
+
+// Shutdown shuts down both directions.
+func (c *Conn) Shutdown() error {
+	_ = c.UnixConn.CloseWrite()
+	return c.UnixConn.CloseRead()
+}
+
+func (c *Conn) setDeadline(t time.Time, set func(deadlines, time.Time) error) error {
+	return set(c.UnixConn, t)
+}
+
+// Accept answers errors.ErrUnsupported: on this system listeners wait by
+// themselves.
+func Accept(int) (*Conn, error) { return nil, opError("accept", errors.ErrUnsupported) }

@@ -1,0 +1,293 @@
+//go:build unix
+
+package unixconn
+
+import (
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Conn is a connected Unix socket.
+//
+//	raw ──an operation must wait, or a deadline is set──▶ parked
+//	 └────────────────────────Close──────────────────────┴──▶ closed
+//
+// raw: every operation is one non-blocking system call. parked: the runtime's
+// poller knows the descriptor, and everything goes through file.
+type Conn struct {
+	fd     int
+	uses   atomic.Int32 // borrowers of fd, and one more until Close
+	closed atomic.Bool
+	file   atomic.Pointer[os.File] // set when parked; owns fd from then on
+
+	parking sync.Mutex // held while file is made
+	writing sync.Mutex // held by one Write at a time: its bytes stay together
+}
+
+// New makes a Conn of a connected Unix stream socket and owns fd from then on.
+func New(fd int) *Conn {
+	c := &Conn{fd: fd}
+	c.uses.Store(1)
+	return c
+}
+
+// Borrow lends the descriptor, which stays open until Return; it is false once
+// the Conn is closed. What is done with it must not block, and must not close it.
+func (c *Conn) Borrow() (fd int, ok bool) {
+	for {
+		n := c.uses.Load()
+		if n == 0 || c.closed.Load() {
+			return -1, false
+		}
+		if c.uses.CompareAndSwap(n, n+1) {
+			return c.fd, true
+		}
+	}
+}
+
+// Return ends a Borrow.
+func (c *Conn) Return() {
+	if c.uses.Add(-1) > 0 {
+		return
+	}
+	if f := c.file.Load(); f != nil {
+		_ = f.Close()
+		return
+	}
+	_ = unix.Close(c.fd)
+}
+
+// Close closes the connection: what waits on it returns net.ErrClosed. A second
+// Close returns net.ErrClosed.
+func (c *Conn) Close() error {
+	if c.closed.Swap(true) {
+		return opError("close", net.ErrClosed)
+	}
+	c.Return()
+	return nil
+}
+
+// park registers the descriptor with the runtime's poller.
+func (c *Conn) park() (*os.File, error) {
+	if f := c.file.Load(); f != nil {
+		return f, nil
+	}
+	fd, ok := c.Borrow()
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	defer c.Return()
+	c.parking.Lock()
+	defer c.parking.Unlock()
+	if f := c.file.Load(); f != nil {
+		return f, nil
+	}
+	if err := unix.SetNonblock(fd, true); err != nil { // shared with other holders, who may have cleared it
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "unix connection")
+	c.file.Store(f)
+	return f, nil
+}
+
+// TryRead reads what is there, without waiting: unix.EAGAIN when nothing is,
+// io.EOF at the end of the stream.
+func (c *Conn) TryRead(p []byte) (int, error) {
+	fd, ok := c.Borrow()
+	if !ok {
+		return 0, net.ErrClosed
+	}
+	defer c.Return()
+	n, err := recv(fd, p)
+	if err == nil && n == 0 && len(p) > 0 {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// TryWrite writes the parts, as one, without waiting: unix.EAGAIN when there is
+// no room for a first byte. It returns how many bytes went.
+func (c *Conn) TryWrite(parts ...[]byte) (int, error) {
+	fd, ok := c.Borrow()
+	if !ok {
+		return 0, net.ErrClosed
+	}
+	defer c.Return()
+	return send(fd, parts)
+}
+
+// Read implements net.Conn.
+func (c *Conn) Read(p []byte) (int, error) {
+	f := c.file.Load()
+	if f == nil {
+		n, err := c.TryRead(p)
+		if err != unix.EAGAIN {
+			return n, opError("read", err)
+		}
+		if f, err = c.park(); err != nil {
+			return 0, opError("read", err)
+		}
+	}
+	n, err := f.Read(p)
+	return n, opError("read", err)
+}
+
+// Write implements net.Conn.
+func (c *Conn) Write(p []byte) (int, error) { return c.WriteParts(p) }
+
+// WriteParts writes the parts one behind the other, in one system call where the
+// kernel has room.
+func (c *Conn) WriteParts(parts ...[]byte) (done int, err error) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if c.file.Load() == nil || len(parts) > 1 {
+		done, err = c.TryWrite(parts...)
+		if err != nil && err != unix.EAGAIN {
+			return done, opError("write", err)
+		}
+	}
+	skip := done
+	for _, p := range parts {
+		if skip >= len(p) {
+			skip -= len(p)
+			continue
+		}
+		f, err := c.park()
+		if err != nil {
+			return done, opError("write", err)
+		}
+		n, err := f.Write(p[skip:])
+		done, skip = done+n, 0
+		if err != nil {
+			return done, opError("write", err)
+		}
+	}
+	return done, nil
+}
+
+// waiting is set while a goroutine of this process waits in the kernel.
+var waiting atomic.Bool
+
+// AwaitRead waits in the kernel, for at most d, until Read has something to
+// return, and reports whether it has. That spares a short wait the way through
+// the runtime's poller, and occupies a thread instead: one goroutine of the
+// process at a time may, for the others AwaitRead is false at once.
+func (c *Conn) AwaitRead(d time.Duration) bool {
+	if c.file.Load() != nil || !waiting.CompareAndSwap(false, true) {
+		return false
+	}
+	defer waiting.Store(false)
+	fd, ok := c.Borrow()
+	if !ok {
+		return false
+	}
+	defer c.Return()
+	fds := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds[:], int(d.Milliseconds()))
+	return err == nil && n > 0
+}
+
+func (c *Conn) setDeadline(t time.Time, set func(deadlines, time.Time) error) error {
+	if t.IsZero() && c.file.Load() == nil && !c.closed.Load() {
+		return nil // no deadline has ever been set
+	}
+	f, err := c.park()
+	if err == nil {
+		err = set(f, t)
+	}
+	return opError("set", err)
+}
+
+// CloseRead shuts down the reading direction, for every holder of the connection.
+func (c *Conn) CloseRead() error { return c.shutdown(unix.SHUT_RD) }
+
+// CloseWrite shuts down the writing direction, for every holder of the
+// connection: the peer reads end of stream.
+func (c *Conn) CloseWrite() error { return c.shutdown(unix.SHUT_WR) }
+
+// Shutdown shuts down both directions, for every holder of the connection.
+func (c *Conn) Shutdown() error { return c.shutdown(unix.SHUT_RDWR) }
+
+func (c *Conn) shutdown(how int) error {
+	fd, ok := c.Borrow()
+	if !ok {
+		return opError("close", net.ErrClosed)
+	}
+	defer c.Return()
+	return opError("close", unix.Shutdown(fd, how))
+}
+
+// LocalAddr implements net.Conn.
+func (c *Conn) LocalAddr() net.Addr { return c.addr(unix.Getsockname) }
+
+// RemoteAddr implements net.Conn.
+func (c *Conn) RemoteAddr() net.Addr { return c.addr(unix.Getpeername) }
+
+func (c *Conn) addr(name func(int) (unix.Sockaddr, error)) net.Addr {
+	addr := &net.UnixAddr{Net: "unix"}
+	if fd, ok := c.Borrow(); ok {
+		defer c.Return()
+		if sa, err := name(fd); err == nil {
+			if sa, ok := sa.(*unix.SockaddrUnix); ok {
+				addr.Name = sa.Name
+			}
+		}
+	}
+	return addr
+}
+
+// SyscallConn implements syscall.Conn. Bytes that a caller of Read has been given
+// are gone from the socket.
+func (c *Conn) SyscallConn() (syscall.RawConn, error) {
+	if c.closed.Load() {
+		return nil, opError("raw-control", net.ErrClosed)
+	}
+	return rawConn{c}, nil
+}
+
+type rawConn struct{ c *Conn }
+
+func (r rawConn) Control(f func(uintptr)) error {
+	fd, ok := r.c.Borrow()
+	if !ok {
+		return opError("raw-control", net.ErrClosed)
+	}
+	defer r.c.Return()
+	f(uintptr(fd))
+	return nil
+}
+
+func (r rawConn) Read(f func(uintptr) bool) error {
+	return r.wait("raw-read", f, syscall.RawConn.Read)
+}
+
+func (r rawConn) Write(f func(uintptr) bool) error {
+	return r.wait("raw-write", f, syscall.RawConn.Write)
+}
+
+func (r rawConn) wait(op string, f func(uintptr) bool, wait func(syscall.RawConn, func(uintptr) bool) error) error {
+	done := false
+	if r.c.file.Load() == nil {
+		if err := r.Control(func(fd uintptr) { done = f(fd) }); err != nil || done {
+			return err
+		}
+	}
+	file, err := r.c.park()
+	if err != nil {
+		return opError(op, err)
+	}
+	raw, err := file.SyscallConn()
+	if err == nil {
+		err = wait(raw, f)
+	}
+	runtime.KeepAlive(file)
+	return opError(op, err)
+}
