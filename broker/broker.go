@@ -32,6 +32,7 @@ type Broker struct {
 	// For the broker's whole life.
 	backends registry.Registry[*backend]
 	hashes   identity.HashCache
+	memory   memory
 	limiter  *hello.Limiter
 	tokens   *handoff.Tokens
 	policy   *handoff.Policy
@@ -76,6 +77,7 @@ func Listen(opts Options) (*Broker, error) {
 		log:       opts.Logger,
 		binding:   binding,
 		started:   time.Now(),
+		memory:    memory{dir: opts.DefinitionDir},
 		limiter:   hello.NewLimiter(opts.HelloRate, hello.DefaultRateWindow),
 		tokens:    tokens,
 		policy:    handoff.NewPolicy(handoff.DefaultPolicyConfig()),

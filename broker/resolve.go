@@ -29,28 +29,42 @@ type entry = registry.Entry[*backend]
 // resolve is step 3, resolve: service definition, version policy, live backend of that
 // version and build. It follows rows 19 to 35 of spec 01 §7.1.
 func (c *connection) resolve(request *brokerpb.Frame, h *brokerpb.Hello) (*target, *hello.Refusal) {
-	t := &target{request: request, hello: h}
-	var refusal *hello.Refusal
-	if t.definition, refusal = c.define(h.ServiceName); refusal != nil {
+	began := time.Now()
+	f, refusal := c.look(h.ServiceName)
+	if refusal != nil {
 		return nil, refusal
 	}
+	c.memory.remember(h.ServiceName, f, began)
+	return c.match(f, request, h)
+}
+
+// recall is resolve without a look into any file; known is false when that takes
+// one.
+func (c *connection) recall(request *brokerpb.Frame, h *brokerpb.Hello) (t *target, refusal *hello.Refusal, known bool) {
+	f := c.memory.recall(h.ServiceName)
+	if f == nil {
+		return nil, nil, false
+	}
+	t, refusal = c.match(f, request, h)
+	return t, refusal, true
+}
+
+// match judges what files say, and finds the backend.
+func (c *connection) match(f *facts, request *brokerpb.Frame, h *brokerpb.Hello) (*target, *hello.Refusal) {
+	t := &target{request: request, hello: h, definition: f.definition, handoff: f.handoff, build: f.build}
 	switch err := t.definition.CheckVersion(h.WantedVersion); {
 	case errors.Is(err, service.ErrBelowMinVersion):
 		return nil, hello.BelowMinVersion()
 	case err != nil:
 		return nil, hello.OutsideAllowList()
-	}
-	instance, err := t.definition.Instance()
-	if err != nil {
-		return nil, hello.IsolationUnresolved(err)
-	}
-	if t.handoff, err = t.definition.HandoffPolicy(); err != nil {
-		return nil, hello.ServiceUnloadable(err)
-	}
-	t.key = registry.Key{Instance: instance.String(), Service: h.ServiceName, Version: h.WantedVersion}
-	if t.build, err = c.hashes.Hash(t.definition.GetBinaryPath()); c.pressure.failed(err) {
+	case f.instanceErr != nil:
+		return nil, hello.IsolationUnresolved(f.instanceErr)
+	case f.handoffErr != nil:
+		return nil, hello.ServiceUnloadable(f.handoffErr)
+	case c.pressure.failed(f.buildErr):
 		return nil, hello.FDPressure()
 	} // unreadable otherwise: matches no build
+	t.key = registry.Key{Instance: f.instance, Service: h.ServiceName, Version: h.WantedVersion}
 	if t.backend = c.find(t, nil); t.backend == nil {
 		return nil, hello.BackendNotRegistered()
 	}
@@ -61,12 +75,6 @@ func (c *connection) resolve(request *brokerpb.Frame, h *brokerpb.Hello) (*targe
 		return nil, hello.RateLimited(retry)
 	}
 	return t, nil
-}
-
-// recall is resolve without a look into any file; known is false when that takes
-// one.
-func (c *connection) recall(request *brokerpb.Frame, h *brokerpb.Hello) (t *target, refusal *hello.Refusal, known bool) {
-	return nil, nil, false
 }
 
 // define loads the definition anew: a change on disk holds from the next Hello.

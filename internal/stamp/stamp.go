@@ -1,0 +1,25 @@
+// Package stamp tells by one stat whether a file is still the one that was read.
+//
+// A leaf: it imports nothing of usher and keeps nothing open.
+package stamp
+
+import "time"
+
+// Stamp is what identifies a file and its content: device, inode, mode, owner,
+// size, and both change times. The zero Stamp is no file's.
+type Stamp struct {
+	dev, ino, size  uint64
+	mode, uid       uint32
+	changed, edited int64 // ns: of the inode, of the content
+}
+
+// racy is how long after a change another one may carry the same time: the clock
+// that stamps files is coarser than this by a factor of ten.
+const racy = 100 * time.Millisecond
+
+// Settled reports whether a file with this stamp can't have been changed at t or
+// later without getting another stamp: its last change lies far enough before t.
+func (s Stamp) Settled(t time.Time) bool {
+	latest := max(s.changed, s.edited)
+	return s != Stamp{} && latest < t.Add(-racy).UnixNano()
+}

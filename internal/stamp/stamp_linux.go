@@ -1,0 +1,30 @@
+package stamp
+
+import "golang.org/x/sys/unix"
+
+// Of returns the stamp of the file at path, symbolic links followed; the zero
+// Stamp when there is none, or it can't be asked.
+func Of(path string) Stamp {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil {
+		return Stamp{}
+	}
+	return Stamp{
+		dev: uint64(st.Dev), ino: st.Ino, size: uint64(st.Size), mode: st.Mode, uid: st.Uid,
+		changed: st.Ctim.Nano(), edited: st.Mtim.Nano(),
+	}
+}
+
+// remote are the file systems whose answer may never come.
+var remote = map[int64]bool{
+	unix.NFS_SUPER_MAGIC: true, unix.SMB_SUPER_MAGIC: true, unix.SMB2_SUPER_MAGIC: true, unix.CIFS_SUPER_MAGIC: true,
+	unix.FUSE_SUPER_MAGIC: true, unix.V9FS_MAGIC: true, unix.AFS_SUPER_MAGIC: true, unix.AFS_FS_MAGIC: true,
+	unix.CEPH_SUPER_MAGIC: true, unix.CODA_SUPER_MAGIC: true, unix.NCP_SUPER_MAGIC: true, unix.AUTOFS_SUPER_MAGIC: true,
+}
+
+// Local reports whether asking for the file at path waits for this machine alone:
+// it lies on no network or user-space file system.
+func Local(path string) bool {
+	var fs unix.Statfs_t
+	return unix.Statfs(path, &fs) == nil && !remote[int64(fs.Type)]
+}
