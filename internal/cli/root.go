@@ -27,6 +27,8 @@ var verbs = []func(*app) *cobra.Command{
 	versionCommand,
 	demoCommand,
 	demoRoleCommand,
+	benchCommand,
+	benchRoleCommand,
 }
 
 // app is what the verbs of one run share.

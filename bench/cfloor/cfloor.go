@@ -1,0 +1,121 @@
+// Package cfloor builds and runs the cost floor of a handoff: the same exchange in
+// C (src/cfloor.c), on the same wire, so that the same client can be pointed at both.
+package cfloor
+
+import (
+	"bufio"
+	"context"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/hello"
+)
+
+//go:embed src/cfloor.c
+var source []byte
+
+// ErrNoCompiler says that this system has no C compiler.
+var ErrNoCompiler = errors.New("no C compiler found: install one (cc, gcc or clang) to measure the C floor")
+
+const buildTimeout = time.Minute
+
+// Build compiles the program into dir and returns its path. Errors:
+// ErrNoCompiler.
+func Build(ctx context.Context, dir string) (program string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, buildTimeout)
+	defer cancel()
+	compiler := ""
+	for _, name := range []string{"cc", "gcc", "clang"} {
+		if compiler, err = exec.LookPath(name); err == nil {
+			break
+		}
+	}
+	if compiler == "" {
+		return "", ErrNoCompiler
+	}
+	file := filepath.Join(dir, "cfloor.c")
+	if err := os.WriteFile(file, source, 0o600); err != nil {
+		return "", err
+	}
+	program = filepath.Join(dir, "cfloor")
+	if out, err := exec.CommandContext(ctx, compiler, "-std=c11", "-O2", "-o", program, file).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the C floor with %s: %w\n%s", compiler, err, out)
+	}
+	return program, nil
+}
+
+// Floor is the running program: a broker and a backend process.
+type Floor struct {
+	Socket, Pipe          string
+	BrokerPID, BackendPID int
+
+	cmd   *exec.Cmd
+	stdin io.Closer
+}
+
+// Start runs the program with its sockets in dir. It ends with ctx; the caller
+// closes the Floor.
+func Start(ctx context.Context, program, dir string) (*Floor, error) {
+	f := &Floor{Socket: filepath.Join(dir, "cfloor.sock"), Pipe: filepath.Join(dir, "cfloor-pipe.sock")}
+	reply, notoken, err := templates(f.Pipe)
+	if err != nil {
+		return nil, err
+	}
+	_ = os.Remove(f.Socket) // of an earlier run in the same directory
+	_ = os.Remove(f.Pipe)
+	f.cmd = exec.CommandContext(ctx, program, f.Socket, f.Pipe, hex.EncodeToString(reply), hex.EncodeToString(notoken))
+	f.cmd.Stderr = os.Stderr
+	if f.stdin, err = f.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, err := f.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := f.cmd.Start(); err != nil {
+		return nil, err
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err == nil {
+		_, err = fmt.Sscan(line, &f.BrokerPID, &f.BackendPID)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start the C floor: %w", err), f.Close())
+	}
+	return f, nil
+}
+
+// Close ends both processes and waits for the broker.
+func (f *Floor) Close() error {
+	err := f.stdin.Close()
+	return errors.Join(err, f.cmd.Wait())
+}
+
+// templates are what the two processes write, with a placeholder for the token.
+func templates(pipe string) (reply, notoken []byte, err error) {
+	token := slices.Repeat([]byte{'T'}, 16)
+	request := frame.Request(frame.Control, 1, nil)
+	grant := func(token []byte) *brokerpb.Frame {
+		return hello.ReplyFrame(request, hello.Grant{
+			Version: "1.0.0", BackendPipe: pipe, ServerCapabilities: frame.CapUsher, Token: token, ConnectionID: 1,
+		}.Reply())
+	}
+	if notoken, err = frame.Append(nil, grant(nil)); err != nil {
+		return nil, nil, err
+	}
+	if reply, err = frame.Append(nil, grant(token)); err != nil {
+		return nil, nil, err
+	}
+	reply, err = frame.Append(reply, frame.HandoffReady(token, 1))
+	return reply, notoken, err
+}

@@ -1,0 +1,84 @@
+package cfloor_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/seed-7265657e/usher/bench/cfloor"
+	"github.com/seed-7265657e/usher/client"
+	"github.com/seed-7265657e/usher/internal/testutil"
+)
+
+// TestExchange: usher's own client is served on both routes, and both processes
+// keep nothing.
+func TestExchange(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the C floor needs Linux")
+	}
+	testutil.Leaks(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "uc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	program, err := cfloor.Build(ctx, dir)
+	if errors.Is(err, cfloor.ErrNoCompiler) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := cfloor.Start(ctx, program, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	exchange := func(noHandoff bool, want client.Route) {
+		t.Helper()
+		c, err := client.DialWith(ctx, client.Options{Service: "echo", Version: "1.0.0", Broker: f.Socket, NoHandoff: noHandoff}, []byte("first"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		buf := make([]byte, 5)
+		if _, err := io.ReadFull(c, buf); err != nil || string(buf) != "first" || c.Route() != want {
+			t.Fatalf("%q by route %s, %v; want %s", buf, c.Route(), err, want)
+		}
+		if _, err := c.Write([]byte("again")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, buf); err != nil || string(buf) != "again" {
+			t.Fatalf("%q, %v", buf, err)
+		}
+	}
+	exchange(false, client.HandedOver)
+	before := [2]int{open(t, f.BrokerPID), open(t, f.BackendPID)}
+	for range 200 {
+		exchange(false, client.HandedOver)
+		exchange(true, client.Reconnected)
+	}
+	testutil.WaitFor(t, "descriptors are back", func() bool {
+		return [2]int{open(t, f.BrokerPID), open(t, f.BackendPID)} == before || open(t, f.BackendPID) < before[1]
+	})
+}
+
+func open(t *testing.T, pid int) int {
+	t.Helper()
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}

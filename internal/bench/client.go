@@ -1,0 +1,251 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/seed-7265657e/usher/client"
+)
+
+// Arms are the ways to get an answer.
+const (
+	handedOver = "handed over"                // D: the request goes along with Hello
+	reconnect  = "reconnect"                  // R: ask the broker, dial the backend
+	afterReply = "handed over, no early data" // P: the request follows the reply, as in v1
+	helloSkip  = "hello skip"
+	direct     = "direct"
+)
+
+// target is one stack: a broker with a backend behind it.
+type target struct {
+	Socket string `json:"socket"`
+	Pipe   string `json:"pipe"`
+}
+
+// once connects, sends a request, reads its answer and returns how long that took.
+// Closing is not a part of it.
+func (t target) once(ctx context.Context, arm string, req, answer []byte) (time.Duration, error) {
+	opts := client.Options{Service: serviceName, Version: version, Broker: t.Socket, NoHandoff: arm == reconnect}
+	began := time.Now()
+	c, err := t.dial(ctx, arm, opts, req)
+	if err != nil {
+		return 0, err
+	}
+	_, err = io.ReadFull(c, answer)
+	took := time.Since(began)
+	_ = c.Close()
+	return took, err
+}
+
+func (t target) dial(ctx context.Context, arm string, opts client.Options, req []byte) (net.Conn, error) {
+	switch arm {
+	case handedOver, reconnect:
+		return client.DialWith(ctx, opts, req)
+	case direct:
+		c, err := net.Dial("unix", t.Pipe)
+		if err == nil {
+			_, err = c.Write(req)
+		}
+		return c, err
+	case helloSkip:
+		opts.CachedEndpoint, opts.OwnVersion = t.Pipe, version
+	case afterReply:
+		opts.Eager = true
+	}
+	c, err := client.Dial(ctx, opts)
+	if err == nil {
+		_, err = c.Write(req)
+	}
+	return c, err
+}
+
+// rounds measures arms on stacks: the stacks alternate in bursts, the arms in
+// random order within each round.
+type rounds struct {
+	Targets []target `json:"targets"`
+	Arms    []string `json:"arms"`
+	Warm    int      `json:"warm"`  // rounds per stack that are not kept
+	Pairs   int      `json:"pairs"` // rounds per stack that are
+	GapUS   int      `json:"gap_us"`
+	Seed    uint64   `json:"seed"`
+}
+
+const (
+	burst     = 20
+	burstDrop = 3 // rounds at the beginning of a burst, while the stack gets warm
+)
+
+func (r *rounds) run(ctx context.Context) (result, error) {
+	rng := rand.New(rand.NewPCG(r.Seed, 0))
+	samples := make([][][]float64, len(r.Targets))
+	for i := range samples {
+		samples[i] = make([][]float64, len(r.Arms))
+		for j := range samples[i] {
+			samples[i][j] = make([]float64, 0, r.Pairs)
+		}
+	}
+	req, answer := make([]byte, request), make([]byte, request)
+	order := rng.Perm(len(r.Arms))
+	warm := r.Warm
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	done := 0
+	for len(samples[0][0]) < r.Pairs {
+		for i, t := range r.Targets {
+			for n := range burst {
+				rng.Shuffle(len(order), func(a, b int) { order[a], order[b] = order[b], order[a] })
+				for _, j := range order {
+					if r.GapUS > 0 {
+						time.Sleep(time.Duration(r.GapUS) * time.Microsecond)
+					}
+					took, err := t.once(ctx, r.Arms[j], req, answer)
+					if err != nil {
+						return result{}, fmt.Errorf("%s: %w", r.Arms[j], err)
+					}
+					done++
+					if warm <= 0 && n >= burstDrop && len(samples[i][j]) < r.Pairs {
+						samples[i][j] = append(samples[i][j], float64(took.Nanoseconds())/1e3)
+					}
+				}
+			}
+		}
+		warm -= burst
+	}
+	runtime.ReadMemStats(&after)
+	return result{Samples: samples, Done: done, Mallocs: after.Mallocs - before.Mallocs}, nil
+}
+
+// load has clients ask one stack in a closed loop.
+type load struct {
+	Target  target  `json:"target"`
+	Clients int     `json:"clients"`
+	Seconds float64 `json:"seconds"`
+}
+
+func (l *load) run(ctx context.Context) (result, error) {
+	var wg sync.WaitGroup
+	errs := make([]error, l.Clients)
+	took := make([][]float64, l.Clients)
+	began := time.Now()
+	end := began.Add(time.Duration(l.Seconds * float64(time.Second)))
+	for i := range l.Clients {
+		wg.Go(func() {
+			req, answer := make([]byte, request), make([]byte, request)
+			for time.Now().Before(end) {
+				d, err := l.Target.once(ctx, handedOver, req, answer)
+				if err != nil {
+					errs[i] = err
+					return
+				}
+				took[i] = append(took[i], float64(d.Nanoseconds())/1e3)
+			}
+		})
+	}
+	wg.Wait()
+	r := result{Seconds: time.Since(began).Seconds(), Samples: [][][]float64{{{}}}}
+	for i := range took {
+		if errs[i] != nil {
+			return result{}, errs[i]
+		}
+		r.Samples[0][0] = append(r.Samples[0][0], took[i]...)
+	}
+	r.Done = len(r.Samples[0][0])
+	return r, nil
+}
+
+// data measures an open connection: round trips, then how fast bytes go one way.
+type data struct {
+	Target target `json:"target"`
+	Arm    string `json:"arm"`
+	Trips  int    `json:"trips"`
+	Bytes  int64  `json:"bytes"`
+}
+
+func (d *data) run(ctx context.Context) (result, error) {
+	req, answer := make([]byte, request), make([]byte, request)
+	opts := client.Options{Service: serviceName, Version: version, Broker: d.Target.Socket}
+	c, err := d.Target.dial(ctx, d.Arm, opts, req)
+	if err != nil {
+		return result{}, err
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
+	trips := make([]float64, 0, d.Trips)
+	for i := range d.Trips + 1 {
+		began := time.Now()
+		if i > 0 {
+			if _, err := c.Write(req); err != nil {
+				return result{}, err
+			}
+		}
+		if _, err := io.ReadFull(c, answer); err != nil {
+			return result{}, err
+		}
+		if i > 0 {
+			trips = append(trips, float64(time.Since(began).Nanoseconds())/1e3)
+		}
+	}
+	r := result{Samples: [][][]float64{{trips}}, Bytes: d.Bytes}
+	if _, err := c.Write([]byte{drinkMark}); err != nil {
+		return result{}, err
+	}
+	time.Sleep(time.Millisecond) // so that the mark is read by itself
+	chunk := make([]byte, bulk)
+	began := time.Now()
+	for left := d.Bytes; left > 0; left -= int64(len(chunk)) {
+		if _, err := c.Write(chunk); err != nil {
+			return result{}, err
+		}
+	}
+	if err := c.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+		return result{}, err
+	}
+	if n, err := c.Read(answer); n > 0 || err == nil { // its end says that all has been read
+		return result{}, fmt.Errorf("%d bytes came back, %v", n, err)
+	}
+	r.Seconds = time.Since(began).Seconds()
+	return r, nil
+}
+
+// hold changes how many handed-over connections the client process keeps open.
+type hold struct {
+	Target target `json:"target"`
+	Number int    `json:"number"`
+}
+
+type holder struct{ conns []net.Conn }
+
+func (h *holder) hold(ctx context.Context, o *hold) (result, error) {
+	req, answer := make([]byte, request), make([]byte, request)
+	for len(h.conns) < o.Number {
+		c, err := client.DialWith(ctx, client.Options{Service: serviceName, Version: version, Broker: o.Target.Socket}, req)
+		if err != nil {
+			return result{}, err
+		}
+		h.conns = append(h.conns, c)
+		if _, err := io.ReadFull(c, answer); err != nil {
+			return result{}, err
+		}
+		if c.Route() != client.HandedOver {
+			return result{}, fmt.Errorf("connection %d was not handed over", len(h.conns))
+		}
+	}
+	for len(h.conns) > o.Number {
+		last := len(h.conns) - 1
+		_ = h.conns[last].Close()
+		h.conns = h.conns[:last]
+	}
+	return result{Done: len(h.conns)}, nil
+}
+
+func (h *holder) release() {
+	for _, c := range h.conns {
+		_ = c.Close()
+	}
+}

@@ -1,0 +1,213 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// LoadFigure is a closed loop of clients against usher and the C floor.
+type LoadFigure struct {
+	Clients  int     `json:"clients"`
+	Usher    Rate    `json:"usher"`
+	CFloor   *Rate   `json:"cfloor"`
+	Ratio    *Figure `json:"ratio"`     // handoffs/s ÷ the C floor's
+	P99Ratio *Figure `json:"p99_ratio"` // P99 ÷ the C floor's
+}
+
+// Rate is what one stack bore.
+type Rate struct {
+	PerSecond float64 `json:"handoffs_per_second"`
+	P50       float64 `json:"p50_us"`
+	P99       float64 `json:"p99_us"`
+}
+
+// Load measures LoadFigure for a number of clients.
+func Load(ctx context.Context, o Options, clients int) (f *LoadFigure, err error) {
+	err = with(ctx, &o, func(s *site) error { f, err = s.load(ctx, o, clients); return err })
+	return f, err
+}
+
+func with(ctx context.Context, o *Options, f func(*site) error) error {
+	if err := o.complete(); err != nil {
+		return err
+	}
+	s, err := newSite(ctx, o.Program)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(s), s.close())
+}
+
+func (s *site) load(ctx context.Context, o Options, clients int) (f *LoadFigure, err error) {
+	w, err := s.raise(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, w.end()) }()
+	stacks := []target{w.inline}
+	if w.floor != nil {
+		stacks = append(stacks, w.floorTarget())
+	}
+	slices, seconds := 7, 1.0
+	if o.Quick {
+		slices, seconds = 3, 0.2
+	}
+	rates := make([][]float64, len(stacks))
+	took := make([][][]float64, len(stacks))
+	for slice := range slices {
+		o.Progress(fmt.Sprintf("%d clients, slice %d of %d", clients, slice+1, slices))
+		for i, t := range stacks {
+			var got result
+			if err := w.client.ask(order{Load: &load{Target: t, Clients: clients, Seconds: seconds}}, &got); err != nil {
+				return nil, err
+			}
+			if slice > 0 { // the first is for warming up
+				rates[i] = append(rates[i], float64(got.Done)/got.Seconds)
+				took[i] = append(took[i], got.Samples[0][0])
+			}
+		}
+	}
+	f = &LoadFigure{Clients: clients}
+	if f.Usher, err = rate(rates[0], took[0]); err != nil || w.floor == nil {
+		return f, err
+	}
+	floor, err := rate(rates[1], took[1])
+	f.CFloor = &floor
+	f.Ratio, f.P99Ratio = figureOf(f.Usher.PerSecond/floor.PerSecond), figureOf(f.Usher.P99/floor.P99)
+	return f, err
+}
+
+func rate(perSecond []float64, took [][]float64) (r Rate, err error) {
+	r.PerSecond = median(perSecond)
+	all := slices.Concat(took...)
+	slices.Sort(all)
+	if err := enough(len(all), 0.99); err != nil {
+		return r, err
+	}
+	r.P50, r.P99 = all[len(all)/2], all[len(all)*99/100]
+	return r, nil
+}
+
+func median(v []float64) float64 {
+	v = slices.Sorted(slices.Values(v))
+	return v[len(v)/2]
+}
+
+// DataFigures compare an open connection that was handed over with one that was
+// dialled directly.
+type DataFigures struct {
+	RTT        *Figure `json:"rtt_ratio"`
+	Throughput *Figure `json:"throughput_ratio"`
+}
+
+// Data measures DataFigures.
+func Data(ctx context.Context, o Options) (f DataFigures, err error) {
+	err = with(ctx, &o, func(s *site) error { f.RTT, f.Throughput, err = s.data(ctx, o); return err })
+	return f, err
+}
+
+func (s *site) data(ctx context.Context, o Options) (rtt, throughput *Figure, err error) {
+	w, err := s.raise(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, w.end()) }()
+	arms := []string{handedOver, direct}
+	slices, trips, size := 40, 1000, int64(64<<20)
+	if o.Quick {
+		slices, trips, size = 4, 200, 8<<20
+	}
+	var trip [2][][]float64
+	var speed [2][]float64
+	for slice := range slices + 1 {
+		o.Progress(fmt.Sprintf("data, slice %d of %d", slice, slices))
+		for n := range arms {
+			i := (n + slice) % 2 // who goes first alternates
+			var got result
+			if err := w.client.ask(order{Data: &data{Target: w.plain, Arm: arms[i], Trips: trips, Bytes: size}}, &got); err != nil {
+				return nil, nil, err
+			}
+			if slice > 0 {
+				trip[i] = append(trip[i], got.Samples[0][0])
+				speed[i] = append(speed[i], float64(got.Bytes)/got.Seconds)
+			}
+		}
+	}
+	f, err := ratio(trip[0], trip[1], 0.50)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &f, medianRatio(speed[0], speed[1]), nil
+}
+
+// medianRatio is the ratio of two medians, and its bootstrap interval over pairs.
+func medianRatio(num, den []float64) *Figure {
+	f, err := pairs(num, den)
+	if err != nil {
+		return figureOf(median(num) / median(den))
+	}
+	return &f
+}
+
+// MemoryFigure is what live handed-over connections cost the broker.
+type MemoryFigure struct {
+	Connections int   `json:"connections"`
+	RSSDelta    int64 `json:"rss_delta_bytes"`
+	FDDelta     int   `json:"fd_delta"`
+}
+
+// Memory measures MemoryFigure. Before the first look as many connections have come
+// and gone, so that what the broker needs to hand them over is not counted as what
+// it keeps of them.
+func Memory(ctx context.Context, o Options, connections int) (f *MemoryFigure, err error) {
+	err = with(ctx, &o, func(s *site) error { f, err = s.memory(ctx, o, connections); return err })
+	return f, err
+}
+
+func memoryConnections(o Options) int {
+	if o.Quick {
+		return 500
+	}
+	return 10_000
+}
+
+func (s *site) memory(ctx context.Context, o Options, connections int) (f *MemoryFigure, err error) {
+	o.Progress(fmt.Sprintf("memory with %d connections", connections))
+	w, err := s.raise(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, w.end()) }()
+	look := func(number int) (rss int64, fds int, err error) {
+		if err := w.client.ask(order{Hold: &hold{Target: w.inline, Number: number}}, &result{}); err != nil {
+			return 0, 0, err
+		}
+		var seen []float64
+		for range 9 {
+			time.Sleep(50 * time.Millisecond) // for the broker's last acknowledgements
+			now, err := residentSet(w.inlineBroker.pid())
+			if err != nil {
+				return 0, 0, err
+			}
+			seen = append(seen, float64(now))
+		}
+		var u usage
+		err = w.inlineBroker.ask(struct{}{}, &u)
+		return int64(median(seen)), u.FDs, err
+	}
+	if _, _, err := look(connections); err != nil {
+		return nil, err
+	}
+	before, fdsBefore, err := look(0)
+	if err != nil {
+		return nil, err
+	}
+	after, fdsAfter, err := look(connections)
+	if err != nil {
+		return nil, err
+	}
+	return &MemoryFigure{Connections: connections, RSSDelta: after - before, FDDelta: fdsAfter - fdsBefore}, nil
+}

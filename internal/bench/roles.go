@@ -1,0 +1,216 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/seed-7265657e/usher/backend"
+	"github.com/seed-7265657e/usher/broker"
+)
+
+// This file is what the benchmark's child processes run. Each says "ready" as its
+// first JSON line, then answers one line with one line until its standard input
+// ends.
+
+const (
+	serviceName = "bench"
+	version     = "1.0.0"
+	request     = 64 // bytes of a request, and of its answer
+)
+
+// usage is what a process says about itself.
+type usage struct {
+	Mallocs uint64 `json:"mallocs"` // since it started
+	FDs     int    `json:"fds"`
+}
+
+type hail struct {
+	Ready bool `json:"ready"`
+}
+
+// converse answers questions of type Q until in ends.
+func converse[Q, A any](in io.Reader, out io.Writer, answer func(Q) (A, error)) error {
+	enc := json.NewEncoder(out)
+	if err := enc.Encode(hail{true}); err != nil {
+		return err
+	}
+	for dec := json.NewDecoder(in); ; {
+		var q Q
+		if err := dec.Decode(&q); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		a, err := answer(q)
+		if err != nil {
+			return err
+		}
+		if err := enc.Encode(a); err != nil {
+			return err
+		}
+	}
+}
+
+func used(struct{}) (usage, error) {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	entries, err := os.ReadDir("/proc/self/fd")
+	return usage{Mallocs: m.Mallocs, FDs: len(entries)}, err
+}
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// RunBroker is a broker with the default options, but for the rate of Hellos that
+// one process may send, which a benchmark exceeds on purpose.
+func RunBroker(ctx context.Context, in io.Reader, out io.Writer) error {
+	b, err := broker.Listen(broker.Options{Socket: os.Getenv(socketVariable), HelloRate: 1 << 30, Logger: quiet})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	served := make(chan error, 1)
+	go func() { served <- b.Serve(ctx) }()
+	err = converse(in, out, used)
+	cancel()
+	return errors.Join(err, <-served)
+}
+
+// RunBackend echoes. inline answers first requests on the SDK's loop; without it
+// there is nothing but Accept and a goroutine for each connection.
+func RunBackend(ctx context.Context, inline bool, pipe string, in io.Reader, out io.Writer) error {
+	raiseLimit()
+	opts := backend.Options{Service: serviceName, Version: version, Pipe: pipe, Logger: quiet, Backlog: 1024}
+	if inline {
+		opts.Inline = func(answer, request []byte) ([]byte, bool) { return append(answer, request...), true }
+	}
+	ln, err := backend.Listen(ctx, opts)
+	if err != nil {
+		return err
+	}
+	if err := ln.WaitRegistered(ctx); err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	var wg sync.WaitGroup
+	conns := &open{set: make(map[net.Conn]struct{})}
+	wg.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			conns.add(c)
+			wg.Go(func() {
+				defer conns.drop(c)
+				echo(c)
+			})
+		}
+	})
+	err = converse(in, out, used)
+	err = errors.Join(err, ln.Close())
+	conns.close()
+	wg.Wait()
+	return err
+}
+
+// echo sends back what it reads.
+func echo(c net.Conn) {
+	buf := make([]byte, 4<<10)
+	for n, err := c.Read(buf); err == nil; n, err = c.Read(buf) {
+		if n == 1 && buf[0] == drinkMark {
+			drink(c)
+			return
+		}
+		if _, err := c.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
+
+const (
+	drinkMark = 0xff // a request of this byte alone: count what follows
+	bulk      = 64 << 10
+)
+
+// drink reads to the end and answers with nothing but the end.
+func drink(c net.Conn) {
+	buf := make([]byte, bulk)
+	for {
+		if _, err := c.Read(buf); err != nil {
+			return
+		}
+	}
+}
+
+// open are connections to be closed at the end.
+type open struct {
+	mu  sync.Mutex
+	set map[net.Conn]struct{}
+}
+
+func (o *open) add(c net.Conn) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.set[c] = struct{}{}
+}
+
+func (o *open) drop(c net.Conn) {
+	_ = c.Close()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.set, c)
+}
+
+func (o *open) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for c := range o.set {
+		_ = c.SetDeadline(time.Unix(1, 0))
+	}
+}
+
+// RunClient makes the rounds that it is asked for.
+func RunClient(ctx context.Context, in io.Reader, out io.Writer) error {
+	raiseLimit()
+	h := &holder{}
+	defer h.release()
+	return converse(in, out, func(q order) (result, error) {
+		switch {
+		case q.Rounds != nil:
+			return q.Rounds.run(ctx)
+		case q.Load != nil:
+			return q.Load.run(ctx)
+		case q.Data != nil:
+			return q.Data.run(ctx)
+		case q.Hold != nil:
+			return h.hold(ctx, q.Hold)
+		}
+		return result{}, fmt.Errorf("nothing to do")
+	})
+}
+
+// order is what the client process is asked to do: one of them.
+type order struct {
+	Rounds *rounds `json:"rounds,omitempty"`
+	Load   *load   `json:"load,omitempty"`
+	Data   *data   `json:"data,omitempty"`
+	Hold   *hold   `json:"hold,omitempty"`
+}
+
+// result is what came of an order.
+type result struct {
+	// Samples are latencies in µs: by stack, by arm, in the order of the rounds.
+	Samples [][][]float64 `json:"samples,omitempty"`
+	Done    int           `json:"done,omitempty"`
+	Seconds float64       `json:"seconds,omitempty"`
+	Mallocs uint64        `json:"mallocs,omitempty"`
+	Bytes   int64         `json:"bytes,omitempty"`
+}

@@ -1,0 +1,174 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/seed-7265657e/usher/internal/bench"
+)
+
+// benching is what the verbs of `usher bench` share.
+type benching struct {
+	opts   bench.Options
+	asJSON bool
+}
+
+func benchCommand(*app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure handoffs on this machine, with processes of their own",
+		Long: "Measure what a handoff costs against reconnecting and against the same exchange in C. Every\n" +
+			"process is started for it in a private directory, and nothing is left behind.",
+	}
+	cmd.AddCommand(benchHandoffCommand(), benchLoadCommand(), benchTokensCommand(), benchMemoryCommand(), benchDataCommand())
+	return cmd
+}
+
+// verb makes a verb that measures with run and shows what it returns.
+func (b *benching) verb(use, short string, run func(cmd *cobra.Command) (any, func(io.Writer) error, error)) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: use, Short: short, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if b.opts.Program, err = os.Executable(); err != nil {
+				return err
+			}
+			clearLine := func() {}
+			if stderr := cmd.ErrOrStderr(); isTerminal(stderr) {
+				b.opts.Progress = func(what string) { _, _ = fmt.Fprintf(stderr, "\r\x1b[K%s …", what) }
+				clearLine = func() { _, _ = io.WriteString(stderr, "\r\x1b[K") }
+			}
+			result, text, err := run(cmd)
+			clearLine()
+			switch {
+			case err != nil:
+				return err
+			case b.asJSON:
+				return printJSON(cmd.OutOrStdout(), result)
+			}
+			return text(cmd.OutOrStdout())
+		},
+	}
+	cmd.Flags().BoolVar(&b.opts.Quick, "quick", false, "far fewer samples: shows that it works, not how fast")
+	addJSON(cmd, &b.asJSON)
+	return cmd
+}
+
+func benchHandoffCommand() *cobra.Command {
+	b := &benching{}
+	var svg, png string
+	var check bool
+	var report *bench.Report
+	cmd := b.verb("handoff", "Handed over against reconnect and the C floor, and everything else", func(cmd *cobra.Command) (any, func(io.Writer) error, error) {
+		var err error
+		if report, err = bench.Handoff(cmd.Context(), b.opts); err != nil {
+			return nil, nil, err
+		}
+		return report, report.Write, errors.Join(drawTo(svg, report.SVG), drawTo(png, report.PNG))
+	})
+	cmd.Long = "Measure the latency of a handoff whose first request goes along with Hello against a reconnect\n" +
+		"and against the same exchange in C, in rounds that alternate; then other ways, the cost in\n" +
+		"processor time, load, data, tokens and memory. It takes about three minutes."
+	f := cmd.Flags()
+	f.IntVar(&b.opts.Restarts, "restarts", bench.DefaultRestarts, "how often all processes start anew")
+	f.IntVar(&b.opts.Pairs, "pairs", bench.DefaultPairs, "rounds of each start")
+	f.StringVar(&svg, "svg", "", "draw the latencies into this file")
+	f.StringVar(&png, "png", "", "draw the latencies into this file")
+	f.BoolVar(&check, "check", false, "exit 1 when a goal is missed")
+	run := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		err := run(cmd, args)
+		if err == nil && check && !report.OK {
+			err = exitWith(exitFailed)
+		}
+		return err
+	}
+	return cmd
+}
+
+func drawTo(path string, draw func(io.Writer) error) error {
+	if path == "" {
+		return nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(draw(f), f.Close())
+}
+
+func benchLoadCommand() *cobra.Command {
+	b := &benching{}
+	clients := 8
+	cmd := b.verb("load", "Handoffs per second of clients in a closed loop", func(cmd *cobra.Command) (any, func(io.Writer) error, error) {
+		if clients < 1 || clients > bench.MaxClients {
+			return nil, nil, usageError(cmd, fmt.Errorf("--clients is %d: want 1 to %d", clients, bench.MaxClients))
+		}
+		f, err := bench.Load(cmd.Context(), b.opts, clients)
+		return f, func(w io.Writer) error { return f.Write(w) }, err
+	})
+	cmd.Flags().IntVar(&clients, "clients", clients, "how many clients ask at once")
+	return cmd
+}
+
+func benchTokensCommand() *cobra.Command {
+	b := &benching{}
+	return b.verb("tokens", "Issue and consume a token with many others pending", func(*cobra.Command) (any, func(io.Writer) error, error) {
+		f := bench.Tokens(b.opts)
+		return f, f.Write, nil
+	})
+}
+
+func benchMemoryCommand() *cobra.Command {
+	b := &benching{}
+	connections := 10_000
+	cmd := b.verb("memory", "Memory of the broker with live handed-over connections", func(cmd *cobra.Command) (any, func(io.Writer) error, error) {
+		if connections < 1 || connections > bench.MaxConnections {
+			return nil, nil, usageError(cmd, fmt.Errorf("--connections is %d: want 1 to %d", connections, bench.MaxConnections))
+		}
+		f, err := bench.Memory(cmd.Context(), b.opts, connections)
+		return f, func(w io.Writer) error { return f.Write(w) }, err
+	})
+	cmd.Flags().IntVar(&connections, "connections", connections, "how many connections live")
+	return cmd
+}
+
+func benchDataCommand() *cobra.Command {
+	b := &benching{}
+	return b.verb("data", "A handed-over connection against one dialled directly", func(cmd *cobra.Command) (any, func(io.Writer) error, error) {
+		f, err := bench.Data(cmd.Context(), b.opts)
+		return f, f.Write, err
+	})
+}
+
+// benchRoleCommand is what the benchmark's child processes run.
+func benchRoleCommand(*app) *cobra.Command {
+	role := &cobra.Command{Use: "bench-role", Short: "One process of usher bench", Hidden: true}
+	role.AddCommand(&cobra.Command{
+		Use: "broker", Short: "Serve until standard input ends", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return bench.RunBroker(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
+		},
+	})
+	var inline bool
+	var pipe string
+	backend := &cobra.Command{
+		Use: "backend", Short: "Echo until standard input ends", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return bench.RunBackend(cmd.Context(), inline, pipe, cmd.InOrStdin(), cmd.OutOrStdout())
+		},
+	}
+	backend.Flags().BoolVar(&inline, "inline", false, "answer first requests at once")
+	backend.Flags().StringVar(&pipe, "pipe", "", "the backend's own socket")
+	role.AddCommand(backend, &cobra.Command{
+		Use: "client", Short: "Measure until standard input ends", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return bench.RunClient(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
+		},
+	})
+	return role
+}
