@@ -11,7 +11,7 @@
 // none, and on other Unix systems, a pipe with one byte in it. Both sides take
 // it by the same non-blocking read.
 //
-// A leaf: it imports nothing of usher. A Claim owns its descriptor; the peer's
+// A leaf: of usher it imports rawsys alone. A Claim owns its descriptor; the peer's
 // copy is the peer's.
 package claim
 

@@ -31,3 +31,15 @@ func pipeCloexec(p *[2]int) error {
 func readNow(fd int, buf []byte) (int, error) { return unix.Read(fd, buf) }
 
 func claimMode(mode uint32) bool { return mode&unix.S_IFMT == unix.S_IFIFO }
+
+func closeFD(fd int) { _ = unix.Close(fd) }
+
+// nature is a descriptor's mode and status flags.
+func nature(fd int) (mode uint32, flags int, err error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return 0, 0, err
+	}
+	flags, err = unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	return uint32(st.Mode), flags, err
+}

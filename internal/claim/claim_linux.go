@@ -5,12 +5,14 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-7265657e/usher/internal/rawsys"
 )
 
 var system = kernel{eventfd: newEventfd, pipe: newPipe}
 
 func newEventfd() (int, error) {
-	fd, err := unix.Eventfd(1, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	fd, err := rawsys.Eventfd(1, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err == unix.ENOSYS {
 		return -1, errors.ErrUnsupported
 	}
@@ -24,7 +26,7 @@ func newEventfd() (int, error) {
 // shared with the other side, which could clear it. A kernel that can't promise
 // that for one read (before 5.9) is left with the flag.
 func readNow(fd int, buf []byte) (int, error) {
-	n, err := unix.Preadv2(fd, [][]byte{buf}, -1, unix.RWF_NOWAIT)
+	n, err := rawsys.ReadNow(fd, buf)
 	if err == unix.ENOSYS || err == unix.EOPNOTSUPP {
 		return unix.Read(fd, buf)
 	}
@@ -36,4 +38,16 @@ func pipeCloexec(p *[2]int) error { return unix.Pipe2(p[:], unix.O_CLOEXEC) }
 // claimMode: a pipe, or an anonymous inode, which has no file type.
 func claimMode(mode uint32) bool {
 	return mode&unix.S_IFMT == unix.S_IFIFO || mode&unix.S_IFMT == 0
+}
+
+func closeFD(fd int) { rawsys.Close(fd) }
+
+// nature is a descriptor's mode and status flags.
+func nature(fd int) (mode uint32, flags int, err error) {
+	var st unix.Stat_t
+	if err := rawsys.Fstat(fd, &st); err != nil {
+		return 0, 0, err
+	}
+	flags, err = rawsys.Flags(fd)
+	return st.Mode, flags, err
 }

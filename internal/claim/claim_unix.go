@@ -36,15 +36,14 @@ func newPipe() (int, error) {
 // it from then on; on an error, which wraps ErrForeign, fd stays the caller's.
 // A descriptor whose read could block is refused: it would stall the receiver.
 func Receive(fd int) (*Claim, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	mode, flags, err := nature(fd)
+	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrForeign, err)
 	}
-	if !claimMode(uint32(st.Mode)) {
-		return nil, fmt.Errorf("%w: mode %#o", ErrForeign, st.Mode)
+	if !claimMode(mode) {
+		return nil, fmt.Errorf("%w: mode %#o", ErrForeign, mode)
 	}
-	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-	if err != nil || flags&unix.O_NONBLOCK == 0 || flags&unix.O_ACCMODE == unix.O_WRONLY {
+	if flags&unix.O_NONBLOCK == 0 || flags&unix.O_ACCMODE == unix.O_WRONLY {
 		return nil, fmt.Errorf("%w: its read could block", ErrForeign)
 	}
 	return &Claim{fd: fd}, nil
@@ -72,7 +71,7 @@ func take(fd int) (bool, error) {
 // object. It may be called again.
 func (c *Claim) Close() {
 	if c.fd >= 0 {
-		_ = unix.Close(c.fd)
+		closeFD(c.fd)
 	}
 	c.fd = -1
 }

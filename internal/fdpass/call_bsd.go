@@ -49,3 +49,7 @@ func peerFamily(fd int) (uint16, error) {
 	}
 	return unix.AF_UNSPEC, nil
 }
+
+func socketType(fd int) (int, error) { return unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE) }
+
+func closeFD(fd int) { _ = unix.Close(fd) }

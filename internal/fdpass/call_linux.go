@@ -4,6 +4,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-7265657e/usher/internal/rawsys"
 )
 
 // The calls of this file can't block (MSG_DONTWAIT, or nothing to wait for), so
@@ -57,3 +59,7 @@ func peerFamily(fd int) (uint16, error) {
 	}
 	return addr.Addr.Family, nil
 }
+
+func socketType(fd int) (int, error) { return rawsys.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE) }
+
+func closeFD(fd int) { rawsys.Close(fd) }

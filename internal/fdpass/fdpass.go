@@ -5,7 +5,7 @@
 // A Receiver hands over: everything that arrived belongs to the returned
 // Descriptors, and whoever holds it closes it.
 //
-// A leaf: it imports nothing of usher.
+// A leaf: of usher it imports rawsys alone.
 package fdpass
 
 import (

@@ -10,8 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func closeFD(fd int) { _ = unix.Close(fd) }
-
 // Send sends data with fds in one message on socket sock and returns how many
 // bytes went. It never blocks (MSG_DONTWAIT) and never raises SIGPIPE. It
 // borrows sock and fds. A count below len(data) happens on byte streams only:
@@ -112,7 +110,7 @@ func (r *Receiver) parse(n int, control []byte, flags int) Message {
 // Two questions are enough: a socket with a peer whose address is a Unix one is
 // connected, of that domain, and no listener.
 func CheckConnection(fd int) error {
-	sotype, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	sotype, err := socketType(fd)
 	if err != nil {
 		return fmt.Errorf("%w: not a socket", ErrKind)
 	}

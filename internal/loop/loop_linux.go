@@ -10,7 +10,7 @@
 // triggered: an event is a hint, and what a handler leaves unread is announced
 // again.
 //
-// A leaf: it imports nothing of usher. A Loop owns its epoll set and what wakes
+// A leaf: of usher it imports rawsys alone. A Loop owns its epoll set and what wakes
 // it; the descriptors in the set stay their owners', who take them out (Remove)
 // before they close them: another process may hold a copy, and the kernel would
 // go on announcing it.
@@ -26,6 +26,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-7265657e/usher/internal/rawsys"
 )
 
 // Handler is called when its descriptor has something to read, or has ended.
@@ -91,7 +93,7 @@ func (l *Loop) open() (err error) {
 // Add has handler called whenever fd, which stays the caller's, is readable.
 func (l *Loop) Add(fd int, handler Handler) error {
 	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP, Fd: int32(fd)}
-	if err := unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, fd, &event); err != nil {
+	if err := rawsys.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, fd, &event); err != nil {
 		return fmt.Errorf("watch descriptor: %w", err)
 	}
 	l.handlers[int32(fd)] = handler
@@ -104,7 +106,7 @@ func (l *Loop) Remove(fd int) {
 		return
 	}
 	delete(l.handlers, int32(fd))
-	_ = unix.EpollCtl(l.fd, unix.EPOLL_CTL_DEL, fd, nil)
+	_ = rawsys.EpollCtl(l.fd, unix.EPOLL_CTL_DEL, fd, nil)
 }
 
 // Post has f called on the loop's goroutine, soon; false, and f is never called,

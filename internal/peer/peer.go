@@ -1,7 +1,7 @@
 // Package peer tells who is at the other end of a Unix connection, and holds on
 // to a process so that its pid can't come to mean a stranger.
 //
-// A leaf: it imports nothing of usher. A Process owns its handle and is closed
+// A leaf: of usher it imports rawsys alone. A Process owns its handle and is closed
 // by whoever opened it; sockets are borrowed.
 package peer
 

@@ -9,13 +9,15 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-7265657e/usher/internal/rawsys"
 )
 
 // Of returns the credentials of the process at the other end of socket fd
 // (SO_PEERCRED). The pid is the connector's at the time it connected; the
 // process may be gone by now, see OpenProcess.
 func Of(fd int) (Credentials, error) {
-	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	cred, err := rawsys.PeerCred(fd)
 	if err != nil {
 		return Credentials{}, fmt.Errorf("read peer credentials: %w", err)
 	}

@@ -1,12 +1,17 @@
 package stamp
 
-import "golang.org/x/sys/unix"
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7265657e/usher/internal/rawsys"
+)
 
 // Of returns the stamp of the file at path, symbolic links followed; the zero
-// Stamp when there is none, or it can't be asked.
+// Stamp when there is none, or it can't be asked. Ask Local first, once: a file
+// system that does not answer would keep more than the caller waiting.
 func Of(path string) Stamp {
 	var st unix.Stat_t
-	if unix.Stat(path, &st) != nil {
+	if rawsys.Stat(path, &st) != nil {
 		return Stamp{}
 	}
 	return Stamp{

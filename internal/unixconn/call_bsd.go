@@ -68,3 +68,5 @@ func Dial(path string) (*Conn, error) {
 // Accept answers errors.ErrUnsupported: on this system listeners wait by
 // themselves.
 func Accept(int) (*Conn, error) { return nil, opError("accept", errors.ErrUnsupported) }
+
+func closeFD(fd int) { _ = unix.Close(fd) }

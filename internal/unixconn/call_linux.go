@@ -5,6 +5,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-7265657e/usher/internal/rawsys"
 )
 
 // The calls of this file can't block (MSG_DONTWAIT), so they don't tell the
@@ -60,18 +62,18 @@ func send(fd int, parts [][]byte) (int, error) {
 // Dial connects to the Unix socket at path. It never blocks: a full backlog is
 // unix.EAGAIN.
 func Dial(path string) (*Conn, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fd, err := rawsys.UnixSocket()
 	if err != nil {
 		return nil, opError("dial", err)
 	}
 	for {
-		err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
+		err = rawsys.ConnectUnix(fd, path)
 		if err != unix.EINTR {
 			break
 		}
 	}
 	if err != nil {
-		_ = unix.Close(fd)
+		rawsys.Close(fd)
 		return nil, opError("dial", os.NewSyscallError("connect", err))
 	}
 	return New(fd), nil
@@ -91,3 +93,5 @@ func Accept(listener int) (*Conn, error) {
 		}
 	}
 }
+
+func closeFD(fd int) { rawsys.Close(fd) }

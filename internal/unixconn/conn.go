@@ -7,7 +7,7 @@
 // first one that would have to wait registers the descriptor. No copy of the
 // descriptor is ever made.
 //
-// A leaf: it imports nothing of usher. A Conn owns its descriptor until Close.
+// A leaf: of usher it imports rawsys alone. A Conn owns its descriptor until Close.
 package unixconn
 
 import (

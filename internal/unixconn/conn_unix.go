@@ -62,7 +62,7 @@ func (c *Conn) Return() {
 		_ = f.Close()
 		return
 	}
-	_ = unix.Close(c.fd)
+	closeFD(c.fd)
 }
 
 // Close closes the connection: what waits on it returns net.ErrClosed. A second
