@@ -92,6 +92,12 @@ func Flags(fd int) (int, error) {
 	return int(flags), nil
 }
 
+// Shutdown shuts down directions of a socket, for every holder.
+func Shutdown(fd, how int) error {
+	_, _, errno := unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), uintptr(how), 0)
+	return asError(errno)
+}
+
 // UnixSocket makes a stream socket, non-blocking and close-on-exec.
 func UnixSocket() (int, error) {
 	fd, _, errno := unix.RawSyscall(unix.SYS_SOCKET, unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)

@@ -69,4 +69,6 @@ func Dial(path string) (*Conn, error) {
 // themselves.
 func Accept(int) (*Conn, error) { return nil, opError("accept", errors.ErrUnsupported) }
 
+func shutdown(fd, how int) error { return unix.Shutdown(fd, how) }
+
 func closeFD(fd int) { _ = unix.Close(fd) }

@@ -94,4 +94,6 @@ func Accept(listener int) (*Conn, error) {
 	}
 }
 
+func shutdown(fd, how int) error { return rawsys.Shutdown(fd, how) }
+
 func closeFD(fd int) { rawsys.Close(fd) }

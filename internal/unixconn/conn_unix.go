@@ -181,7 +181,7 @@ var waiting atomic.Bool
 // the runtime's poller, and occupies a thread instead: one goroutine of the
 // process at a time may, for the others AwaitRead is false at once.
 func (c *Conn) AwaitRead(d time.Duration) bool {
-	if c.file.Load() != nil || !waiting.CompareAndSwap(false, true) {
+	if d <= 0 || c.file.Load() != nil || !waiting.CompareAndSwap(false, true) {
 		return false
 	}
 	defer waiting.Store(false)
@@ -222,7 +222,7 @@ func (c *Conn) shutdown(how int) error {
 		return opError("close", net.ErrClosed)
 	}
 	defer c.Return()
-	return opError("close", unix.Shutdown(fd, how))
+	return opError("close", shutdown(fd, how))
 }
 
 // LocalAddr implements net.Conn.
