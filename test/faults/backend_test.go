@@ -13,25 +13,46 @@ import (
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
-// backendPoints are the places between the broker's sendmsg and the backend's
-// first answer, with what a client must see when the backend dies there while
-// another instance lives.
-var backendPoints = []struct {
+// fault is a place between the broker's sendmsg and the backend's first answer,
+// with what a client must see when the backend dies or freezes there while another
+// instance lives.
+type fault struct {
 	point failpoint.Point
-	// killed are the verdicts after SIGKILL: before the claim, and after it as
-	// long as no reply is out, nothing has been sent and Dial asks again.
-	killed []verdict
-	// frozen are the verdicts after SIGSTOP.
-	frozen []verdict
-}{
-	{failpoint.BackendReceived, []verdict{answered}, []verdict{answered}},
-	{failpoint.BackendChecked, []verdict{answered}, []verdict{answered}},
-	{failpoint.BackendClaimed, []verdict{answered}, []verdict{notSent}},
+	// killed are the verdicts after SIGKILL, frozen those after SIGSTOP.
+	killed, frozen []verdict
+	early          bool // the request goes along with Hello
+}
+
+func (f fault) name() string {
+	if f.early {
+		return string(f.point) + ", early data"
+	}
+	return string(f.point)
+}
+
+// backendPoints are the places for a request that follows the ready event: before
+// the claim, and after it as long as no reply is out, nothing has been sent and
+// Dial asks again.
+var backendPoints = []fault{
+	{failpoint.BackendReceived, []verdict{answered}, []verdict{answered}, false},
+	{failpoint.BackendChecked, []verdict{answered}, []verdict{answered}, false},
+	{failpoint.BackendClaimed, []verdict{answered}, []verdict{notSent}, false},
 	// The connection stands, and ends before or after the request is in it.
-	{failpoint.BackendReplied, []verdict{notSent, unknown}, []verdict{unknown}},
+	{failpoint.BackendReplied, []verdict{notSent, unknown}, []verdict{unknown}, false},
 	// The application may be faster than the ACK.
-	{failpoint.BackendAcked, []verdict{notSent, unknown, answered}, []verdict{unknown, answered}},
-	{pointRead, []verdict{unknown}, []verdict{unknown}},
+	{failpoint.BackendAcked, []verdict{notSent, unknown, answered}, []verdict{unknown, answered}, false},
+	{pointRead, []verdict{unknown}, []verdict{unknown}, false},
+}
+
+// earlyPoints are the same with a request that goes along with Hello.
+var earlyPoints = []fault{
+	{failpoint.BackendReceived, []verdict{answered}, []verdict{answered}, true},
+	{failpoint.BackendChecked, []verdict{answered}, []verdict{answered}, true},
+	// Claimed and unread: the broker proves it of a dead backend, and sends the
+	// client on. Of a frozen one nothing can be proven.
+	{failpoint.BackendClaimed, []verdict{answered}, []verdict{unknown}, true},
+	{failpoint.BackendAcked, []verdict{unknown, answered}, []verdict{unknown, answered}, true},
+	{pointRead, []verdict{unknown}, []verdict{unknown}, true},
 }
 
 // patience is a client's own deadline: longer than the broker's for the
@@ -41,10 +62,11 @@ const patience = 3 * ackDeadline
 // TestBackendKilled kills a backend at every step with a connection on its way.
 func TestBackendKilled(t *testing.T) {
 	testutil.Leaks(t)
-	for _, c := range backendPoints {
-		t.Run(string(c.point), func(t *testing.T) {
+	for _, c := range slices.Concat(backendPoints, earlyPoints) {
+		t.Run(c.name(), func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
+			w.early = c.early
 			w.startBroker(role{})
 			steady := w.start("backend", role{})
 			w.settled()
@@ -71,10 +93,11 @@ func TestBackendKilled(t *testing.T) {
 // client's deadlines pass, and thaws it.
 func TestBackendFrozen(t *testing.T) {
 	testutil.Leaks(t)
-	for _, c := range backendPoints {
-		t.Run(string(c.point), func(t *testing.T) {
+	for _, c := range slices.Concat(backendPoints, earlyPoints) {
+		t.Run(c.name(), func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
+			w.early = c.early
 			w.startBroker(role{})
 			steady := w.start("backend", role{})
 			w.settled()

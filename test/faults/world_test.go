@@ -37,6 +37,7 @@ const (
 // world is a broker's surroundings: directories, one broker process at a time,
 // any number of backends, and the journal of what they ran.
 type world struct {
+	early   bool // requests go along with Hello
 	t       *testing.T
 	dir     string
 	journal string
@@ -248,19 +249,40 @@ type result struct {
 func (w *world) request(patience time.Duration) result {
 	w.t.Helper()
 	res := result{id: fmt.Sprintf("request-%d", w.lastID.Add(1))}
-	conn, err := w.dial(patience)
+	conn, err := w.dialFor(res.id, patience)
 	if err != nil {
 		res.verdict, res.err = notSent, err
+		if errors.Is(err, client.ErrOutcomeUnknown) {
+			res.verdict = unknown
+		}
 		return res
 	}
 	defer func() { _ = conn.Close() }()
 	res.route = conn.Route()
+	if w.early {
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		res.verdict, res.err = hear(conn, res.id)
+		return res
+	}
 	res.verdict, res.err = ask(conn, res.id, patience)
 	return res
 }
 
+// dialFor dials for a request, which goes along with Hello where the world says
+// so.
+func (w *world) dialFor(id string, patience time.Duration) (*client.Conn, error) {
+	if w.early {
+		return client.DialWith(context.Background(), w.options(patience), []byte(id+"\n"))
+	}
+	return w.dial(patience)
+}
+
 func (w *world) dial(patience time.Duration) (*client.Conn, error) {
-	return client.Dial(context.Background(), client.Options{Service: service, Version: version, Broker: w.socket(), Timeout: patience, Eager: true})
+	return client.Dial(context.Background(), w.options(patience))
+}
+
+func (w *world) options(patience time.Duration) client.Options {
+	return client.Options{Service: service, Version: version, Broker: w.socket(), Timeout: patience, Eager: true}
 }
 
 // ask sends one request on conn and reads its answer.
@@ -272,6 +294,11 @@ func ask(conn *client.Conn, id string, patience time.Duration) (verdict, error) 
 		}
 		return notSent, err // nothing of it left: the peer was gone already
 	}
+	return hear(conn, id)
+}
+
+// hear reads the answer.
+func hear(conn *client.Conn, id string) (verdict, error) {
 	line, err := bufio.NewReader(conn).ReadString('\n')
 	switch {
 	case err == nil && line == id+" done\n":
