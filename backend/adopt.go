@@ -268,6 +268,7 @@ func (l *Listener) take(o *offered) *nack {
 	failpoint.Hit(failpoint.BackendClaimed)
 	o.claim.Close()
 	conn := newConn(o.conn, true)
+	conn.placed = true
 	if o.offer.EarlyDataLen > 0 {
 		conn.reply = o.offer.Preamble
 		l.readEarly(conn, o.offer)
@@ -279,7 +280,7 @@ func (l *Listener) take(o *offered) *nack {
 	}
 	failpoint.Hit(failpoint.BackendReplied)
 	if l.opts.Inline == nil || !l.park(conn, time.Time{}, l.firstBytes) {
-		l.queue(conn)
+		l.give(conn, nil)
 	}
 	return nil
 }
@@ -287,8 +288,7 @@ func (l *Listener) take(o *offered) *nack {
 // lostClient ends a connection whose client has gone, with it.
 func (l *Listener) lostClient(conn *Conn, offer *usherpb.Offer, err error) {
 	l.opts.Logger.Info("client gone before adoption", "connection_id", offer.ConnectionId, "error", err)
-	l.unreserve()
-	_ = conn.Close()
+	l.drop(conn)
 }
 
 // readEarly reads what the client sent along with its Hello. At least one of those

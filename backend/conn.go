@@ -19,6 +19,7 @@ import (
 type Conn struct {
 	*unixconn.Conn
 	handedOver bool
+	placed     bool     // holds a place in the accept queue; used on the loop
 	sniff      *sniffer // nil where no identity probe can arrive
 
 	reading sync.Mutex  // guards held

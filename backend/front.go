@@ -118,10 +118,16 @@ func (l *Listener) firstBytes(conn *Conn) {
 
 // drop closes a connection that ended before anybody heard of it.
 func (l *Listener) drop(conn *Conn) {
-	if conn.handedOver {
+	l.release(conn)
+	_ = conn.Close()
+}
+
+// release gives back the place in the accept queue, if conn holds one.
+func (l *Listener) release(conn *Conn) {
+	if conn.placed {
+		conn.placed = false
 		l.unreserve()
 	}
-	_ = conn.Close()
 }
 
 // first has the first bytes of a connection answered inline, or hands it to
@@ -148,6 +154,7 @@ func (l *Listener) first(conn *Conn, request []byte) {
 	case err != nil && !errors.Is(err, syscall.EAGAIN):
 		l.drop(conn)
 	case n < len(reply)+len(answer):
+		l.release(conn)
 		l.finishAnswer(conn, append(append([]byte(nil), reply...), answer...)[n:])
 	case !l.park(conn, time.Time{}, l.more):
 		l.give(conn, nil)
@@ -165,7 +172,7 @@ func (l *Listener) finishAnswer(conn *Conn, rest []byte) {
 		_, err := conn.Write(rest)
 		_ = conn.SetWriteDeadline(time.Time{})
 		if err != nil || !l.loop.Post(func() { l.give(conn, nil) }) {
-			l.drop(conn)
+			_ = conn.Close()
 		}
 	})
 }
@@ -189,11 +196,28 @@ func (l *Listener) give(conn *Conn, read []byte) {
 	if conn.replies.Load() {
 		l.oweReply(conn)
 	}
-	if conn.handedOver {
+	switch {
+	case !conn.handedOver:
+		l.dial(conn)
+	case conn.placed || l.reserve():
+		conn.placed = false // the queue's from now on
 		l.queue(conn)
-		return
+	default:
+		l.awaitPlace(conn)
 	}
-	l.dial(conn)
+}
+
+// awaitPlace queues conn, which nobody waits for the answer of, as soon as there is
+// room.
+func (l *Listener) awaitPlace(conn *Conn) {
+	l.wg.Go(func() {
+		select {
+		case l.room <- struct{}{}:
+			l.queue(conn)
+		case <-l.ctx.Done():
+			_ = conn.Close()
+		}
+	})
 }
 
 // oweReply has the reply written by the first Write, or soon.
@@ -219,6 +243,7 @@ func (l *Listener) park(conn *Conn, deadline time.Time, then func(*Conn)) bool {
 		return false
 	}
 	l.parked[conn] = parked{fd, deadline}
+	l.release(conn) // what nobody accepts yet takes no place from what somebody might
 	l.loop.WakeAt(deadline)
 	return true
 }

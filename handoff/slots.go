@@ -35,7 +35,13 @@ type slot[V any] struct {
 	chain        uint32
 }
 
-const firstHeads = 16 // a power of two, as every later size
+const (
+	firstHeads = 16 // a power of two, as every later size
+	// sparse is how many times more chains than entries there are at least, so that
+	// most chains hold one entry: a second one is another slot to look into, which
+	// with many pending is no longer in the processor's cache.
+	sparse = 4
+)
 
 func newTable[V any](life time.Duration) table[V] {
 	return table[V]{life: life}
@@ -55,7 +61,7 @@ func (t *table[V]) find(token Token) uint32 {
 
 // insert adds an entry. The caller has made sure that token is not held.
 func (t *table[V]) insert(token Token, value V, now time.Time) {
-	if t.used == len(t.heads) {
+	if t.used*sparse >= len(t.heads) {
 		t.grow()
 	}
 	at := t.takeSlot()
