@@ -24,7 +24,7 @@ var (
 	ErrNoAnswer error = noAnswer{}
 	// ErrOutcomeUnknown says that a connection failed when a request may have
 	// reached the backend. It must not be sent again unless it is idempotent. It
-	// comes from a Conn, never from Dial, which sends no request.
+	// comes from a Conn, and from DialWith; never from Dial, which sends no request.
 	ErrOutcomeUnknown = errors.New("outcome unknown")
 )
 

@@ -53,7 +53,7 @@ func (r *Report) draw(w io.Writer, format string) error {
 	opt.Title.Subtext = "share of the requests answered (%) within µs"
 	opt.Legend.SeriesNames = names
 	opt.Legend.Vertical = charts.Ptr(true)
-	opt.Legend.Offset = charts.OffsetStr{Left: "62%", Top: "55%"}
+	opt.Legend.Offset = charts.OffsetStr{Left: "50%", Top: "55%"}
 	opt.XAxis.Labels = labels
 	opt.XAxis.LabelCount = 9
 	opt.XAxis.BoundaryGap = charts.Ptr(false)

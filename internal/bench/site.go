@@ -25,8 +25,9 @@ type site struct {
 	program string
 	dir     string
 	env     []string
-	floor   string // the C floor's program; empty without a compiler
-	noFloor error  // why it is empty
+	floor   string                    // the C floor's program; empty without a compiler
+	noFloor error                     // why it is empty
+	tracer  func(who string) []string // what runs usher's processes, in tests
 }
 
 func newSite(ctx context.Context, program string) (*site, error) {
@@ -71,7 +72,12 @@ type proc struct {
 }
 
 func (s *site) start(ctx context.Context, env []string, who string, args ...string) (*proc, error) {
-	cmd := exec.CommandContext(ctx, s.program, append([]string{"bench-role", who}, args...)...)
+	command := []string{s.program}
+	if s.tracer != nil {
+		command = append(s.tracer(who), command...)
+	}
+	command = append(append(command, "bench-role", who), args...)
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Env, cmd.Dir, cmd.Stderr = append(s.env, env...), s.dir, os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

@@ -1,0 +1,116 @@
+package bench_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"testing"
+
+	"github.com/seed-7265657e/usher/internal/bench"
+	"github.com/seed-7265657e/usher/internal/cli"
+	"github.com/seed-7265657e/usher/internal/testutil"
+)
+
+// TestMain is the program that the benchmark starts in its roles.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "bench-role" {
+		os.Exit(cli.Main())
+	}
+	os.Exit(m.Run())
+}
+
+func program(t *testing.T) string {
+	t.Helper()
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestHandoff measures everything with few samples: every figure is there or says
+// why not, and can be drawn.
+func TestHandoff(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 20 s")
+	}
+	testutil.Leaks(t)
+	r, err := bench.Handoff(t.Context(), bench.Options{Program: program(t), Quick: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var figures map[string]json.RawMessage
+	if err := json.Unmarshal(text, &figures); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{
+		"ratio_reconnect_p50", "ratio_reconnect_p99", "ratio_reconnect_cold_p50", "ratio_reconnect_plain_p50", "ratio_cfloor_p50",
+		"ratio_cfloor_onecpu_p50", "load_ratio_cfloor", "broker_cpu_ratio_cfloor", "data_rtt_ratio", "data_throughput_ratio",
+		"token_scale_ratio", "rss_delta_bytes",
+	} {
+		value, present := figures[key]
+		if null := string(value) == "null"; !present || null != (r.Reasons[key] != "") {
+			t.Errorf("%s is %s, reason %q", key, value, r.Reasons[key])
+		}
+	}
+	if r.RatioReconnectP99 != nil {
+		t.Error("400 samples made a P99")
+	}
+	var svg, png, out bytes.Buffer
+	if err := errors.Join(r.SVG(&svg), r.PNG(&png), r.Write(&out)); err != nil {
+		t.Fatal(err)
+	}
+	for d := xml.NewDecoder(&svg); ; {
+		if _, err := d.Token(); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal("the drawing is no XML:", err)
+		}
+	}
+	if !bytes.HasPrefix(png.Bytes(), []byte("\x89PNG")) {
+		t.Error("the picture is no PNG")
+	}
+}
+
+// TestSystemCalls pins what one handoff costs in system calls (docs/performance.md).
+func TestSystemCalls(t *testing.T) {
+	if _, err := exec.LookPath("strace"); err != nil {
+		t.Skip("no strace")
+	}
+	testutil.Leaks(t)
+	const n = 2000
+	calls, err := bench.SystemCalls(t.Context(), program(t), n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for who, limits := range map[string]map[string]float64{
+		// Under strace a Hello may come after its connection, which costs one more
+		// read and two changes of the set; beginnings and ends are in the counts.
+		"broker": {
+			"accept4": 1, "eventfd2": 1, "sendmsg": 1, "recvmsg": 1, "close": 2, "newfstatat": 3, "recvfrom": 3,
+			"epoll_ctl": 2, "epoll_pwait": 10, "read": 0, "write": 0, "futex": 1, "openat": 0, "fstat": 0,
+		},
+		"backend": {
+			"recvmsg": 1, "sendmsg": 2, "preadv2": 1, "close": 2, "recvfrom": 2, "shutdown": 1, "epoll_ctl": 2, "fstat": 1,
+			"fcntl": 1, "epoll_pwait": 10, "read": 0, "write": 0, "futex": 1, "openat": 0, "accept4": 0,
+		},
+	} {
+		for call, most := range limits {
+			const about = 0.5
+			if per := float64(calls[who][call]) / n; per > most+about {
+				t.Errorf("%s makes %.2f %s per handoff, want at most %.0f", who, per, call, most)
+			}
+		}
+		if calls[who]["sendmsg"] < n {
+			t.Errorf("%s made %d sendmsg for %d handoffs: nothing was counted", who, calls[who]["sendmsg"], n)
+		}
+	}
+}

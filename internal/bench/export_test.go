@@ -1,0 +1,67 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// SystemCalls hands n connections over with usher's processes under strace, and
+// returns how often broker and backend made which call.
+func SystemCalls(ctx context.Context, program string, n int) (calls map[string]map[string]int, err error) {
+	s, err := newSite(ctx, program)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	trace := func(who string) string { return filepath.Join(s.dir, who+".trace") }
+	s.tracer = func(who string) []string { return []string{"strace", "-f", "-c", "-o", trace(who)} }
+	t := target{filepath.Join(s.dir, "i.sock"), filepath.Join(s.dir, "ip.sock")}
+	env := []string{socketVariable + "=" + t.Socket}
+	var all []*proc
+	for _, role := range [][]string{{"broker"}, {"backend", "--inline", "--pipe", t.Pipe}, {"client"}} {
+		p, startErr := s.start(ctx, env, role[0], role[1:]...)
+		if startErr != nil {
+			err = startErr
+			break
+		}
+		all = append(all, p)
+	}
+	if err == nil {
+		r := rounds{Targets: []target{t}, Arms: []string{handedOver}, Pairs: n}
+		err = all[2].ask(order{Rounds: &r}, &result{})
+	}
+	for i := len(all) - 1; i >= 0; i-- {
+		err = errors.Join(err, all[i].stop())
+	}
+	if err != nil {
+		return nil, err
+	}
+	calls = make(map[string]map[string]int)
+	for _, who := range []string{"broker", "backend"} {
+		if calls[who], err = readCounts(trace(who)); err != nil {
+			return nil, err
+		}
+	}
+	return calls, nil
+}
+
+// readCounts reads the table of strace -c: share, seconds, µs, calls, errors or
+// nothing, name.
+func readCounts(path string) (map[string]int, error) {
+	table, err := os.ReadFile(path)
+	counts := make(map[string]int)
+	for line := range strings.Lines(string(table)) {
+		fields := strings.Fields(line)
+		var n int
+		if len(fields) >= 5 {
+			if _, err := fmt.Sscan(fields[3], &n); err == nil {
+				counts[fields[len(fields)-1]] = n
+			}
+		}
+	}
+	return counts, err
+}
