@@ -95,8 +95,10 @@ func TestSystemCalls(t *testing.T) {
 		// Under strace a Hello may come after its connection, which costs one more
 		// read and two changes of the set; beginnings and ends are in the counts.
 		"broker": {
-			"accept4": 1, "eventfd2": 1, "sendmsg": 1, "recvmsg": 1, "close": 2, "newfstatat": 3, "recvfrom": 3,
-			"epoll_ctl": 2, "epoll_pwait": 10, "read": 0, "write": 0, "futex": 1, "openat": 0, "fstat": 0,
+			"accept4": 1, "eventfd2": 1, "sendmsg": 1, "recvmsg": 1, "close": 2, "recvfrom": 3,
+			// 3, and many at the beginning: the definition is too young to be remembered.
+			"newfstatat": 4,
+			"epoll_ctl":  2, "epoll_pwait": 10, "read": 0, "write": 0, "futex": 1, "openat": 0, "fstat": 0,
 		},
 		"backend": {
 			"recvmsg": 1, "sendmsg": 2, "preadv2": 1, "close": 2, "recvfrom": 2, "shutdown": 1, "epoll_ctl": 2, "fstat": 1,
