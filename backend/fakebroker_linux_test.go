@@ -172,7 +172,7 @@ type load struct {
 	claim  *claim.Claim
 }
 
-func newLoad(t testing.TB) load {
+func newLoad(t testing.TB) *load {
 	t.Helper()
 	client, broker := testutil.SocketPair(t)
 	_ = client.SetDeadline(time.Now().Add(patience))
@@ -186,7 +186,7 @@ func newLoad(t testing.TB) load {
 		t.Fatal(err)
 	}
 	_ = broker.Close()
-	l := load{client, fd, c}
+	l := &load{client, fd, c}
 	t.Cleanup(l.drop)
 	return l
 }

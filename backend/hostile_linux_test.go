@@ -129,7 +129,7 @@ func (h *hostile) run(t *testing.T, kind channel.Kind) {
 }
 
 // send sends the message and closes what it made for it.
-func (h *hostile) send(t *testing.T, w wire, l load) {
+func (h *hostile) send(t *testing.T, w wire, l *load) {
 	t.Helper()
 	conn, claim := l.conn, l.claim.FD()
 	if h.conn != nil {
@@ -287,7 +287,7 @@ func TestBusyNACK(t *testing.T) {
 	testutil.Leaks(t)
 	ln, w, _ := behindFake(t, channel.Seqpacket, func(o *backend.Options) { o.Backlog = 1 })
 	first, second := newLoad(t), newLoad(t)
-	for id, l := range []load{first, second} {
+	for id, l := range []*load{first, second} {
 		if err := w.Send(framed(t, frame.ChannelOffer(offer(uint64(id)+1))), l.conn, l.claim.FD()); err != nil {
 			t.Fatal(err)
 		}
