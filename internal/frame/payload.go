@@ -12,6 +12,9 @@ import (
 // names a file; such text is repaired with U+FFFD, because a peer that waits
 // for an answer is better served by a mark in it than by none.
 func Marshal(m proto.Message) []byte {
+	if payload, ok := encodeDirect(make([]byte, 0, 64), m); ok {
+		return payload
+	}
 	options := proto.MarshalOptions{Deterministic: true}
 	payload, err := options.Marshal(m)
 	if err == nil {

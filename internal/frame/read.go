@@ -134,10 +134,13 @@ func unmarshalFrame(body []byte) (*brokerpb.Frame, error) {
 	return f, nil
 }
 
-// Unmarshal decodes payload bytes into m. Unknown fields are dropped, so
+// Unmarshal decodes payload bytes into m, which is new. Unknown fields are dropped, so
 // nothing a peer adds is kept or sent on. The error is a *DecodeError that
 // names the message.
 func Unmarshal(payload []byte, m proto.Message) error {
+	if decodeDirect(payload, m) {
+		return nil
+	}
 	err := proto.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(payload, m)
 	if err != nil {
 		return &DecodeError{What: string(m.ProtoReflect().Descriptor().Name()), Err: err}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -15,19 +16,26 @@ import (
 // defaults omitted, maps sorted. A body above MaxBody is refused with
 // *TooLargeError; on any error dst comes back unchanged.
 func Append(dst []byte, f *brokerpb.Frame) ([]byte, error) {
-	options := proto.MarshalOptions{Deterministic: true}
-	size := options.Size(f)
+	out := slices.Grow(dst, HeaderLen+len(f.GetPayload())+envelopeRoom)
+	out = append(out, Version, 0, 0, 0, 0)
+	body := len(out)
+	out, ok := encodeDirect(out, f)
+	if !ok {
+		var err error
+		if out, err = (proto.MarshalOptions{Deterministic: true}).MarshalAppend(out[:body], f); err != nil {
+			return dst, fmt.Errorf("encode frame: %w", err)
+		}
+	}
+	size := len(out) - body
 	if size > MaxBody {
 		return dst, &TooLargeError{Len: uint32(min(uint64(size), math.MaxUint32)), Cap: MaxBody}
 	}
-	out := append(dst, Version)
-	out = binary.LittleEndian.AppendUint32(out, uint32(size))
-	out, err := options.MarshalAppend(out, f)
-	if err != nil {
-		return dst, fmt.Errorf("encode frame: %w", err)
-	}
+	binary.LittleEndian.PutUint32(out[body-HeaderLen+1:], uint32(size))
 	return out, nil
 }
+
+// envelopeRoom is what an envelope without a trace takes, in bytes.
+const envelopeRoom = 48
 
 // Write sends f with one call of w.Write and returns how many bytes went out.
 // w keeps its owner.
