@@ -87,7 +87,11 @@ func Listen(opts Options) (*Broker, error) {
 		uid:       os.Geteuid(),
 		debug:     opts.Logger.Enabled(context.Background(), slog.LevelDebug),
 	}
+	if err := b.memory.open(); err != nil {
+		b.log.Info("no watch on files: each Hello asks stat", "error", err)
+	}
 	if b.front, err = newFront(b); err != nil {
+		b.memory.close()
 		return nil, errors.Join(fmt.Errorf("broker: %w", err), binding.Close())
 	}
 	return b, nil
@@ -99,6 +103,7 @@ func (b *Broker) Socket() string { return b.binding.Path }
 // Close gives the socket up without having served. Serve calls it by itself.
 func (b *Broker) Close() error {
 	b.front.loop.Close()
+	b.memory.close()
 	return b.binding.Close()
 }
 
@@ -119,7 +124,10 @@ func (b *Broker) Serve(ctx context.Context) error {
 	close(b.stopSet)
 
 	front := b.front
-	defer front.loop.Close()
+	defer func() {
+		front.loop.Close()
+		b.memory.close()
+	}()
 	// Backends stay reachable while connections drain.
 	work, endWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer endWork()

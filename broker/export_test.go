@@ -16,3 +16,19 @@ func (b *Broker) Pending() (connections, tokens, acks int) {
 
 // Draining reports whether the broker has begun to drain.
 func (b *Broker) Draining() bool { return b.draining.Load() }
+
+// Remembered reports whether the facts about a service are in memory, and every way
+// to their files watched.
+func (b *Broker) Remembered(service string) bool {
+	answer := make(chan bool)
+	b.front.loop.Post(func() {
+		b.memory.mu.RLock()
+		defer b.memory.mu.RUnlock()
+		r := b.memory.known[service]
+		answer <- r != nil && r.watched
+	})
+	return <-answer
+}
+
+// ForgetWatch ends the watch on files, as if the system had none.
+func (b *Broker) ForgetWatch() { b.memory.close() }

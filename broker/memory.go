@@ -7,6 +7,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/service"
 	"github.com/seed-7265657e/usher/internal/stamp"
+	"github.com/seed-7265657e/usher/internal/watch"
 )
 
 // facts are what files say about a service, and what follows from it. The errors
@@ -35,33 +36,73 @@ func (b *Broker) look(name string) (*facts, *hello.Refusal) {
 	return f, nil
 }
 
-// memory holds facts for as long as stat shows their files unchanged, so that a
-// Hello costs three of them and no reading. What changes on disk holds from the
-// next Hello on.
+// memory holds facts for as long as their files are unchanged, so that a Hello
+// costs no reading. What changes on disk holds from the next Hello on: the files,
+// and the ways to them, are watched, and whenever anything happened there, stat
+// says whether it concerns the service. What no watch tells (see package watch)
+// holds within recheck.
 type memory struct {
-	dir string
+	dir     string
+	watch   *watch.Watch // nil where there is none: then stat is asked each time
+	changes uint64       // how often the watch has told of something, and one; the loop's
 
 	mu    sync.RWMutex
 	known map[string]*remembered
 }
 
-// maxRemembered bounds the memory; a full one starts over.
-const maxRemembered = 1024
+const (
+	// maxRemembered bounds the memory; a full one starts over.
+	maxRemembered = 1024
+	recheck       = 100 * time.Millisecond
+)
 
 type remembered struct {
 	facts
 	dir, file, binary stamp.Stamp
+
+	// The loop's.
+	checked time.Time // when stat last agreed
+	changes uint64    // at the last attempt to watch
+	watched bool      // it succeeded
+}
+
+// open begins to watch. Without a watch everything works, more slowly.
+func (m *memory) open() (err error) {
+	m.changes = 1
+	m.watch, err = watch.New()
+	return err
+}
+
+func (m *memory) close() {
+	if m.watch != nil {
+		m.watch.Close()
+		m.watch = nil
+	}
 }
 
 // recall returns what is remembered and still true, or nil. It reads no file, and
-// asks no file system that might not answer.
-func (m *memory) recall(name string) *facts {
+// asks no file system that might not answer. It runs on the loop.
+func (m *memory) recall(name string, now time.Time) *facts {
 	m.mu.RLock()
 	r := m.known[name]
 	m.mu.RUnlock()
-	if r == nil || stamp.Of(m.dir) != r.dir || stamp.Of(r.definition.Path) != r.file || stamp.Of(r.definition.GetBinaryPath()) != r.binary {
+	if r == nil {
 		return nil
 	}
+	if m.watch != nil && m.watch.Changed() {
+		m.changes++
+	}
+	switch {
+	case r.changes != m.changes: // watch again before stat is asked, so that nothing falls between
+		r.changes = m.changes
+		r.watched = m.watch != nil && m.watch.Add(m.dir, r.definition.Path, r.definition.GetBinaryPath()) == nil
+	case r.watched && now.Sub(r.checked) < recheck:
+		return &r.facts
+	}
+	if stamp.Of(m.dir) != r.dir || stamp.Of(r.definition.Path) != r.file || stamp.Of(r.definition.GetBinaryPath()) != r.binary {
+		return nil
+	}
+	r.checked = now
 	return &r.facts
 }
 

@@ -41,7 +41,7 @@ func (c *connection) resolve(request *brokerpb.Frame, h *brokerpb.Hello) (*targe
 // recall is resolve without a look into any file; known is false when that takes
 // one.
 func (c *connection) recall(request *brokerpb.Frame, h *brokerpb.Hello) (t *target, refusal *hello.Refusal, known bool) {
-	f := c.memory.recall(h.ServiceName)
+	f := c.memory.recall(h.ServiceName, time.Now())
 	if f == nil {
 		return nil, nil, false
 	}

@@ -101,7 +101,7 @@ var layers = map[string]int{
 	"internal/brokerpb": leaf, "internal/usherpb": leaf, "internal/frame": leaf, "internal/names": leaf, "internal/wait": leaf,
 	"internal/identity": leaf, "internal/endpoint": leaf, "internal/peer": leaf, "internal/fdpass": leaf,
 	"internal/claim": leaf, "internal/channel": leaf, "internal/failpoint": leaf,
-	"internal/unixconn": leaf, "internal/loop": leaf, "internal/stamp": leaf, "internal/rawsys": leaf,
+	"internal/unixconn": leaf, "internal/loop": leaf, "internal/stamp": leaf, "internal/rawsys": leaf, "internal/watch": leaf,
 
 	"handoff": domain, "internal/hello": domain, "internal/service": domain,
 	"internal/registry": domain, "internal/admin": domain,
@@ -191,7 +191,7 @@ func TestSDKDependencyCeiling(t *testing.T) {
 // systemDependent may have files for one system alone.
 var systemDependent = []string{
 	"internal/fdpass", "internal/peer", "internal/endpoint", "internal/claim", "internal/channel",
-	"internal/identity", "internal/admin", "handoff", "backend", "internal/unixconn", "internal/loop", "internal/stamp", "internal/rawsys",
+	"internal/identity", "internal/admin", "handoff", "backend", "internal/unixconn", "internal/loop", "internal/stamp", "internal/rawsys", "internal/watch",
 	"internal/failpoint", "internal/demo", "internal/bench", testHelpers, // they signal and stop processes
 }
 

@@ -57,6 +57,15 @@ func ReadNow(fd int, buf []byte) (int, error) {
 	return int(n), nil
 }
 
+// Read reads from a descriptor that is in non-blocking mode, and no file on a disk.
+func Read(fd int, buf []byte) (int, error) {
+	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)))
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
 // EpollCtl changes an epoll set.
 func EpollCtl(epoll, op, fd int, event *unix.EpollEvent) error {
 	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epoll), uintptr(op), uintptr(fd), uintptr(unsafe.Pointer(event)), 0, 0)

@@ -1,0 +1,64 @@
+// Package watch tells whether anything has happened on the way to a set of files
+// since it was last asked, for the price of one read that finds nothing.
+//
+// It tells of every change by a system call that ended before the question. What
+// the kernel does not report (a file system mounted over a directory, a write
+// through a memory map, another machine's change on a network file system) it
+// doesn't tell: who must know that as well looks at the files themselves now and
+// then.
+//
+// A leaf: of usher it imports rawsys alone. A Watch owns its descriptor.
+package watch
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// maxLinks is how many symbolic links are followed on one path, as in the kernel.
+const maxLinks = 40
+
+var errTooManyLinks = errors.New("too many symbolic links")
+
+// steps calls visit with every directory that is passed on the way to path, from
+// the root on, before it looks for the next name in it, and with the file itself
+// in the end. So nothing that is replaced meanwhile goes unseen by who watches what
+// was visited.
+func steps(path string, visit func(path string) error) error {
+	if !filepath.IsAbs(path) {
+		return fmt.Errorf("%s is not an absolute path", path)
+	}
+	at, rest, links := "/", path, 0
+	for {
+		if err := visit(at); err != nil {
+			return err
+		}
+		var name string
+		for name == "" || name == "." {
+			if rest == "" {
+				return nil
+			}
+			name, rest, _ = strings.Cut(rest, "/")
+		}
+		if name == ".." {
+			at = filepath.Dir(at) // at holds no link
+			continue
+		}
+		next := filepath.Join(at, name)
+		switch target, err := os.Readlink(next); {
+		case err != nil: // no link; or not there, as visit will find
+			at = next
+		case links == maxLinks:
+			return fmt.Errorf("%s: %w", path, errTooManyLinks)
+		default:
+			links++
+			rest = target + "/" + rest
+			if filepath.IsAbs(target) {
+				at = "/"
+			}
+		}
+	}
+}

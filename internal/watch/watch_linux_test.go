@@ -1,0 +1,123 @@
+package watch_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/watch"
+)
+
+// TestChanged: whatever leads elsewhere or reads differently is told, by the first
+// question after it; and nothing else is.
+func TestChanged(t *testing.T) {
+	for name, change := range map[string]func(dir string) error{
+		"written in place":    func(d string) error { return os.WriteFile(d+"/real/sub/file", []byte("two"), 0o600) },
+		"truncated":           func(d string) error { return os.Truncate(d+"/real/sub/file", 0) },
+		"replaced":            func(d string) error { return os.Rename(d+"/other/sub/file", d+"/real/sub/file") },
+		"removed":             func(d string) error { return os.Remove(d + "/real/sub/file") },
+		"mode":                func(d string) error { return os.Chmod(d+"/real/sub/file", 0o400) },
+		"mode of a directory": func(d string) error { return os.Chmod(d+"/real", 0o755) },
+		"directory moved":     func(d string) error { return os.Rename(d+"/real/sub", d+"/real/gone") },
+		"directories swapped": func(d string) error { return exchange(d+"/real", d+"/other") },
+		"link replaced": func(d string) error {
+			if err := os.Symlink("other", d+"/link.new"); err != nil {
+				return err
+			}
+			return os.Rename(d+"/link.new", d+"/link")
+		},
+		"a link in the chain": func(d string) error { return os.Remove(d + "/relative/second") },
+		"a name beside it":    func(d string) error { return os.WriteFile(d+"/real/sub/file.toml", nil, 0o600) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			testutil.Leaks(t)
+			dir := t.TempDir()
+			build(t, dir)
+			w, err := watch.New()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer w.Close()
+			if err := w.Add(dir + "/link/sub/file"); err != nil {
+				t.Fatal(err)
+			}
+			quiet(t, w)
+			if _, err := os.ReadFile(dir + "/link/sub/file"); err != nil {
+				t.Fatal(err)
+			}
+			if w.Changed() {
+				t.Error("reading counts as a change")
+			}
+			if err := change(dir); err != nil {
+				t.Fatal(err)
+			}
+			if !w.Changed() {
+				t.Error("not told")
+			}
+		})
+	}
+}
+
+// build makes two trees and a chain of links to the file in the first:
+// link → relative/../relative/second → real.
+func build(t *testing.T, dir string) {
+	t.Helper()
+	for _, d := range []string{"real/sub", "other/sub", "relative"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, f := range []string{"real/sub/file", "other/sub/file"} {
+		if err := os.WriteFile(filepath.Join(dir, f), []byte("one"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(
+		os.Symlink(filepath.Join(dir, "real"), filepath.Join(dir, "relative/second")),
+		os.Symlink("relative/../relative/second", filepath.Join(dir, "link")),
+	); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// quiet waits until what others do beside the tests' directories is over.
+func quiet(t *testing.T, w *watch.Watch) {
+	t.Helper()
+	for range 1000 {
+		if !w.Changed() {
+			return
+		}
+	}
+	t.Fatal("the watch never says that nothing changed")
+}
+
+func TestAddFails(t *testing.T) {
+	testutil.Leaks(t)
+	w, err := watch.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	dir := t.TempDir()
+	if err := os.Symlink("loop", dir+"/loop"); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"relative", dir + "/missing", dir + "/loop"} {
+		if err := w.Add(path); err == nil {
+			t.Errorf("%s is watched", path)
+		}
+	}
+	if err := w.Add(dir + "/missing"); !errors.Is(err, syscall.ENOENT) {
+		t.Errorf("a missing file: %v", err)
+	}
+}
+
+// exchange swaps two names in one step.
+func exchange(a, b string) error {
+	return unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
+}
