@@ -24,26 +24,29 @@ const maxLinks = 40
 var errTooManyLinks = errors.New("too many symbolic links")
 
 // steps calls visit with every directory that is passed on the way to path, from
-// the root on, before it looks for the next name in it, and with the file itself
-// in the end. So nothing that is replaced meanwhile goes unseen by who watches what
-// was visited.
-func steps(path string, visit func(path string) error) error {
+// the root on, and the name that is looked for in it, before it looks; and with the
+// file itself in the end, and no name. So nothing that is replaced meanwhile goes
+// unseen by who watches what was visited.
+func steps(path string, visit func(path, name string) error) error {
 	if !filepath.IsAbs(path) {
 		return fmt.Errorf("%s is not an absolute path", path)
 	}
 	at, rest, links := "/", path, 0
 	for {
-		if err := visit(at); err != nil {
-			return err
-		}
 		var name string
-		for name == "" || name == "." {
-			if rest == "" {
-				return nil
-			}
+		for rest != "" && (name == "" || name == ".") {
 			name, rest, _ = strings.Cut(rest, "/")
 		}
-		if name == ".." {
+		if name == "." {
+			name = ""
+		}
+		if err := visit(at, name); err != nil {
+			return err
+		}
+		switch name {
+		case "":
+			return nil
+		case "..":
 			at = filepath.Dir(at) // at holds no link
 			continue
 		}

@@ -1,17 +1,27 @@
 package watch
 
 import (
+	"bytes"
 	"fmt"
+	"maps"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/internal/rawsys"
 )
 
-// Watch is an inotify instance. Changed is called by one goroutine at a time.
+// Watch is an inotify instance. It is used by one goroutine at a time.
 type Watch struct {
-	fd  int
-	buf [4 << 10]byte // what the events say does not matter
+	fd    int
+	names map[step]bool
+	buf   [4 << 10]byte
+}
+
+// step is a name that matters in a watched directory; without a name, all do.
+type step struct {
+	directory int32 // its watch descriptor, which is never used again
+	name      string
 }
 
 // events: of a directory, that a name in it, or it itself, leads elsewhere; of a
@@ -25,7 +35,7 @@ func New() (*Watch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("inotify: %w", err)
 	}
-	return &Watch{fd: fd}, nil
+	return &Watch{fd: fd, names: make(map[step]bool)}, nil
 }
 
 // Add watches the files at the absolute paths, and every directory and symbolic
@@ -33,10 +43,12 @@ func New() (*Watch, error) {
 // watched, and some not. What is watched stays so until it is deleted.
 func (w *Watch) Add(paths ...string) error {
 	for _, path := range paths {
-		err := steps(path, func(at string) error {
-			if _, err := unix.InotifyAddWatch(w.fd, at, events); err != nil {
+		err := steps(path, func(at, name string) error {
+			wd, err := unix.InotifyAddWatch(w.fd, at, events)
+			if err != nil {
 				return fmt.Errorf("watch %s: %w", at, err)
 			}
+			w.names[step{int32(wd), name}] = true
 			return nil
 		})
 		if err != nil {
@@ -47,9 +59,37 @@ func (w *Watch) Add(paths ...string) error {
 }
 
 // Changed reports whether something has happened since the last call.
-func (w *Watch) Changed() bool {
-	n, err := rawsys.Read(w.fd, w.buf[:])
-	return n > 0 || err != unix.EAGAIN
+func (w *Watch) Changed() (changed bool) {
+	for range mostReads {
+		n, err := rawsys.Read(w.fd, w.buf[:])
+		if err != nil {
+			return changed || err != unix.EAGAIN
+		}
+		changed = w.matters(w.buf[:n]) || changed
+	}
+	return true // what is left will be read the next time
+}
+
+// mostReads bounds one Changed.
+const mostReads = 16
+
+// matters reports whether an event in b concerns what is watched, and not only
+// something beside it. It forgets what can't happen any more.
+func (w *Watch) matters(b []byte) (yes bool) {
+	for len(b) >= unix.SizeofInotifyEvent {
+		event := (*unix.InotifyEvent)(unsafe.Pointer(&b[0]))
+		end := min(unix.SizeofInotifyEvent+int(event.Len), len(b))
+		name, _, _ := bytes.Cut(b[unix.SizeofInotifyEvent:end], []byte{0})
+		switch {
+		case event.Mask&unix.IN_IGNORED != 0:
+			maps.DeleteFunc(w.names, func(s step, _ bool) bool { return s.directory == event.Wd })
+			yes = true
+		case len(name) == 0, w.names[step{event.Wd, string(name)}], w.names[step{event.Wd, ""}]:
+			yes = true
+		}
+		b = b[end:]
+	}
+	return yes
 }
 
 // Close ends the Watch.

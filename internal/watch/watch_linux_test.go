@@ -32,7 +32,7 @@ func TestChanged(t *testing.T) {
 			return os.Rename(d+"/link.new", d+"/link")
 		},
 		"a link in the chain": func(d string) error { return os.Remove(d + "/relative/second") },
-		"a name beside it":    func(d string) error { return os.WriteFile(d+"/real/sub/file.toml", nil, 0o600) },
+		"a name in it":        func(d string) error { return os.WriteFile(d+"/real/whole/new", nil, 0o600) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			testutil.Leaks(t)
@@ -43,15 +43,18 @@ func TestChanged(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer w.Close()
-			if err := w.Add(dir + "/link/sub/file"); err != nil {
+			if err := w.Add(dir+"/link/sub/file", dir+"/link/whole"); err != nil {
 				t.Fatal(err)
 			}
 			quiet(t, w)
 			if _, err := os.ReadFile(dir + "/link/sub/file"); err != nil {
 				t.Fatal(err)
 			}
+			if err := os.WriteFile(dir+"/beside", nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
 			if w.Changed() {
-				t.Error("reading counts as a change")
+				t.Error("reading, or a file beside the way, counts as a change")
 			}
 			if err := change(dir); err != nil {
 				t.Fatal(err)
@@ -67,7 +70,7 @@ func TestChanged(t *testing.T) {
 // link → relative/../relative/second → real.
 func build(t *testing.T, dir string) {
 	t.Helper()
-	for _, d := range []string{"real/sub", "other/sub", "relative"} {
+	for _, d := range []string{"real/sub", "real/whole", "other/sub", "relative"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
 			t.Fatal(err)
 		}
