@@ -46,6 +46,8 @@ type connection struct {
 	in       frame.Partial
 	offer    offer
 
+	older, newer *connection // the front's list of connections
+
 	// Of the time away.
 	ctx    context.Context // ends with abort
 	cancel context.CancelFunc

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"container/list"
 	"sync"
 	"time"
 )
@@ -9,27 +8,40 @@ import (
 // connections are those without a verdict: accepted, and not yet handed over,
 // answered or dropped. Their number is bounded by admission.
 type connections struct {
-	mu    sync.Mutex
-	open  map[*connection]*list.Element
-	order list.List     // of *connection, the oldest first
-	empty chan struct{} // closed when nothing is open any more; nil until somebody waits
+	mu     sync.Mutex
+	oldest *connection // the list is by age; its links are guarded by mu
+	newest *connection
+	open   int
+	empty  chan struct{} // closed when nothing is open any more; nil until somebody waits
 }
 
 func (s *connections) add(c *connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.open == nil {
-		s.open = make(map[*connection]*list.Element)
+	if c.older = s.newest; c.older != nil {
+		c.older.newer = c
+	} else {
+		s.oldest = c
 	}
-	s.open[c] = s.order.PushBack(c)
+	s.newest = c
+	s.open++
 }
 
 func (s *connections) remove(c *connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.order.Remove(s.open[c])
-	delete(s.open, c)
-	if len(s.open) == 0 && s.empty != nil {
+	if c.older != nil {
+		c.older.newer = c.newer
+	} else {
+		s.oldest = c.newer
+	}
+	if c.newer != nil {
+		c.newer.older = c.older
+	} else {
+		s.newest = c.older
+	}
+	s.open--
+	if s.open == 0 && s.empty != nil {
 		close(s.empty)
 		s.empty = nil
 	}
@@ -40,17 +52,17 @@ func (s *connections) remove(c *connection) {
 func (s *connections) each(f func(*connection)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for e := s.order.Front(); e != nil; e = e.Next() {
-		f(e.Value.(*connection))
+	for c := s.oldest; c != nil; c = c.newer {
+		f(c)
 	}
 }
 
-// oldest returns the oldest connection that fits, or nil.
-func (s *connections) oldest(fits func(*connection) bool) *connection {
+// first returns the oldest connection that fits, or nil.
+func (s *connections) first(fits func(*connection) bool) *connection {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for e := s.order.Front(); e != nil; e = e.Next() {
-		if c := e.Value.(*connection); fits(c) {
+	for c := s.oldest; c != nil; c = c.newer {
+		if fits(c) {
 			return c
 		}
 	}
@@ -60,13 +72,13 @@ func (s *connections) oldest(fits func(*connection) bool) *connection {
 func (s *connections) count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.open)
+	return s.open
 }
 
 // wait returns true when no connection is open, false at the deadline.
 func (s *connections) wait(deadline time.Time) bool {
 	s.mu.Lock()
-	if len(s.open) == 0 {
+	if s.open == 0 {
 		s.mu.Unlock()
 		return true
 	}

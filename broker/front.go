@@ -2,7 +2,6 @@ package broker
 
 import (
 	"errors"
-	"net"
 	"syscall"
 	"time"
 
@@ -117,7 +116,7 @@ func (f *front) drain(hurried time.Time) {
 // admit checks who is there before the first byte is read (spec 03 §5), and reads
 // what has arrived. It owns c.
 func (f *front) admit(c *unixconn.Conn, demoted bool) {
-	cred, err := credentials(c)
+	cred, err := peer.OfConn(c)
 	if err == nil {
 		err = cred.CheckUser(f.uid)
 	}
@@ -136,19 +135,10 @@ func (f *front) admit(c *unixconn.Conn, demoted bool) {
 	conn.read()
 }
 
-func credentials(c *unixconn.Conn) (peer.Credentials, error) {
-	fd, ok := c.Borrow()
-	if !ok {
-		return peer.Credentials{}, net.ErrClosed
-	}
-	defer c.Return()
-	return peer.Of(fd)
-}
-
 // evict ends the oldest connection that has sent no Hello, so that those who only
 // connect can't keep out those who speak. It reports whether there was one.
 func (f *front) evict() bool {
-	c := f.conns.oldest(func(c *connection) bool { return c.phase == phaseReading && !c.evicted })
+	c := f.conns.first(func(c *connection) bool { return c.phase == phaseReading && !c.evicted })
 	if c == nil {
 		return false
 	}

@@ -225,12 +225,15 @@ func (c *connection) note(t *target, id uint64, out handoff.Outcome) {
 // preamble is what the backend writes first: the reply with the token, and the
 // ready event that ends the client's wait (spec 02 §6).
 func preamble(t *target, id uint64, token handoff.Token) ([]byte, error) {
-	reply, err := frame.Append(nil, hello.ReplyFrame(t.request, grant(t, id, token[:]).Reply()))
+	reply, err := frame.Append(make([]byte, 0, preambleRoom), hello.ReplyFrame(t.request, grant(t, id, token[:]).Reply()))
 	if err != nil {
 		return nil, err
 	}
 	return frame.Append(reply, frame.HandoffReady(token[:], id))
 }
+
+// preambleRoom is what a preamble takes with a path of ordinary length, in bytes.
+const preambleRoom = 384
 
 func grant(t *target, id uint64, token []byte) hello.Grant {
 	return hello.Grant{

@@ -12,8 +12,13 @@ import (
 // they don't tell the scheduler, which would prepare for them to.
 
 func sendmsg(sock int, data, control []byte) (int, error) {
-	msg, iov := unix.Msghdr{}, unix.Iovec{}
-	attach(&msg, &iov, data, control)
+	iov := vector(data)
+	msg := unix.Msghdr{Iov: &iov}
+	msg.SetIovlen(1)
+	if len(control) > 0 {
+		msg.Control = &control[0]
+		msg.SetControllen(len(control))
+	}
 	for {
 		n, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(sock), uintptr(unsafe.Pointer(&msg)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 		switch errno {
@@ -28,8 +33,10 @@ func sendmsg(sock int, data, control []byte) (int, error) {
 
 // recvmsg sets close-on-exec atomically with the receipt.
 func recvmsg(sock int, buf, control []byte) (n, cn, flags int, err error) {
-	msg, iov := unix.Msghdr{}, unix.Iovec{}
-	attach(&msg, &iov, buf, control)
+	iov := vector(buf)
+	msg := unix.Msghdr{Iov: &iov, Control: &control[0]}
+	msg.SetIovlen(1)
+	msg.SetControllen(len(control))
 	r, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(sock), uintptr(unsafe.Pointer(&msg)), unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
 	if errno != 0 {
 		return 0, 0, 0, errno
@@ -37,17 +44,12 @@ func recvmsg(sock int, buf, control []byte) (n, cn, flags int, err error) {
 	return int(r), int(msg.Controllen), int(msg.Flags), nil
 }
 
-func attach(msg *unix.Msghdr, iov *unix.Iovec, data, control []byte) {
+func vector(data []byte) (v unix.Iovec) {
 	if len(data) > 0 {
-		iov.Base = &data[0]
-		iov.SetLen(len(data))
+		v.Base = &data[0]
+		v.SetLen(len(data))
 	}
-	msg.Iov = iov
-	msg.SetIovlen(1)
-	if len(control) > 0 {
-		msg.Control = &control[0]
-		msg.SetControllen(len(control))
-	}
+	return v
 }
 
 func peerFamily(fd int) (uint16, error) {

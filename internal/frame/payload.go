@@ -12,8 +12,9 @@ import (
 // names a file; such text is repaired with U+FFFD, because a peer that waits
 // for an answer is better served by a mark in it than by none.
 func Marshal(m proto.Message) []byte {
-	if payload, ok := encodeDirect(make([]byte, 0, 64), m); ok {
-		return payload
+	var room [512]byte
+	if payload, ok := encodeDirect(room[:0], m); ok {
+		return append([]byte(nil), payload...)
 	}
 	options := proto.MarshalOptions{Deterministic: true}
 	payload, err := options.Marshal(m)
