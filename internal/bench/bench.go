@@ -144,13 +144,13 @@ func (s *site) once(ctx context.Context, setting *Setting, r rounds, seed uint64
 }
 
 func (s *Series) sum() (err error) {
-	if s.P50, err = percentile(s.samples, 0.50); err != nil {
+	if s.P50, err = Percentile(s.samples, 0.50); err != nil {
 		return err
 	}
-	if s.P90, err = percentile(s.samples, 0.90); err != nil {
+	if s.P90, err = Percentile(s.samples, 0.90); err != nil {
 		return err
 	}
-	if p99, err := percentile(s.samples, 0.99); err == nil {
+	if p99, err := Percentile(s.samples, 0.99); err == nil {
 		s.P99 = &p99
 	}
 	return nil

@@ -40,8 +40,8 @@ func ratio(num, den [][]float64, p float64) (Figure, error) {
 	return bootstrap(num, den, func(n, d *ranked) float64 { return n.percentile(p) / d.percentile(p) }, p)
 }
 
-// percentile is one percentile of one series.
-func percentile(series [][]float64, p float64) (Figure, error) {
+// Percentile is one percentile of one series.
+func Percentile(series [][]float64, p float64) (Figure, error) {
 	return bootstrap(series, series, func(n, _ *ranked) float64 { return n.percentile(p) }, p)
 }
 

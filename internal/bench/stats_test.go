@@ -25,7 +25,7 @@ func TestRatio(t *testing.T) {
 		t.Errorf("%+v, %v", f, err)
 	}
 	all := slices.Sorted(slices.Values(slices.Concat(num...)))
-	p, err := percentile(num, 0.90)
+	p, err := Percentile(num, 0.90)
 	if err != nil || p.Value != all[len(all)*9/10-1] {
 		t.Errorf("P90 %v, want %v, %v", p.Value, all[len(all)*9/10-1], err)
 	}

@@ -192,7 +192,7 @@ func TestSDKDependencyCeiling(t *testing.T) {
 var systemDependent = []string{
 	"internal/fdpass", "internal/peer", "internal/endpoint", "internal/claim", "internal/channel",
 	"internal/identity", "internal/admin", "handoff", "backend", "internal/unixconn", "internal/loop", "internal/stamp", "internal/rawsys", "internal/watch",
-	"internal/failpoint", "internal/demo", "internal/bench", testHelpers, // they signal and stop processes
+	"internal/failpoint", "internal/demo", "internal/bench", "bench/peers", testHelpers, // they signal and stop processes
 }
 
 var systemSuffix = regexp.MustCompile(`_(linux|darwin|windows|freebsd|netbsd|openbsd|unix|bsd|other)\.go$`)

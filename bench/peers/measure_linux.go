@@ -1,0 +1,286 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/bench"
+)
+
+// row is what was found out about one stack. Figures are nil when they could not be
+// measured, and then Reason says why.
+type row struct {
+	Name   string `json:"name"`
+	Note   string `json:"note"`
+	Reason string `json:"reason,omitempty"`
+
+	FirstP50   *float64 `json:"first_answer_p50_us"`         // connect, request, answer
+	FirstP90   *float64 `json:"first_answer_p90_us"`         //
+	Trip       *float64 `json:"round_trip_p50_us"`           // on an open connection
+	Throughput *float64 `json:"throughput_mb_per_s"`         // echoed, there and back
+	CPU        *float64 `json:"cpu_us_per_connection"`       // everything but the client
+	Memory     *float64 `json:"memory_bytes_per_connection"` // of what stands between; of all where no backend stands behind
+}
+
+// entry is a stack under way.
+type entry struct {
+	*stack
+	row
+	groups      []*processes
+	between     *processes // the last of groups, or nil
+	conn        net.Conn
+	first, trip []float64
+	moved       time.Duration // for how long bulk bytes travelled
+	bytes       int64
+	cpu         time.Duration
+	conns       int // that cpu was spent on
+}
+
+const (
+	connects = 10 // per round
+	trips    = 20
+	drop     = 3 // at the beginning of each, while the stack gets warm
+	bulk     = 8 << 20
+	held     = 200 // connections whose memory is measured
+)
+
+func (s *site) measure(ctx context.Context, rounds int, chosen map[string]bool, progress func(string)) ([]row, error) {
+	backend, err := s.backend()
+	if err != nil {
+		return nil, err
+	}
+	for name := range chosen {
+		if !slices.ContainsFunc(stacks, func(k stack) bool { return k.name == name }) {
+			return nil, fmt.Errorf("no row is called %q", name)
+		}
+	}
+	var entries, able []*entry
+	for i := range stacks {
+		k := &stacks[i]
+		if len(chosen) > 0 && !chosen[k.name] {
+			continue
+		}
+		e := &entry{stack: k, row: row{Name: k.name, Note: k.note}}
+		entries = append(entries, e)
+		progress("starting " + k.name)
+		if err := s.begin(ctx, e, backend); err != nil {
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			e.Reason = err.Error()
+			continue
+		}
+		able = append(able, e)
+	}
+	for n := range rounds {
+		if n%10 == 0 {
+			progress(fmt.Sprintf("round %d of %d", n+1, rounds))
+		}
+		rand.Shuffle(len(able), func(a, b int) { able[a], able[b] = able[b], able[a] })
+		for _, e := range able {
+			if err := s.turn(ctx, e); err != nil && e.Reason == "" {
+				e.Reason = err.Error()
+			}
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+	progress("memory")
+	rows := make([]row, 0, len(entries))
+	for _, e := range entries {
+		if e.Reason == "" {
+			e.finish(ctx, s)
+		}
+		if e.conn != nil {
+			_ = e.conn.Close()
+		}
+		rows = append(rows, e.row)
+	}
+	return rows, nil
+}
+
+// begin starts a stack and opens the connection for round trips.
+func (s *site) begin(ctx context.Context, e *entry, backend *processes) (err error) {
+	if !e.alone {
+		e.groups = append(e.groups, backend)
+	}
+	if e.start != nil {
+		p, err := e.start(s)
+		if err != nil {
+			return err
+		}
+		e.groups, e.between = append(e.groups, p), p
+	}
+	if err := s.ready(ctx, e.stack); err != nil {
+		return err
+	}
+	e.conn, err = e.stack.first(ctx, s)
+	return err
+}
+
+// turn is one stack's part of a round.
+func (s *site) turn(ctx context.Context, e *entry) error {
+	before, err := cpu(e.groups...)
+	if err != nil {
+		return err
+	}
+	for n := range connects {
+		began := time.Now()
+		c, err := e.stack.first(ctx, s)
+		if err != nil {
+			return err
+		}
+		took := time.Since(began)
+		_ = c.Close()
+		if n >= drop {
+			e.first = append(e.first, micros(took))
+		}
+	}
+	after, err := cpu(e.groups...)
+	if err != nil {
+		return err
+	}
+	e.cpu += after - before
+	e.conns += connects
+	for n := range trips {
+		began := time.Now()
+		if err := exchange(e.conn, s.request, s.answer); err != nil {
+			return err
+		}
+		if n >= drop {
+			e.trip = append(e.trip, micros(time.Since(began)))
+		}
+	}
+	began := time.Now()
+	if err := move(e.conn, bulk); err != nil {
+		return err
+	}
+	e.moved += time.Since(began)
+	e.bytes += bulk
+	return nil
+}
+
+func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
+
+// move has n bytes echoed.
+func move(c net.Conn, n int64) error {
+	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
+		return err
+	}
+	wrote := make(chan error, 1)
+	go func() {
+		var err error
+		for left, chunk := n, make([]byte, 64<<10); left > 0 && err == nil; left -= int64(len(chunk)) {
+			_, err = c.Write(chunk[:min(left, int64(len(chunk)))])
+		}
+		wrote <- err
+	}()
+	_, err := io.CopyN(io.Discard, c, n)
+	if err != nil {
+		_ = c.SetDeadline(time.Unix(1, 0)) // the writer ends too
+	}
+	return firstError(<-wrote, err)
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finish turns samples into figures.
+func (e *entry) finish(ctx context.Context, s *site) {
+	figure := func(samples []float64, p float64) *float64 {
+		f, err := bench.Percentile([][]float64{samples}, p)
+		if err != nil {
+			e.Reason = err.Error()
+			return nil
+		}
+		return &f.Value
+	}
+	e.FirstP50, e.FirstP90, e.Trip = figure(e.first, 0.50), figure(e.first, 0.90), figure(e.trip, 0.50)
+	throughput := float64(e.bytes) / 1e6 / e.moved.Seconds()
+	perConnection := micros(e.cpu) / float64(e.conns)
+	e.Throughput, e.CPU = &throughput, &perConnection
+	if e.between == nil {
+		return
+	}
+	var err error
+	if e.Memory, err = s.hold(ctx, e); err != nil {
+		e.Reason = err.Error()
+	}
+}
+
+// hold is what one open connection occupies.
+func (s *site) hold(ctx context.Context, e *entry) (*float64, error) {
+	before, err := memory(e.between)
+	if err != nil {
+		return nil, err
+	}
+	var open []net.Conn
+	defer func() {
+		for _, c := range open {
+			_ = c.Close()
+		}
+	}()
+	for range held {
+		c, err := e.stack.first(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		open = append(open, c)
+	}
+	after, err := memory(e.between)
+	if err != nil {
+		return nil, err
+	}
+	per := float64(after-before) / held
+	return &per, nil
+}
+
+func writeJSON(w io.Writer, rows []row) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(rows)
+}
+
+func writeText(w io.Writer, rows []row) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "\tfirst answer µs, P50\tP90\tround trip µs\techoed MB/s\tCPU µs\tmemory KiB\t")
+	for _, r := range rows {
+		if r.FirstP50 == nil {
+			fmt.Fprintf(t, "%s\t–\t–\t–\t–\t–\t–\t%s\n", r.Name, r.Note+reason(r.Reason))
+			continue
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, cell(r.FirstP50, 1), cell(r.FirstP90, 1), cell(r.Trip, 1),
+			cell(r.Throughput, 1), cell(r.CPU, 1), cell(r.Memory, 1<<10), r.Note+reason(r.Reason))
+	}
+	fmt.Fprintln(t, "\nPer connection: CPU of everything but the client, memory of what stands between.")
+	return t.Flush()
+}
+
+func reason(r string) string {
+	if r == "" {
+		return ""
+	}
+	return ": " + strings.Join(strings.Fields(r), " ")
+}
+
+func cell(v *float64, unit float64) string {
+	if v == nil {
+		return "–"
+	}
+	return fmt.Sprintf("%.1f", *v/unit)
+}
