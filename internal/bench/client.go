@@ -74,6 +74,7 @@ type rounds struct {
 	Pairs   int      `json:"pairs"` // rounds per stack that are
 	GapUS   int      `json:"gap_us"`
 	Seed    uint64   `json:"seed"`
+	Stamp   bool     `json:"stamp,omitempty"` // tell when each round of the first stack's first arm began
 }
 
 const (
@@ -96,6 +97,7 @@ func (r *rounds) run(ctx context.Context) (result, error) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	done := 0
+	var stamps []int64
 	for len(samples[0][0]) < r.Pairs {
 		for i, t := range r.Targets {
 			for n := range burst {
@@ -104,12 +106,16 @@ func (r *rounds) run(ctx context.Context) (result, error) {
 					if r.GapUS > 0 {
 						time.Sleep(time.Duration(r.GapUS) * time.Microsecond)
 					}
+					began := time.Now().UnixNano()
 					took, err := t.once(ctx, r.Arms[j], req, answer)
 					if err != nil {
 						return result{}, fmt.Errorf("%s: %w", r.Arms[j], err)
 					}
 					done++
 					if warm <= 0 && n >= burstDrop && len(samples[i][j]) < r.Pairs {
+						if r.Stamp && i == 0 && j == 0 {
+							stamps = append(stamps, began)
+						}
 						samples[i][j] = append(samples[i][j], float64(took.Nanoseconds())/1e3)
 					}
 				}
@@ -118,7 +124,7 @@ func (r *rounds) run(ctx context.Context) (result, error) {
 		warm -= burst
 	}
 	runtime.ReadMemStats(&after)
-	return result{Samples: samples, Done: done, Mallocs: after.Mallocs - before.Mallocs}, nil
+	return result{Samples: samples, Began: stamps, Done: done, Mallocs: after.Mallocs - before.Mallocs}, nil
 }
 
 // load has clients ask one stack in a closed loop.

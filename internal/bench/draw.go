@@ -10,11 +10,22 @@ import (
 	"github.com/go-analyze/charts"
 )
 
-// SVG draws how the latencies of the unpinned run are distributed.
+// SVG draws how the latencies of the unpinned run are distributed, and below it one
+// handoff.
 func (r *Report) SVG(w io.Writer) error { return r.draw(w, charts.ChartOutputSVG) }
 
 // PNG draws the same.
 func (r *Report) PNG(w io.Writer) error { return r.draw(w, charts.ChartOutputPNG) }
+
+// Sizes of the picture, in pixels.
+const (
+	width, height = 900, 790
+	plotHeight    = 480
+
+	laneLeft, laneRight = 90, 760
+	laneTop             = 50
+	rowHeight           = 17 // of a mark's text
+)
 
 const (
 	gridPoints = 120
@@ -57,12 +68,15 @@ func (r *Report) draw(w io.Writer, format string) error {
 	opt.XAxis.Labels = labels
 	opt.XAxis.LabelCount = 9
 	opt.XAxis.BoundaryGap = charts.Ptr(false)
+	opt.YAxis[0].Max = charts.Ptr(100.0)
 	opt.Symbol.Shape = charts.SymbolNone
 	opt.LineStrokeWidth = 2
-	p := charts.NewPainter(charts.PainterOptions{OutputFormat: format, Width: 900, Height: 480})
-	if err := p.LineChart(opt); err != nil {
+	p := charts.NewPainter(charts.PainterOptions{OutputFormat: format, Width: width, Height: height})
+	p.FilledRect(0, 0, width, height, charts.ColorWhite, charts.ColorWhite, 0)
+	if err := p.Child(charts.PainterBoxOption(charts.NewBox(0, 0, width, plotHeight))).LineChart(opt); err != nil {
 		return err
 	}
+	drawTimeline(p.Child(charts.PainterBoxOption(charts.NewBox(0, plotHeight, width, height))), r.Timeline)
 	picture, err := p.Bytes()
 	if err != nil {
 		return err
@@ -70,3 +84,36 @@ func (r *Report) draw(w io.Writer, format string) error {
 	_, err = w.Write(picture)
 	return err
 }
+
+// drawTimeline draws a lane for each process, and in it what it does when.
+func drawTimeline(p *charts.Painter, marks []Mark) {
+	title := charts.FontStyle{FontSize: 14, FontColor: charts.ColorBlack}
+	text := charts.FontStyle{FontSize: 10, FontColor: charts.ColorBlack}
+	p.Text("One handoff of median length, µs since the client began", 20, 24, 0, title)
+	if len(marks) == 0 {
+		return
+	}
+	end := marks[len(marks)-1].AtUS
+	y := laneTop
+	for _, lane := range lanes {
+		p.Text(lane.process, 20, y+4, 0, text)
+		p.LineStroke([]charts.Point{{X: laneLeft, Y: y}, {X: laneRight, Y: y}}, charts.ColorLightGray, 1)
+		row := y
+		for _, m := range slices.Backward(marks) { // so that no stem crosses a text
+			if m.Process != lane.process {
+				continue
+			}
+			row += rowHeight
+			x := laneLeft + int(m.AtUS/end*(laneRight-laneLeft))
+			p.LineStroke([]charts.Point{{X: x, Y: y}, {X: x, Y: row}}, lane.color, 1)
+			p.Circle(3, x, y, lane.color, lane.color, 1)
+			p.Text(fmt.Sprintf("%.0f  %s", m.AtUS, m.What), x+3, row, 0, text)
+		}
+		y = row + 2*rowHeight
+	}
+}
+
+var lanes = []struct {
+	process string
+	color   charts.Color
+}{{clientLane, charts.ColorBlue}, {brokerLane, charts.ColorRed}, {backendLane, charts.ColorGreen}}

@@ -34,6 +34,8 @@ type Report struct {
 	Costs    []Cost            `json:"costs"`
 	Load     []LoadFigure      `json:"load"`
 	System   System            `json:"system"`
+	// Timeline is one handoff of median length, in the order of time.
+	Timeline []Mark `json:"timeline"`
 }
 
 // System is where it was measured.
@@ -110,6 +112,10 @@ func Handoff(ctx context.Context, o Options) (r *Report, err error) {
 		return nil, err
 	}
 	r.Settings = []*Setting{free, pinned, chilled, second}
+	o.Progress("one handoff")
+	if r.Timeline, err = s.timeline(ctx); err != nil {
+		return nil, err
+	}
 
 	compare := func(s *Setting, stack, arm, against, as string, p float64) (*Figure, error) {
 		num, den := s.find(stack, arm), s.find(against, as)
@@ -241,7 +247,7 @@ func (s *site) costs(ctx context.Context, o Options) (costs []Cost, err error) {
 func (s *site) mallocs(w *world, cost *Cost, n int) error {
 	var before, after [2]usage
 	ask := func(into *[2]usage) error {
-		return errors.Join(w.inlineBroker.ask(struct{}{}, &into[0]), w.inlineBack.ask(struct{}{}, &into[1]))
+		return errors.Join(w.inlineBroker.ask(question{}, &into[0]), w.inlineBack.ask(question{}, &into[1]))
 	}
 	if err := ask(&before); err != nil {
 		return err

@@ -195,7 +195,7 @@ func (s *site) memory(ctx context.Context, o Options, connections int) (f *Memor
 			seen = append(seen, float64(now))
 		}
 		var u usage
-		err = w.inlineBroker.ask(struct{}{}, &u)
+		err = w.inlineBroker.ask(question{}, &u)
 		return int64(median(seen)), u.FDs, err
 	}
 	if _, _, err := look(connections); err != nil {

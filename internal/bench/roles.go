@@ -29,8 +29,16 @@ const (
 
 // usage is what a process says about itself.
 type usage struct {
-	Mallocs uint64 `json:"mallocs"` // since it started
-	FDs     int    `json:"fds"`
+	Mallocs uint64   `json:"mallocs"` // since it started
+	FDs     int      `json:"fds"`
+	Passed  []passed `json:"passed,omitempty"`
+}
+
+// question is what a broker or backend is asked.
+type question struct {
+	// Record has the points of connections' lives recorded from now on, and says which
+	// have been.
+	Record bool `json:"record,omitempty"`
 }
 
 type hail struct {
@@ -60,11 +68,19 @@ func converse[Q, A any](in io.Reader, out io.Writer, answer func(Q) (A, error)) 
 	}
 }
 
-func used(struct{}) (usage, error) {
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	entries, err := os.ReadDir("/proc/self/fd")
-	return usage{Mallocs: m.Mallocs, FDs: len(entries)}, err
+// answerer answers questions.
+func answerer() func(question) (usage, error) {
+	var r recorder
+	return func(q question) (usage, error) {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		entries, err := os.ReadDir("/proc/self/fd")
+		u := usage{Mallocs: m.Mallocs, FDs: len(entries)}
+		if q.Record {
+			u.Passed = r.begin()
+		}
+		return u, err
+	}
 }
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -79,7 +95,7 @@ func RunBroker(ctx context.Context, in io.Reader, out io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	served := make(chan error, 1)
 	go func() { served <- b.Serve(ctx) }()
-	err = converse(in, out, used)
+	err = converse(in, out, answerer())
 	cancel()
 	return errors.Join(err, <-served)
 }
@@ -114,7 +130,7 @@ func RunBackend(ctx context.Context, inline bool, pipe string, in io.Reader, out
 			})
 		}
 	})
-	err = converse(in, out, used)
+	err = converse(in, out, answerer())
 	err = errors.Join(err, ln.Close())
 	conns.close()
 	wg.Wait()
@@ -209,6 +225,7 @@ type order struct {
 type result struct {
 	// Samples are latencies in µs: by stack, by arm, in the order of the rounds.
 	Samples [][][]float64 `json:"samples,omitempty"`
+	Began   []int64       `json:"began,omitempty"` // of the first stack's first arm: Unix time, ns
 	Done    int           `json:"done,omitempty"`
 	Seconds float64       `json:"seconds,omitempty"`
 	Mallocs uint64        `json:"mallocs,omitempty"`

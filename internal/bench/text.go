@@ -35,7 +35,11 @@ func (r *Report) Write(w io.Writer) error {
 		}
 		t.row("")
 	}
-	t.row("cost of one handoff\tbroker µs\tbackend µs\tclient µs\tallocations")
+	t.row("one handoff of median length\t\tµs")
+	for _, m := range r.Timeline {
+		t.row("  %s\t%s\t%.1f", m.Process, m.What, m.AtUS)
+	}
+	t.row("\ncost of one handoff\tbroker µs\tbackend µs\tclient µs\tallocations")
 	for _, c := range r.Costs {
 		t.row("  %s\t%.1f\t%.1f\t%.1f\t%.1f, %.1f, %.1f", c.Stack, c.BrokerUS, c.BackendUS, c.ClientUS, c.BrokerMallocs, c.BackendMallocs, c.ClientMallocs)
 	}
