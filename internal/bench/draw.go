@@ -68,7 +68,7 @@ func (r *Report) draw(w io.Writer, format string) error {
 	opt.XAxis.Labels = labels
 	opt.XAxis.LabelCount = 9
 	opt.XAxis.BoundaryGap = charts.Ptr(false)
-	opt.YAxis[0].Max = charts.Ptr(100.0)
+	opt.YAxis[0].Max, opt.YAxis[0].LabelCount = charts.Ptr(100.0), 11
 	opt.Symbol.Shape = charts.SymbolNone
 	opt.LineStrokeWidth = 2
 	p := charts.NewPainter(charts.PainterOptions{OutputFormat: format, Width: width, Height: height})

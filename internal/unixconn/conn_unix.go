@@ -203,7 +203,16 @@ func (c *Conn) setDeadline(t time.Time, set func(deadlines, time.Time) error) er
 	if err == nil {
 		err = set(f, t)
 	}
-	return opError("set", err)
+	return c.opError("set", err)
+}
+
+// opError is opError for what the runtime's poller said: its own error for a closed
+// descriptor has no name.
+func (c *Conn) opError(op string, err error) error {
+	if err != nil && c.closed.Load() {
+		err = net.ErrClosed
+	}
+	return opError(op, err)
 }
 
 // CloseRead shuts down the reading direction, for every holder of the connection.
@@ -289,5 +298,5 @@ func (r rawConn) wait(op string, f func(uintptr) bool, wait func(syscall.RawConn
 		err = wait(raw, f)
 	}
 	runtime.KeepAlive(file)
-	return opError(op, err)
+	return r.c.opError(op, err)
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-7265657e/usher/client"
 	"github.com/seed-7265657e/usher/internal/failpoint"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
@@ -129,13 +130,21 @@ func TestBackendFrozen(t *testing.T) {
 // deadline.
 func TestBackendStoppedUnread(t *testing.T) {
 	testutil.Leaks(t)
-	for name, end := range map[string]func(*process){
-		"killed": (*process).kill,
-		"thawed": func(p *process) { p.signal(syscall.SIGCONT) },
+	kill := (*process).kill
+	thaw := func(p *process) { p.signal(syscall.SIGCONT) }
+	for _, c := range []struct {
+		name   string
+		end    func(*process)
+		thawed bool
+		early  bool
+	}{
+		{"killed", kill, false, false}, {"killed, early data", kill, false, true},
+		{"thawed", thaw, true, false}, {"thawed, early data", thaw, true, true},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
+			w.early = c.early
 			w.startBroker(role{})
 			steady := w.start("backend", role{})
 			w.settled()
@@ -148,13 +157,13 @@ func TestBackendStoppedUnread(t *testing.T) {
 				done := make(chan result)
 				go func() { done <- w.request(10 * time.Second) }()
 				testutil.WaitFor(t, "its message is in the channel", func() bool { return w.status().Open > 1 })
-				end(stopped)
+				c.end(stopped)
 				got := <-done
 				w.judge(got)
 				if got.verdict != answered {
 					t.Errorf("%s %v, want answered", got.verdict, got.err)
 				}
-				if name == "thawed" {
+				if c.thawed {
 					stopped.quit()
 				}
 				w.registered(1)
@@ -172,29 +181,115 @@ func TestBackendStoppedUnread(t *testing.T) {
 // backend's own pipe, and its request runs once, after the thaw.
 func TestOnlyBackendFrozen(t *testing.T) {
 	testutil.Leaks(t)
-	w := newWorld(t)
-	w.startBroker(role{})
-	first := w.start("backend", role{})
-	w.settled()
-	first.quit()
-	rests := w.broker.atRest()
-	for n := range rounds() {
-		faulty := w.start("backend", role{Point: failpoint.BackendChecked, Signal: syscall.SIGSTOP})
-		done := make(chan result)
-		go func() { done <- w.request(10 * time.Second) }()
-		faulty.frozen()
-		w.reconnected(n) // the broker has taken it back and named the pipe
-		faulty.signal(syscall.SIGCONT)
-		got := <-done
-		w.judge(got)
-		if got.verdict != answered || got.route != "reconnected" {
-			t.Errorf("%s by %s %v", got.verdict, got.route, got.err)
-		}
-		w.healthy()
-		faulty.quit()
+	for _, early := range []bool{false, true} {
+		t.Run(fmt.Sprintf("early data %t", early), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.early = early
+			w.startBroker(role{})
+			first := w.start("backend", role{})
+			w.settled()
+			first.quit()
+			rests := w.broker.atRest()
+			for n := range rounds() {
+				faulty := w.start("backend", role{Point: failpoint.BackendChecked, Signal: syscall.SIGSTOP})
+				done := make(chan result)
+				go func() { done <- w.request(10 * time.Second) }()
+				faulty.frozen()
+				w.reconnected(n) // the broker has taken it back and named the pipe
+				faulty.signal(syscall.SIGCONT)
+				got := <-done
+				w.judge(got)
+				if got.verdict != answered || got.route != "reconnected" {
+					t.Errorf("%s by %s %v", got.verdict, got.route, got.err)
+				}
+				w.healthy()
+				faulty.quit()
+			}
+			rests()
+			w.broker.quit()
+		})
 	}
-	rests()
-	w.broker.quit()
+}
+
+// TestBackendTableFull gives the backend that is asked first no descriptor to
+// receive a connection with: it says so, and another one serves, long before any
+// deadline.
+func TestBackendTableFull(t *testing.T) {
+	testutil.Leaks(t)
+	for _, early := range []bool{false, true} {
+		t.Run(fmt.Sprintf("early data %t", early), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.early = early
+			w.startBroker(role{})
+			steady := w.start("backend", role{})
+			w.settled()
+			brokerRests, steadyRests := w.broker.atRest(), steady.atRest()
+			for n := range rounds() {
+				full := w.start("backend", role{})
+				w.registered(2)
+				full.fill()
+				began := time.Now()
+				got := w.request(10 * time.Second)
+				took := time.Since(began)
+				w.judge(got)
+				if got.verdict != answered || got.route != client.HandedOver {
+					t.Errorf("%s by %s %v", got.verdict, got.route, got.err)
+				}
+				if s := w.status(); s.Handoffs.Retried != n+1 {
+					t.Errorf("%d retries, want %d", s.Handoffs.Retried, n+1)
+				}
+				if took > ackDeadline {
+					t.Errorf("the answer took %v", took)
+				}
+				full.kill()
+				w.registered(1)
+				w.healthy()
+			}
+			brokerRests()
+			steadyRests()
+			steady.quit()
+			w.broker.quit()
+		})
+	}
+}
+
+// TestHalfClosed closes the client's direction behind a request that goes along
+// with Hello: it is answered all the same, also by the instance that is asked when
+// the first one dies, and by one that the client reaches by itself.
+func TestHalfClosed(t *testing.T) {
+	testutil.Leaks(t)
+	for _, point := range []failpoint.Point{"", failpoint.BackendReceived, failpoint.BackendClaimed} {
+		t.Run("killed at "+string(point), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.early = true
+			w.startBroker(role{})
+			steady := w.start("backend", role{})
+			w.settled()
+			brokerRests, steadyRests := w.broker.atRest(), steady.atRest()
+			for range rounds() {
+				var faulty *process
+				if point != "" {
+					faulty = w.start("backend", role{Point: point, Signal: syscall.SIGKILL})
+				}
+				got := w.requestHalfClosed()
+				if faulty != nil {
+					faulty.died()
+				}
+				w.judge(got)
+				if got.verdict != answered {
+					t.Errorf("%s by %s %v", got.verdict, got.route, got.err)
+				}
+				w.healthy()
+			}
+			brokerRests()
+			steadyRests()
+			steady.quit()
+			w.broker.quit()
+		})
+	}
 }
 
 // TestChildHoldsNoDescriptor: a backend's own child inherits nothing, so the

@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/seed-7265657e/usher/client"
 	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
@@ -184,6 +186,15 @@ func (p *process) goroutines() int {
 	return n
 }
 
+// fill leaves the process no descriptor to receive anything with.
+func (p *process) fill() {
+	p.t.Helper()
+	limit := unix.Rlimit{Cur: 0, Max: uint64(1 << 10)}
+	if err := unix.Prlimit(p.Process.Pid, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 // atRest remembers a process' descriptors and goroutines; the function it
 // returns waits until both are back. Call it when nothing is under way, see
 // settled.
@@ -265,6 +276,30 @@ func (w *world) request(patience time.Duration) result {
 		return res
 	}
 	res.verdict, res.err = ask(conn, res.id, patience)
+	return res
+}
+
+// requestHalfClosed sends one request along with Hello and ends the client's
+// direction behind it, before there is a verdict.
+func (w *world) requestHalfClosed() result {
+	w.t.Helper()
+	res := result{id: fmt.Sprintf("request-%d", w.lastID.Add(1))}
+	opts := w.options(10 * time.Second)
+	opts.Eager = false // the broker is known by now
+	conn, err := client.Dial(context.Background(), opts)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(conn, res.id+"\n"); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := conn.CloseWrite(); err != nil {
+		w.t.Fatal(err)
+	}
+	res.verdict, res.err = hear(conn, res.id)
+	res.route = conn.Route()
 	return res
 }
 

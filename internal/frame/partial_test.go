@@ -1,0 +1,86 @@
+package frame_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"syscall"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/frame"
+)
+
+// drops gives one piece per call, and between two of them nothing.
+type drops struct {
+	pieces [][]byte
+	dry    bool
+}
+
+func (d *drops) TryRead(p []byte) (int, error) {
+	if d.dry = !d.dry; d.dry {
+		return 0, syscall.EAGAIN
+	}
+	if len(d.pieces) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, d.pieces[0])
+	if d.pieces[0] = d.pieces[0][n:]; len(d.pieces[0]) == 0 {
+		d.pieces = d.pieces[1:]
+	}
+	return n, nil
+}
+
+// fill fills a Partial until it says something other than EAGAIN.
+func fill(r frame.TryReader, limit uint32) (body []byte, err error) {
+	var p frame.Partial
+	for err = syscall.EAGAIN; errors.Is(err, syscall.EAGAIN); {
+		body, err = p.Fill(r, limit)
+	}
+	return body, err
+}
+
+// TestPartial: a frame that comes in two parts, cut anywhere, is the frame that
+// comes at once, and what follows it stays unread.
+func TestPartial(t *testing.T) {
+	for _, size := range []int{0, 1, 500, 600, 5000} {
+		f := &brokerpb.Frame{EnvelopeVersion: 1, Payload: bytes.Repeat([]byte("x"), size)}
+		wire := encode(t, f)
+		step := max(1, len(wire)/300)
+		for cut := 0; cut <= len(wire); cut += step {
+			r := &drops{pieces: [][]byte{wire[:cut], append(bytes.Clone(wire[cut:]), "rest"...)}}
+			if cut == 0 {
+				r.pieces = r.pieces[1:]
+			}
+			body, err := fill(r, frame.MaxHelloBody)
+			if err != nil {
+				t.Fatalf("%d bytes cut at %d: %v", size, cut, err)
+			}
+			got, err := frame.Open(body)
+			if err != nil || !proto.Equal(got, f) {
+				t.Fatalf("%d bytes cut at %d: %v, %v", size, cut, got, err)
+			}
+			if rest := bytes.Join(r.pieces, nil); string(rest) != "rest" {
+				t.Fatalf("%d bytes cut at %d: %q is left", size, cut, rest)
+			}
+		}
+	}
+}
+
+// FuzzPartial: it judges whatever comes as ReadBody does.
+func FuzzPartial(f *testing.F) {
+	seed(f)
+	f.Fuzz(func(t *testing.T, buf []byte) {
+		want, wantErr := frame.ReadBody(bytes.NewReader(buf), frame.MaxHelloBody)
+		var pieces [][]byte
+		for i := 0; i < len(buf); i += 3 {
+			pieces = append(pieces, bytes.Clone(buf[i:min(i+3, len(buf))]))
+		}
+		got, err := fill(&drops{pieces: pieces}, frame.MaxHelloBody)
+		if (err == nil) != (wantErr == nil) || err != nil && err.Error() != wantErr.Error() || !bytes.Equal(got, want) {
+			t.Fatalf("got %x, %v; want %x, %v", got, err, want, wantErr)
+		}
+	})
+}

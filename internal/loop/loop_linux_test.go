@@ -1,0 +1,202 @@
+package loop_test
+
+import (
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/loop"
+	"github.com/seed-7265657e/usher/internal/testutil"
+)
+
+const patience = 10 * time.Second
+
+func never(time.Time) time.Time { return time.Time{} }
+
+// running is a loop in its goroutine, ended with the test.
+func running(t *testing.T, tick func(time.Time) time.Time) *loop.Loop {
+	t.Helper()
+	testutil.Leaks(t)
+	l, err := loop.New(tick)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() { ended <- l.Run() }()
+	t.Cleanup(func() {
+		l.Stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		l.Close()
+		l.Close()
+		if l.Post(func() { t.Error("run after the end") }) {
+			t.Error("Post after the end")
+		}
+	})
+	return l
+}
+
+// on runs f on the loop and waits for it.
+func on(t *testing.T, l *loop.Loop, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	if !l.Post(func() { defer close(done); f() }) {
+		t.Fatal("the loop has ended")
+	}
+	wait(t, done)
+}
+
+func wait[T any](t *testing.T, c <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-c:
+	case <-time.After(patience):
+		t.Fatal("nothing happens")
+	}
+	return v
+}
+
+// TestEvents: what a handler leaves unread is announced again, the end is an event,
+// and after Remove there is none.
+func TestEvents(t *testing.T) {
+	l := running(t, never)
+	fds := testutil.FDPair(t, syscall.SOCK_STREAM)
+	defer func() { _ = syscall.Close(fds[0]) }()
+	read := make(chan int, 16)
+	on(t, l, func() {
+		err := l.Add(fds[0], func() {
+			var one [1]byte
+			n, _ := syscall.Read(fds[0], one[:])
+			if n == 0 {
+				l.Remove(fds[0])
+			}
+			read <- n
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := syscall.Write(fds[1], []byte("abc")); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if n := wait(t, read); n != 1 {
+			t.Errorf("read %d bytes", n)
+		}
+	}
+	_ = syscall.Close(fds[1])
+	if n := wait(t, read); n != 0 {
+		t.Errorf("read %d bytes at the end", n)
+	}
+	on(t, l, func() {})
+	if len(read) > 0 {
+		t.Error("an event after Remove")
+	}
+	on(t, l, func() { l.Remove(fds[0]) }) // again: nothing
+	on(t, l, func() {
+		if l.Add(-1, func() {}) == nil {
+			t.Error("a bad descriptor is watched")
+		}
+	})
+}
+
+// TestRemovedMeanwhile: of two descriptors that are ready at once, the one whose
+// handler runs first takes the other out, which is then not called.
+func TestRemovedMeanwhile(t *testing.T) {
+	l := running(t, never)
+	a, b := testutil.FDPair(t, syscall.SOCK_STREAM), testutil.FDPair(t, syscall.SOCK_STREAM)
+	for _, fd := range []int{a[0], a[1], b[0], b[1]} {
+		defer func() { _ = syscall.Close(fd) }()
+	}
+	for _, fd := range []int{a[1], b[1]} {
+		if _, err := syscall.Write(fd, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	called := 0
+	first := func() {
+		called++
+		l.Remove(a[0])
+		l.Remove(b[0])
+	}
+	on(t, l, func() {
+		if l.Add(a[0], first) != nil || l.Add(b[0], first) != nil {
+			t.Error("not watched")
+		}
+	})
+	on(t, l, func() {})
+	on(t, l, func() {
+		if called != 1 {
+			t.Errorf("%d handlers were called", called)
+		}
+	})
+}
+
+// TestPost: what many goroutines post runs once each, in the order of each one.
+func TestPost(t *testing.T) {
+	l := running(t, never)
+	const posters, each = 8, 1000
+	var wg sync.WaitGroup
+	next := [posters]int{} // the loop's
+	for i := range posters {
+		wg.Go(func() {
+			for n := range each {
+				l.Post(func() {
+					if next[i] != n {
+						t.Errorf("poster %d: %d came for %d", i, n, next[i])
+					}
+					next[i]++
+				})
+			}
+		})
+	}
+	wg.Wait()
+	on(t, l, func() {
+		for i, n := range next {
+			if n != each {
+				t.Errorf("poster %d: %d of %d ran", i, n, each)
+			}
+		}
+	})
+}
+
+// TestTick comes at the earliest time asked for, and then when it asked for itself.
+func TestTick(t *testing.T) {
+	ticks := make(chan time.Time, 16)
+	again := 2
+	l := running(t, func(now time.Time) time.Time {
+		ticks <- now
+		if again--; again > 0 {
+			return now.Add(10 * time.Millisecond)
+		}
+		return time.Time{}
+	})
+	began := time.Now()
+	on(t, l, func() {
+		l.WakeAt(began.Add(time.Hour))
+		l.WakeAt(began.Add(20 * time.Millisecond))
+		l.WakeAt(began.Add(time.Minute))
+		l.WakeAt(time.Time{}) // never
+	})
+	first := wait(t, ticks)
+	if first.Before(began.Add(20 * time.Millisecond)) {
+		t.Errorf("the first after %v", first.Sub(began))
+	}
+	if second := wait(t, ticks); second.Before(first.Add(10 * time.Millisecond)) {
+		t.Errorf("the second %v later", second.Sub(first))
+	}
+	on(t, l, func() { l.WakeAt(time.Unix(1, 0)) }) // long past: at once
+	wait(t, ticks)
+}
+
+// TestNeverRun: a loop that never ran frees what it owns.
+func TestNeverRun(t *testing.T) {
+	testutil.Leaks(t)
+	l, err := loop.New(never)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+}
