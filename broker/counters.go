@@ -76,6 +76,8 @@ func (c *counters) handoffs() admin.Handoffs {
 		LateAck:  c.lateAck.Load(),
 		Retried:  c.retried.Load(),
 		StrayAck: c.strayAcks.Load(),
+
+		ProvenUnread: c.proven.Load(),
 	}
 	c.mu.Lock()
 	for f, n := range c.fallbacks {

@@ -38,13 +38,14 @@ func (h Handoffs) body() object {
 		fallbacks = append(fallbacks, object{"stage": f.Stage, "reason": f.Reason, "count": f.Count})
 	}
 	return object{
-		"adopted":   h.Adopted,
-		"not_taken": h.NotTaken,
-		"unknown":   h.Unknown,
-		"late_ack":  h.LateAck,
-		"retried":   h.Retried,
-		"stray_ack": h.StrayAck,
-		"fallbacks": fallbacks,
+		"adopted":       h.Adopted,
+		"not_taken":     h.NotTaken,
+		"unknown":       h.Unknown,
+		"late_ack":      h.LateAck,
+		"retried":       h.Retried,
+		"stray_ack":     h.StrayAck,
+		"proven_unread": h.ProvenUnread,
+		"fallbacks":     fallbacks,
 	}
 }
 

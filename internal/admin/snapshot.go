@@ -54,6 +54,9 @@ type Handoffs struct {
 	LateAck  uint64 // adopted, and the acknowledgement came after the deadline
 	Retried  uint64 // sent to another instance after it was not taken
 	StrayAck uint64 // answers to handoffs that nobody waited for any more
+	// ProvenUnread counts adoptions by a backend that died before it read the request,
+	// whose client was sent on with it.
+	ProvenUnread uint64
 	// Fallbacks counts attempts without an acknowledgement in time.
 	Fallbacks []Fallback
 }

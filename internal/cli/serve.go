@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/seed-7265657e/usher/broker"
 	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/hello"
 )
 
 // serving is `usher serve`.
@@ -22,6 +24,7 @@ type serving struct {
 	drainTimeout  durationValue
 	ackDeadline   durationValue
 	helloTimeout  durationValue
+	helloRate     int
 	logLevel      string
 	logFormat     string
 }
@@ -46,6 +49,7 @@ func serveCommand(a *app) *cobra.Command {
 	f.Var(&s.drainTimeout, "drain-timeout", "how long connections under way may take at the end (default 10s)")
 	f.Var(&s.ackDeadline, "ack-deadline", "how long a backend has to acknowledge a handoff (default 5s)")
 	f.Var(&s.helloTimeout, "hello-timeout", "how long a client has for its Hello (default $"+endpoint.HelloTimeoutVariable+", else 30s)")
+	f.IntVar(&s.helloRate, "hello-rate", hello.DefaultRateMax, "how many Hellos one client process may send in a second")
 	f.StringVar(&s.logLevel, "log-level", "info", "least level to log: debug, info, warn or error")
 	f.StringVar(&s.logFormat, "log-format", logAuto, "log format: auto, text or json")
 	return cmd
@@ -57,6 +61,9 @@ func (s *serving) run(cmd *cobra.Command) error {
 		return usageError(cmd, err)
 	}
 	defer endLog()
+	if s.helloRate < 1 {
+		return usageError(cmd, fmt.Errorf("--hello-rate is %d: want 1 or more", s.helloRate))
+	}
 	instance, err := endpoint.ParseInstance(s.instance)
 	if err != nil {
 		return usageError(cmd, err)
@@ -67,6 +74,7 @@ func (s *serving) run(cmd *cobra.Command) error {
 		HelloTimeout: time.Duration(s.helloTimeout),
 		AckDeadline:  time.Duration(s.ackDeadline),
 		DrainTimeout: time.Duration(s.drainTimeout),
+		HelloRate:    s.helloRate,
 		Logger:       log,
 	}
 	if opts.Socket, err = s.bindPath(instance, cmd.Flags().Changed("instance")); err != nil {

@@ -154,6 +154,7 @@ func TestServeUsage(t *testing.T) {
 		{"--backend", "notes", "SERVICE@VERSION=PIPE"},
 		{"--drain-timeout", "0s", "above zero"},
 		{"--ack-deadline", "x", "invalid duration"},
+		{"--hello-rate", "0", "want 1 or more"},
 		{"--log-level", "loud", "debug, info, warn, error"},
 		{"--log-format", "xml", "auto, text, json"},
 	} {

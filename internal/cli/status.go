@@ -34,6 +34,7 @@ type handoffCounts struct {
 	Unknown  uint64 `json:"unknown"`
 	LateAck  uint64 `json:"late_ack"`
 	Retried  uint64 `json:"retried"`
+	Proven   uint64 `json:"proven_unread"`
 
 	Fallbacks []struct {
 		Stage  string `json:"stage"`
@@ -120,8 +121,8 @@ func (s *status) print(out io.Writer, socket string, now time.Time) error {
 	fmt.Fprintf(w, "accepting\t%s\n", s.accepting())
 	fmt.Fprintf(w, "connections\t%d without a verdict, this one included\n", s.ConnectionsOpen)
 	if h := s.Handoffs; h != nil {
-		fmt.Fprintf(w, "handoffs\tadopted %d, not taken %d, unknown %d, late ack %d, retried %d\n",
-			h.Adopted, h.NotTaken, h.Unknown, h.LateAck, h.Retried)
+		fmt.Fprintf(w, "handoffs\tadopted %d, not taken %d, unknown %d, late ack %d, retried %d, proven unread %d\n",
+			h.Adopted, h.NotTaken, h.Unknown, h.LateAck, h.Retried, h.Proven)
 		for _, f := range h.Fallbacks {
 			fmt.Fprintf(w, "\t%d fell back at %s: %s\n", f.Count, f.Stage, f.Reason)
 		}

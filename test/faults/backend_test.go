@@ -82,6 +82,13 @@ func TestBackendKilled(t *testing.T) {
 				}
 				w.healthy()
 			}
+			proven := 0
+			if c.early && c.point == failpoint.BackendClaimed {
+				proven = rounds()
+			}
+			if got := w.status().Handoffs.ProvenUnread; got != proven {
+				t.Errorf("%d requests proven unread, want %d", got, proven)
+			}
 			brokerRests()
 			steadyRests()
 			steady.quit()

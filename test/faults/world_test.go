@@ -397,6 +397,7 @@ type status struct {
 		Adopted, Unknown, Retried int
 		NotTaken                  int `json:"not_taken"`
 		LateACK                   int `json:"late_ack"`
+		ProvenUnread              int `json:"proven_unread"`
 	}
 }
 
