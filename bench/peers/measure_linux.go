@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -188,16 +189,7 @@ func move(c net.Conn, n int64) error {
 	if err != nil {
 		_ = c.SetDeadline(time.Unix(1, 0)) // the writer ends too
 	}
-	return firstError(<-wrote, err)
-}
-
-func firstError(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return cmp.Or(<-wrote, err)
 }
 
 // finish turns samples into figures.

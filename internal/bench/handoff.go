@@ -72,9 +72,7 @@ func (r *Report) enter(g Goal, field **float64, f *Figure, err error) {
 	if field != nil {
 		*field = &f.Value
 	}
-	goal := r.Goals[len(r.Goals)-1]
-	goal.Figure = f
-	goal.OK = (g.Most == 0 || f.High <= g.Most) && (g.Least == 0 || f.Low >= g.Least)
+	g.OK = (g.Most == 0 || f.High <= g.Most) && (g.Least == 0 || f.Low >= g.Least)
 }
 
 // Handoff measures everything and judges it.

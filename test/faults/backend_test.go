@@ -66,12 +66,7 @@ func TestBackendKilled(t *testing.T) {
 	for _, c := range slices.Concat(backendPoints, earlyPoints) {
 		t.Run(c.name(), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
-			w.early = c.early
-			w.startBroker(role{})
-			steady := w.start("backend", role{})
-			w.settled()
-			brokerRests, steadyRests := w.broker.atRest(), steady.atRest()
+			w, end := steadyWorld(t, c.early)
 			for range rounds() {
 				faulty := w.start("backend", role{Point: c.point, Signal: syscall.SIGKILL})
 				got := w.request(10 * time.Second)
@@ -89,10 +84,7 @@ func TestBackendKilled(t *testing.T) {
 			if got := w.status().Handoffs.ProvenUnread; got != proven {
 				t.Errorf("%d requests proven unread, want %d", got, proven)
 			}
-			brokerRests()
-			steadyRests()
-			steady.quit()
-			w.broker.quit()
+			end()
 		})
 	}
 }
@@ -104,12 +96,7 @@ func TestBackendFrozen(t *testing.T) {
 	for _, c := range slices.Concat(backendPoints, earlyPoints) {
 		t.Run(c.name(), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
-			w.early = c.early
-			w.startBroker(role{})
-			steady := w.start("backend", role{})
-			w.settled()
-			brokerRests, steadyRests := w.broker.atRest(), steady.atRest()
+			w, end := steadyWorld(t, c.early)
 			for range rounds() {
 				faulty := w.start("backend", role{Point: c.point, Signal: syscall.SIGSTOP})
 				rests := faulty.atRest()
@@ -124,10 +111,7 @@ func TestBackendFrozen(t *testing.T) {
 				w.healthy()
 				faulty.quit()
 			}
-			brokerRests()
-			steadyRests()
-			steady.quit()
-			w.broker.quit()
+			end()
 		})
 	}
 }
@@ -150,12 +134,7 @@ func TestBackendStoppedUnread(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
-			w.early = c.early
-			w.startBroker(role{})
-			steady := w.start("backend", role{})
-			w.settled()
-			brokerRests, steadyRests := w.broker.atRest(), steady.atRest()
+			w, end := steadyWorld(t, c.early)
 			for range rounds() {
 				stopped := w.start("backend", role{})
 				w.registered(2)
@@ -176,10 +155,7 @@ func TestBackendStoppedUnread(t *testing.T) {
 				w.registered(1)
 				w.healthy()
 			}
-			brokerRests()
-			steadyRests()
-			steady.quit()
-			w.broker.quit()
+			end()
 		})
 	}
 }
@@ -227,12 +203,7 @@ func TestBackendTableFull(t *testing.T) {
 	for _, early := range []bool{false, true} {
 		t.Run(fmt.Sprintf("early data %t", early), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
-			w.early = early
-			w.startBroker(role{})
-			steady := w.start("backend", role{})
-			w.settled()
-			brokerRests, steadyRests := w.broker.atRest(), steady.atRest()
+			w, end := steadyWorld(t, early)
 			for n := range rounds() {
 				full := w.start("backend", role{})
 				w.registered(2)
@@ -254,10 +225,7 @@ func TestBackendTableFull(t *testing.T) {
 				w.registered(1)
 				w.healthy()
 			}
-			brokerRests()
-			steadyRests()
-			steady.quit()
-			w.broker.quit()
+			end()
 		})
 	}
 }
@@ -270,12 +238,7 @@ func TestHalfClosed(t *testing.T) {
 	for _, point := range []failpoint.Point{"", failpoint.BackendReceived, failpoint.BackendClaimed} {
 		t.Run("killed at "+string(point), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
-			w.early = true
-			w.startBroker(role{})
-			steady := w.start("backend", role{})
-			w.settled()
-			brokerRests, steadyRests := w.broker.atRest(), steady.atRest()
+			w, end := steadyWorld(t, true)
 			for range rounds() {
 				var faulty *process
 				if point != "" {
@@ -291,10 +254,7 @@ func TestHalfClosed(t *testing.T) {
 				}
 				w.healthy()
 			}
-			brokerRests()
-			steadyRests()
-			steady.quit()
-			w.broker.quit()
+			end()
 		})
 	}
 }

@@ -67,6 +67,25 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
+// steadyWorld is a world with a broker and one backend that meets no fault. The
+// function it returns ends both, once they are back to what they held.
+func steadyWorld(t *testing.T, early bool) (*world, func()) {
+	t.Helper()
+	w := newWorld(t)
+	w.early = early
+	w.startBroker(role{})
+	steady := w.start("backend", role{})
+	w.settled()
+	brokerRests, steadyRests := w.broker.atRest(), steady.atRest()
+	return w, func() {
+		t.Helper()
+		brokerRests()
+		steadyRests()
+		steady.quit()
+		w.broker.quit()
+	}
+}
+
 func (w *world) write(dir, name, content string) {
 	w.t.Helper()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
