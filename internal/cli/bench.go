@@ -72,7 +72,7 @@ func benchHandoffCommand() *cobra.Command {
 	})
 	cmd.Long = "Measure the latency of a handoff whose first request goes along with Hello against a reconnect\n" +
 		"and against the same exchange in C, in rounds that alternate; then other ways, the cost in\n" +
-		"processor time, load, data, tokens and memory. It takes about three minutes."
+		"processor time, load, data, tokens and memory. It takes about two minutes."
 	f := cmd.Flags()
 	f.IntVar(&b.opts.Restarts, "restarts", bench.DefaultRestarts, "how often all processes start anew")
 	f.IntVar(&b.opts.Pairs, "pairs", bench.DefaultPairs, "rounds of each start")
