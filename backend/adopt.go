@@ -27,7 +27,7 @@ import (
 //	reply     HelloReply and ready event, prepared by the broker, as our first bytes;
 //	          the answer to early bytes follows in the same write
 //	queue     for Accept
-//	ack       on the channel; nobody waits for it
+//	ack       in the page of claims, else on the channel; nobody waits for it
 //
 // Every message is answered, a damaged one too, or the broker would wait for
 // its deadline.
@@ -68,18 +68,18 @@ type nack struct {
 
 // served is the channel's part of the loop.
 type served struct {
-	*channel.Conn
+	*brokerChannel
 	fd    int
 	ended chan error // gets why the channel ended, once
 }
 
 // serveChannel adopts what arrives on ch until the channel ends, closes it, and
 // returns why it ended.
-func (l *Listener) serveChannel(ch *channel.Conn) error {
+func (l *Listener) serveChannel(ch *brokerChannel) error {
 	if ch.Kind() == channel.Stream {
 		return l.serveStream(ch)
 	}
-	s := &served{Conn: ch, ended: make(chan error, 1)}
+	s := &served{brokerChannel: ch, ended: make(chan error, 1)}
 	if !l.loop.Post(func() { l.watchChannel(s) }) {
 		_ = ch.Close()
 		return net.ErrClosed
@@ -95,13 +95,13 @@ func (l *Listener) serveChannel(ch *channel.Conn) error {
 
 // serveStream is serveChannel where messages arrive in parts, for want of
 // SOCK_SEQPACKET: they are put together here and adopted on the loop.
-func (l *Listener) serveStream(ch *channel.Conn) error {
+func (l *Listener) serveStream(ch *brokerChannel) error {
 	defer func() { _ = ch.Close() }()
 	adopted := make(chan error, 1)
 	for {
 		msg, err := ch.Recv()
 		if err != nil {
-			l.answerBroken(ch, err)
+			l.answerBroken(ch.Conn, err)
 			return err
 		}
 		failpoint.Hit(failpoint.BackendReceived)
@@ -147,7 +147,7 @@ func (l *Listener) receive(s *served) {
 	}
 	if err == nil {
 		failpoint.Hit(failpoint.BackendReceived)
-		err = l.adopt(s.Conn, msg)
+		err = l.adopt(s.brokerChannel, msg)
 	} else {
 		l.answerBroken(s.Conn, err)
 	}
@@ -160,32 +160,35 @@ func (l *Listener) receive(s *served) {
 
 // adopt takes one message through the steps. It returns an error when the
 // channel must end.
-func (l *Listener) adopt(ch *channel.Conn, msg channel.Message) error {
+func (l *Listener) adopt(ch *brokerChannel, msg channel.Message) error {
 	defer msg.FDs.Close()
 	ack := &usherpb.Ack{}
-	o, no := l.check(&msg, ack)
+	o, no := l.check(&msg, ch.page, ack)
 	if no == nil {
 		failpoint.Hit(failpoint.BackendChecked)
 		no = l.take(o)
 	}
 	if no != nil {
 		ack.Reason, ack.Detail = no.reason, no.err.Error()
-		err := answer(ch, ack) // before the log, whose reader may be slow
+		err := answer(ch.Conn, ack) // before the log, whose reader may be slow
 		l.opts.Logger.Info("handoff not adopted", "reason", no.reason.String(), "error", no.err)
 		if no.retire {
 			return errors.Join(no.err, err)
 		}
 		return nil // an answer that did not go out is what the claim is for
 	}
-	ack.Accepted = true
-	_ = answer(ch, ack)
+	if !o.claim.Acknowledge() {
+		ack.Accepted = true
+		_ = answer(ch.Conn, ack)
+	}
+	o.claim.Close()
 	failpoint.Hit(failpoint.BackendAcked)
 	return nil
 }
 
 // check judges a message without reading the connection in it. It fills into
 // ack which offer is being answered, as far as that could be read.
-func (l *Listener) check(msg *channel.Message, ack *usherpb.Ack) (*offered, *nack) {
+func (l *Listener) check(msg *channel.Message, page *claim.Page, ack *usherpb.Ack) (*offered, *nack) {
 	f, frameErr := msg.Frame()
 	var offer *usherpb.Offer
 	if frameErr == nil {
@@ -197,13 +200,17 @@ func (l *Listener) check(msg *channel.Message, ack *usherpb.Ack) (*offered, *nac
 			ack.Token = offer.Token
 		}
 	}
+	want := offerFDs
+	if offer.GetClaimGeneration() != 0 {
+		want--
+	}
 	switch {
-	case msg.FDs.Len() > offerFDs:
-		return nil, &nack{usherpb.NackReason_NACK_REASON_DESCRIPTORS, fmt.Errorf("%d descriptors arrived, not %d", msg.FDs.Len(), offerFDs), true}
+	case msg.FDs.Len() > want:
+		return nil, &nack{usherpb.NackReason_NACK_REASON_DESCRIPTORS, fmt.Errorf("%d descriptors arrived, not %d", msg.FDs.Len(), want), true}
 	case msg.Fault != nil:
 		return nil, &nack{usherpb.NackReason_NACK_REASON_DESCRIPTORS, msg.Fault, false}
-	case msg.FDs.Len() < offerFDs:
-		return nil, &nack{usherpb.NackReason_NACK_REASON_DESCRIPTORS, fmt.Errorf("%d descriptors arrived, not %d", msg.FDs.Len(), offerFDs), false}
+	case msg.FDs.Len() < want:
+		return nil, &nack{usherpb.NackReason_NACK_REASON_DESCRIPTORS, fmt.Errorf("%d descriptors arrived, not %d", msg.FDs.Len(), want), false}
 	case frameErr != nil:
 		return nil, &nack{usherpb.NackReason_NACK_REASON_REJECTED, frameErr, false}
 	case len(offer.Token) != tokenSize || len(offer.Preamble) == 0:
@@ -213,14 +220,30 @@ func (l *Listener) check(msg *channel.Message, ack *usherpb.Ack) (*offered, *nac
 	if err != nil {
 		return nil, &nack{usherpb.NackReason_NACK_REASON_DESCRIPTORS, err, false}
 	}
-	c, err := claim.Receive(msg.FDs.Borrow(claimFD))
+	c, err := receiveClaim(&msg.FDs, page, offer)
 	if err != nil {
 		_ = conn.Close()
 		return nil, &nack{usherpb.NackReason_NACK_REASON_DESCRIPTORS, err, false}
 	}
-	msg.FDs.Take(claimFD) // the claim owns it now
 	return &offered{offer: offer, conn: conn, claim: c}, nil
 }
+
+// receiveClaim finds the claim in the page, or takes it out of fds.
+func receiveClaim(fds *fdpass.Descriptors, page *claim.Page, offer *usherpb.Offer) (*claim.Claim, error) {
+	if offer.ClaimGeneration == 0 {
+		c, err := claim.Receive(fds.Borrow(claimFD))
+		if err == nil {
+			fds.Take(claimFD) // the claim owns it now
+		}
+		return c, err
+	}
+	if page == nil {
+		return nil, errNoPage
+	}
+	return page.Claim(offer.ClaimWord, offer.ClaimGeneration)
+}
+
+var errNoPage = errors.New("the offer names a page of claims, and the channel has none")
 
 const (
 	tokenSize = 16
@@ -266,7 +289,6 @@ func (l *Listener) take(o *offered) *nack {
 		return &nack{usherpb.NackReason_NACK_REASON_CLAIM_LOST, err, false}
 	}
 	failpoint.Hit(failpoint.BackendClaimed)
-	o.claim.Close()
 	conn := newConn(o.conn, true)
 	conn.placed = true
 	if o.offer.EarlyDataLen > 0 {

@@ -51,11 +51,19 @@ func answering(t testing.TB, p place, answer func(*net.UnixConn, *brokerpb.Frame
 // channel.Conn would not send.
 type wire struct {
 	*channel.Conn
-	fd int
+	fd   int
+	page *claim.Page // nil without one
 }
 
-// fakeBroker takes every backend in and yields the near ends of the channels.
+// fakeBroker takes every backend in and yields the near ends of the channels. Claims
+// are descriptors.
 func fakeBroker(t testing.TB, p place, kind channel.Kind) <-chan wire {
+	t.Helper()
+	return takingIn(t, p, kind, nil)
+}
+
+// takingIn is fakeBroker with a page of claims, and its descriptor, from newPage.
+func takingIn(t testing.TB, p place, kind channel.Kind, newPage func() (*claim.Page, int, error)) <-chan wire {
 	t.Helper()
 	wires := make(chan wire, 16)
 	answering(t, p, func(c *net.UnixConn, f *brokerpb.Frame) {
@@ -69,16 +77,34 @@ func fakeBroker(t testing.TB, p place, kind channel.Kind) <-chan wire {
 		if kind == channel.Stream {
 			protocol = usherpb.ChannelKind_CHANNEL_KIND_STREAM
 		}
-		reply(t, c, frame.Registered(f, &usherpb.Registered{Accepted: true, Channel: protocol}), far)
+		fds := []int{far}
+		if newPage != nil {
+			page, fd, err := newPage()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer func() { _ = unix.Close(fd) }()
+			fds, near.page = append(fds, fd), page
+		}
+		reply(t, c, frame.Registered(f, &usherpb.Registered{Accepted: true, Channel: protocol, ClaimPage: newPage != nil}), fds...)
 		wires <- near
 	})
 	t.Cleanup(func() {
 		close(wires)
 		for w := range wires {
-			_ = w.Close()
+			w.end()
 		}
 	})
 	return wires
+}
+
+// end closes the broker's side.
+func (w wire) end() {
+	_ = w.Close()
+	if w.page != nil {
+		w.page.Close()
+	}
 }
 
 func newWire(t testing.TB, kind channel.Kind) (near wire, far int, err error) {
@@ -89,7 +115,7 @@ func newWire(t testing.TB, kind channel.Kind) (near wire, far int, err error) {
 	fds := testutil.FDPair(t, sotype)
 	ch := channel.New(fds[0], kind)
 	_ = ch.SetDeadline(time.Now().Add(patience))
-	return wire{ch, fds[0]}, fds[1], nil
+	return wire{Conn: ch, fd: fds[0]}, fds[1], nil
 }
 
 // reply sends f with fds beside it. A backend that is being closed may be gone.
@@ -115,7 +141,7 @@ func next(t testing.TB, wires <-chan wire) wire {
 	t.Helper()
 	select {
 	case w := <-wires:
-		t.Cleanup(func() { _ = w.Close() })
+		t.Cleanup(w.end)
 		return w
 	case <-time.After(patience):
 		t.Fatal("the backend did not register")

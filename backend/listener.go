@@ -130,7 +130,7 @@ func (l *Listener) openLoop() (err error) {
 	if err := raw.Control(func(fd uintptr) { l.pipeFD = int(fd) }); err != nil {
 		return err
 	}
-	l.loop, err = loop.New(l.tick)
+	l.loop, err = loop.New(l.tick, nil)
 	return err
 }
 

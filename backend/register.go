@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/channel"
+	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
@@ -26,17 +27,32 @@ const (
 // text says why.
 var ErrNotRegistered = errors.New("broker refused the registration")
 
+// brokerChannel is the channel to the broker, and the page of claims that came with
+// it, nil without one. Both end with Close.
+type brokerChannel struct {
+	*channel.Conn
+	page *claim.Page
+}
+
+// Close is called on the loop, or when that has ended: nobody uses the page then.
+func (b *brokerChannel) Close() error {
+	if b.page != nil {
+		b.page.Close()
+	}
+	return b.Conn.Close()
+}
+
 // registration is where the backend stands with the broker.
 type registration struct {
 	mu      sync.Mutex
-	channel *channel.Conn // nil while not registered; closed by serveChannel, ended by leave
-	changed chan struct{} // closed and renewed at every change
-	err     error         // of the last attempt, while not registered
+	channel *brokerChannel // nil while not registered; closed by serveChannel, ended by leave
+	changed chan struct{}  // closed and renewed at every change
+	err     error          // of the last attempt, while not registered
 }
 
 func (r *registration) init() { r.changed = make(chan struct{}) }
 
-func (r *registration) set(ch *channel.Conn, err error) {
+func (r *registration) set(ch *brokerChannel, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.channel, r.err = ch, err
@@ -67,7 +83,7 @@ func (l *Listener) WaitRegistered(ctx context.Context) error {
 
 // stayRegistered serves the channel, and asks for a new one whenever it ends,
 // until Close. first and err are the result of Listen's own attempt.
-func (l *Listener) stayRegistered(first *channel.Conn, err error) {
+func (l *Listener) stayRegistered(first *brokerChannel, err error) {
 	delay, said := firstRetry, ""
 	for ch := first; ; ch, err = l.register(l.ctx) {
 		if err == nil {
@@ -105,7 +121,7 @@ func (l *Listener) leave() {
 
 // register asks the broker for a channel (docs/protocol.md, section
 // "Registration").
-func (l *Listener) register(ctx context.Context) (*channel.Conn, error) {
+func (l *Listener) register(ctx context.Context) (*brokerChannel, error) {
 	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
 	defer cancel()
 	c, err := endpoint.Dial(ctx, l.opts.Broker)
@@ -120,6 +136,7 @@ func (l *Listener) register(ctx context.Context) (*channel.Conn, error) {
 		ServiceName:    l.opts.Service,
 		ServiceVersion: l.opts.Version,
 		BackendPipe:    l.pipe.Path,
+		ClaimPage:      true,
 	}))
 	// The answer may be there even when the request could not be sent: a broker
 	// that refuses does not wait for it.
@@ -132,7 +149,7 @@ func (l *Listener) register(ctx context.Context) (*channel.Conn, error) {
 	return ch, nil
 }
 
-func receiveChannel(reply *channel.Conn) (*channel.Conn, error) {
+func receiveChannel(reply *channel.Conn) (*brokerChannel, error) {
 	msg, err := reply.Recv()
 	if err != nil {
 		return nil, err
@@ -154,12 +171,24 @@ func receiveChannel(reply *channel.Conn) (*channel.Conn, error) {
 		return nil, fmt.Errorf("%w: %s", ErrNotRegistered, registered.Reason)
 	case msg.Fault != nil:
 		return nil, msg.Fault
-	case msg.FDs.Len() != 1:
-		return nil, fmt.Errorf("%w: broker sent %d descriptors, not 1", ErrNotRegistered, msg.FDs.Len())
+	}
+	want := 1
+	if registered.ClaimPage {
+		want = 2
+	}
+	if msg.FDs.Len() != want {
+		return nil, fmt.Errorf("%w: broker sent %d descriptors, not %d", ErrNotRegistered, msg.FDs.Len(), want)
+	}
+	b := new(brokerChannel)
+	if registered.ClaimPage {
+		if b.page, err = claim.ReceivePage(msg.FDs.Borrow(1)); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrNotRegistered, err)
+		}
 	}
 	kind := channel.Seqpacket
 	if registered.Channel == usherpb.ChannelKind_CHANNEL_KIND_STREAM {
 		kind = channel.Stream
 	}
-	return channel.New(msg.FDs.Take(0), kind), nil
+	b.Conn = channel.New(msg.FDs.Take(0), kind)
+	return b, nil
 }

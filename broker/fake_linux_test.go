@@ -123,7 +123,11 @@ func receiveOffer(ch *channel.Conn) (*offered, error) {
 		o.Offer, err = frame.ParseChannelOffer(f)
 	}
 	if err == nil {
-		err = wrongCount(msg, 2)
+		want := 2
+		if o.ClaimGeneration != 0 {
+			want = 1
+		}
+		err = wrongCount(msg, want)
 	}
 	if err != nil {
 		o.fds.Close()

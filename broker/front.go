@@ -21,9 +21,10 @@ import (
 type front struct {
 	*Broker
 	loop      *loop.Loop
-	listener  int       // the listener's descriptor, borrowed
-	accepting bool      // listener is in the loop's set
-	resume    time.Time // when to accept again after a failure; zero when not failing
+	listener  int           // the listener's descriptor, borrowed
+	accepting bool          // listener is in the loop's set
+	resume    time.Time     // when to accept again after a failure; zero when not failing
+	flights   []*connection // those offered to a backend
 	drained   chan struct{}
 }
 
@@ -43,7 +44,7 @@ func newFront(b *Broker) (*front, error) {
 	if err := raw.Control(func(fd uintptr) { f.listener = int(fd) }); err != nil {
 		return nil, err
 	}
-	if f.loop, err = loop.New(f.tick); err != nil {
+	if f.loop, err = loop.New(f.tick, f.reap); err != nil {
 		return nil, err
 	}
 	return f, nil
@@ -163,11 +164,43 @@ func overloaded() *hello.Refusal {
 	}
 }
 
+// reapEvery is how often the front looks for ACKs in pages when nothing else wakes
+// it. Nobody waits for it but the broker's own copy of a connection.
+const reapEvery = 10 * time.Millisecond
+
+// takeOff and land keep the list of flights.
+func (f *front) takeOff(c *connection) {
+	c.offer.place = len(f.flights)
+	f.flights = append(f.flights, c)
+}
+
+func (f *front) land(c *connection) {
+	last := f.flights[len(f.flights)-1]
+	f.flights[c.offer.place], last.offer.place = last, c.offer.place
+	f.flights[len(f.flights)-1] = nil
+	f.flights = f.flights[:len(f.flights)-1]
+}
+
+// reap ends the flights whose ACK stands in their backend's page. The loop calls it
+// whenever it has handled what had happened: so an ACK costs no message, and no
+// wake-up of its own. Admission bounds how many flights there are.
+func (f *front) reap() {
+	for i := len(f.flights) - 1; i >= 0; i-- {
+		if c := f.flights[i]; c.offer.flight.Acknowledged() {
+			c.offer.forget()
+			c.landed(c.offer.flight.Adopted())
+		}
+	}
+}
+
 // tick ends what is overdue, and says when it wants to look again.
 func (f *front) tick(now time.Time) (next time.Time) {
+	if f.reap(); len(f.flights) > 0 {
+		next = now.Add(reapEvery)
+	}
 	if !f.resume.IsZero() && !f.accepting {
 		if now.Before(f.resume) {
-			next = f.resume
+			next = earlier(next, f.resume)
 		} else {
 			f.acceptAgain()
 		}
@@ -178,14 +211,22 @@ func (f *front) tick(now time.Time) (next time.Time) {
 		case c.phase == phaseAway:
 		case !now.Before(c.deadline):
 			due = append(due, c)
-		case next.IsZero() || c.deadline.Before(next):
-			next = c.deadline
+		default:
+			next = earlier(next, c.deadline)
 		}
 	})
 	for _, c := range due {
 		c.overdue()
 	}
 	return next
+}
+
+// earlier returns the earlier of two times; a zero one is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // abandon ends every wait at once: the end of draining.

@@ -69,6 +69,7 @@ type offer struct {
 	flight *handoff.Flight
 	late   uint64 // answers that the backend had given late before this offer
 	retry  bool   // the second attempt
+	place  int    // in the front's list of flights
 }
 
 // attempt offers the connection to t.backend over its channel. It goes on in
@@ -79,6 +80,7 @@ func (c *connection) attempt(t *target, id uint64, retry bool) {
 	c.offer = offer{target: t, id: id, retry: retry, late: t.backend.Handle.lateAnswers()}
 	a := c.describe(t, id)
 	a.Offer.EarlyDataLen = t.hello.EarlyDataLen
+	a.NewClaim = channel.NewClaim
 	a.Preamble = func(token handoff.Token) ([]byte, error) { return preamble(t, id, token) }
 	flight, out := c.handoffs.Begin(c.work, a, func(f *handoff.Flight) error {
 		fd, ok := c.conn.Borrow()
@@ -95,11 +97,14 @@ func (c *connection) attempt(t *target, id uint64, retry bool) {
 		return
 	}
 	c.offer.flight = flight
-	c.phase, c.deadline = phaseOffered, time.Now().Add(c.opts.AckDeadline)
-	c.loop.WakeAt(c.deadline)
+	now := time.Now()
+	c.phase, c.deadline = phaseOffered, now.Add(c.opts.AckDeadline)
+	c.takeOff(c)
+	c.loop.WakeAt(earlier(c.deadline, now.Add(reapEvery)))
 }
 
-// answered is step 7, acknowledge: the backend's ACK or NACK, or its channel's end.
+// answered is step 7, acknowledge: the backend's ACK or NACK as a message, or its
+// channel's end. An ACK in the page is found by the front (reap).
 func (c *connection) answered(ack handoff.Ack, err error) {
 	flight := c.offer.flight
 	if err != nil {
@@ -111,14 +116,20 @@ func (c *connection) answered(ack handoff.Ack, err error) {
 
 // unanswered ends the wait for an answer.
 func (o *offer) unanswered(cause error, cancelled bool) handoff.Outcome {
-	o.target.backend.Handle.channel.Forget(o.number)
+	o.forget()
 	return o.flight.Unanswered(cause, cancelled)
 }
+
+// forget has no message answer the offer any more.
+func (o *offer) forget() { o.target.backend.Handle.channel.Forget(o.number) }
 
 // landed is what follows from an attempt's outcome.
 func (c *connection) landed(out handoff.Outcome) {
 	o := c.offer
 	t := o.target
+	if o.flight != nil {
+		c.land(c)
+	}
 	c.offer = offer{}
 	c.noted(t, o.id, o.late, out)
 	switch {

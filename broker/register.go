@@ -28,7 +28,7 @@ func (c *connection) serveRegistration(f *brokerpb.Frame) {
 		c.log.Warn("registration refused", "service", req.ServiceName, "version", req.ServiceVersion, "peer_pid", c.cred.PID, "error", err)
 		return
 	}
-	if err := c.takeIn(f, e); err != nil {
+	if err := c.takeIn(f, e, req.ClaimPage); err != nil {
 		e.Handle.process.Close()
 		c.log.Warn("registration failed", "service", req.ServiceName, "peer_pid", c.cred.PID, "error", err)
 		return
@@ -52,15 +52,27 @@ func (c *connection) mayRegister(req *usherpb.Register) (*entry, error) {
 	return c.verify(req)
 }
 
-// takeIn makes the channel, answers with its far end and enters the backend. An
+// takeIn makes the channel, with a page of claims if the backend wants one, answers
+// with its far end and enters the backend. An
 // older registration of the same pipe by the same process ends: a backend asks
 // again when it has lost its channel.
-func (c *connection) takeIn(request *brokerpb.Frame, e *entry) error {
+func (c *connection) takeIn(request *brokerpb.Frame, e *entry, wantsPage bool) error {
 	ch, far, err := handoff.NewChannel()
 	if err != nil {
 		return err
 	}
 	e.Handle.channel, e.Handle.transport = ch, ch
+	fds := []int{far}
+	if wantsPage {
+		page, err := ch.SharePage()
+		if err == nil {
+			fds = append(fds, page)
+		} else {
+			c.log.Debug("no page of claims for a backend; its claims are descriptors", "backend_pid", e.PID, "error", err)
+		}
+	}
+	given := fdpass.Own(fds...)
+	defer given.Close()
 	e.Handle.exited, e.Handle.left = make(chan struct{}), make(chan struct{})
 	if older := c.backends.Find(e.Key, func(o *entry) bool { return o.PID == e.PID && o.Pipe == e.Pipe && o.Handle.channel != nil }); older != nil {
 		older.Handle.channel.Close()
@@ -76,11 +88,9 @@ func (c *connection) takeIn(request *brokerpb.Frame, e *entry) error {
 	// knew, just before.
 	if err = c.ctx.Err(); err == nil {
 		err = writeNow(c.conn, frame.Registered(request, &usherpb.Registered{
-			Accepted: true, BrokerPid: uint32(os.Getpid()), Channel: kind,
-		}), far)
+			Accepted: true, BrokerPid: uint32(os.Getpid()), Channel: kind, ClaimPage: len(fds) > 1,
+		}), fds...)
 	}
-	sent := fdpass.Own(far)
-	sent.Close()
 	if err != nil {
 		c.backends.Remove(e)
 		ch.Retire()

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/seed-7265657e/usher/internal/channel"
+	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/usherpb"
 )
@@ -20,6 +21,7 @@ import (
 // process is gone is another question.
 type Channel struct {
 	conn *channel.Conn
+	page *claim.Page   // nil without one
 	done chan struct{} // closed when no answer can come any more
 
 	lastID atomic.Uint64
@@ -45,6 +47,24 @@ func NewChannel() (ch *Channel, far int, err error) {
 		return nil, -1, err
 	}
 	return newChannel(conn), far, nil
+}
+
+// SharePage adds a page of claims to a channel that has not been used, and returns
+// its descriptor for the backend, which the caller gives away and then closes.
+func (c *Channel) SharePage() (fd int, err error) {
+	c.page, fd, err = claim.NewPage()
+	return fd, err
+}
+
+// NewClaim makes a claim in the channel's page; without one, or with no word left
+// in it, it makes a descriptor.
+func (c *Channel) NewClaim() (*Claim, error) {
+	if c.page != nil {
+		if made, err := c.page.New(); err == nil {
+			return made, nil
+		}
+	}
+	return claim.New()
 }
 
 func newChannel(conn *channel.Conn) *Channel {
@@ -169,6 +189,9 @@ func (c *Channel) Retire() {
 	for _, d := range waiting {
 		d.answer(Ack{}, ErrBackendGone)
 	}
+	if c.page != nil {
+		c.page.Close()
+	}
 }
 
 // Done is closed when the channel has ended.
@@ -203,14 +226,15 @@ func (c *Channel) Send(_ context.Context, o Offer, conn syscall.RawConn) (Delive
 	return nil, ClassifySend(err) // conn is closed
 }
 
-// Offer is step 5, send: offer, connection and claim in one message. It borrows
+// Offer is step 5, send: offer, connection and, unless it is in the page, claim in
+// one message. It borrows
 // conn, and never blocks: a full channel, which is a backend that does not read,
 // is a failure at once. The error is a *SendError; without one, answered is
 // called once, with the backend's answer or ErrBackendGone, on the goroutine that
 // serves the channel, unless Forget comes first.
 func (c *Channel) Offer(o Offer, conn int, answered func(Ack, error)) (id uint64, err error) {
 	id = c.lastID.Add(1)
-	msg, err := frame.Append(nil, frame.ChannelOffer(&usherpb.Offer{
+	message := &usherpb.Offer{
 		Token:        o.Token[:],
 		HandoffId:    id,
 		ConnectionId: o.ConnectionID,
@@ -218,14 +242,21 @@ func (c *Channel) Offer(o Offer, conn int, answered func(Ack, error)) (id uint64
 		EarlyDataLen: o.EarlyDataLen,
 		Traceparent:  o.Traceparent,
 		Tracestate:   o.Tracestate,
-	}))
+	}
+	fds := [...]int{conn, o.Claim.FD()}
+	beside := fds[:]
+	if word, generation, ok := o.Claim.InPage(); ok {
+		message.ClaimWord, message.ClaimGeneration = word, generation
+		beside = fds[:1]
+	}
+	msg, err := frame.Append(nil, frame.ChannelOffer(message))
 	if err != nil {
 		return id, &SendError{Stage: StageSend, Class: SendFailed, Err: err}
 	}
 	if !c.expect(id, offered{o.Token, answered}) {
 		return id, &SendError{Stage: StageSend, Class: SendBackendUnavailable, Err: ErrBackendGone}
 	}
-	err = c.conn.Send(msg, conn, o.Claim.FD())
+	err = c.conn.Send(msg, beside...)
 	if err == nil {
 		return id, nil
 	}

@@ -26,7 +26,8 @@ type Orchestrator struct {
 	Acks   *Acks
 	// Clock is time.Now unless a test replaces it. It must be monotonic.
 	Clock func() time.Time
-	// NewClaim is claim.New unless a test replaces it.
+	// NewClaim makes the claim of an Attempt that says nothing else; claim.New
+	// unless a test replaces it.
 	NewClaim func() (*Claim, error)
 	// AwaitAck waits for a delivery's answer; Delivery.AwaitAck unless a test
 	// replaces it. The context ends at the acknowledgement deadline.
@@ -41,6 +42,9 @@ type Attempt struct {
 	Transport Transport
 	// Offer says what the backend is told; Token and Claim are filled in here.
 	Offer Offer
+	// NewClaim makes the claim; nil for the Orchestrator's. Claims in a page
+	// (Channel.NewClaim) are for those who look at Flight.Acknowledged.
+	NewClaim func() (*Claim, error)
 	// Preamble builds the backend's first bytes for the token; nil for none.
 	Preamble func(Token) ([]byte, error)
 	// Token is the one to use instead of a new one: on the v1 exchange the client
@@ -134,9 +138,21 @@ func (f *Flight) Answered(ack Ack) Outcome {
 	}))
 }
 
+// Acknowledged reports whether the backend's ACK stands in the page that the claim
+// is in. No message comes then: the caller looks now and then, and ends the flight
+// with Adopted.
+func (f *Flight) Acknowledged() bool { return f.claim != nil && f.claim.Acknowledged() }
+
+// Adopted ends a flight that is Acknowledged.
+func (f *Flight) Adopted() Outcome { return f.Answered(Ack{Token: f.token[:], Accepted: true}) }
+
 // Unanswered ends the flight without an answer: err is ErrNoAck, ErrBackendGone,
-// or why the caller no longer waits, which cancelled says.
+// or why the caller no longer waits, which cancelled says. An ACK that stands in
+// the page, and that nobody has seen yet, is an answer.
 func (f *Flight) Unanswered(err error, cancelled bool) Outcome {
+	if f.Acknowledged() {
+		return f.Adopted()
+	}
 	reason := BackendAckTimeout
 	if cancelled {
 		reason = Cancelled
@@ -179,9 +195,12 @@ func (f *Flight) issue() *Outcome {
 // prepare completes the offer: claim and preamble.
 func (f *Flight) prepare(ctx context.Context) *Outcome {
 	if f.Transport.Claims() {
-		newClaim := f.orchestrator.NewClaim
-		if newClaim == nil {
-			newClaim = claim.New
+		newClaim := claim.New
+		switch {
+		case f.orchestrator.NewClaim != nil:
+			newClaim = f.orchestrator.NewClaim
+		case f.NewClaim != nil:
+			newClaim = f.NewClaim
 		}
 		c, err := newClaim()
 		if err != nil {

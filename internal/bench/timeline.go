@@ -35,12 +35,11 @@ type passed struct {
 var pointNames = map[failpoint.Point]Mark{
 	failpoint.BrokerIssued:    {Process: brokerLane, What: "hello read, claim made"},
 	failpoint.BrokerSent:      {Process: brokerLane, What: "offer sent"},
-	failpoint.BrokerAcked:     {Process: brokerLane, What: "ACK read"},
 	failpoint.BackendReceived: {Process: backendLane, What: "offer received"},
 	failpoint.BackendChecked:  {Process: backendLane, What: "checked"},
 	failpoint.BackendClaimed:  {Process: backendLane, What: "claimed"},
 	failpoint.BackendReplied:  {Process: backendLane, What: "answered"},
-	failpoint.BackendAcked:    {Process: backendLane, What: "ACK sent"},
+	failpoint.BackendAcked:    {Process: backendLane, What: "acknowledged"}, // in the page
 }
 
 // recorder notes the points that this process passes, from the first question on.
@@ -115,7 +114,6 @@ var follows = []struct{ point, after failpoint.Point }{
 	{failpoint.BackendClaimed, failpoint.BackendChecked},
 	{failpoint.BackendReplied, failpoint.BackendClaimed},
 	{failpoint.BackendAcked, failpoint.BackendReplied},
-	{failpoint.BrokerAcked, failpoint.BackendReplied},
 }
 
 // assemble picks the points of the handoff that began at began, in Unix ns, and took

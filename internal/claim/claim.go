@@ -7,12 +7,14 @@
 // "The claim"). Taking it twice is impossible, in whatever process and however
 // long one side was frozen.
 //
-// On Linux the object is an eventfd with the value 1; where the kernel has
-// none, and on other Unix systems, a pipe with one byte in it. Both sides take
-// it by the same non-blocking read.
+// Between an usher broker and an usher backend on Linux it is a word in a page of
+// memory that the two share (Page). Otherwise it is a descriptor that travels
+// beside the connection: an eventfd with the value 1; where the kernel has none,
+// and on other Unix systems, a pipe with one byte in it. Both sides take that by
+// the same non-blocking read.
 //
 // A leaf: of usher it imports rawsys alone. A Claim owns its descriptor; the peer's
-// copy is the peer's.
+// copy is the peer's. A Page owns its mapping.
 package claim
 
 import (
@@ -31,10 +33,16 @@ var (
 	ErrUnavailable = errors.New("no claim object to be had")
 )
 
-// Claim is one process' descriptor of the shared object. Not safe for
-// concurrent use with Close.
+// Claim is one process' side of the shared object. Not safe for concurrent use
+// with Close.
 type Claim struct {
-	fd int
+	fd int // -1 in a page
+
+	page       *Page // nil for a descriptor
+	slot       uint32
+	generation uint64
+	received   bool // the backend's side of it
+	open       bool // the broker's side: between New and Close; guarded by page.mu
 }
 
 // New makes a claim that holds its unit. The caller closes it. The error wraps
@@ -60,11 +68,28 @@ type kernel struct {
 	pipe    func() (int, error)
 }
 
-// FD lends the descriptor, to be sent to a backend. It stays the Claim's.
+// FD lends the descriptor, to be sent to a backend; -1 in a page. It stays the
+// Claim's.
 func (c *Claim) FD() int { return c.fd }
 
 // Take tries to take the unit. True means that this process, and no other,
 // owns the connection from now on; false that the other side took it first.
 // It never blocks. The error wraps ErrCorrupt, or is the system's; ownership is
 // then unknown.
-func (c *Claim) Take() (bool, error) { return take(c.fd) }
+func (c *Claim) Take() (bool, error) {
+	if c.page != nil {
+		return c.takeWord()
+	}
+	return take(c.fd)
+}
+
+// Close closes this process' side. The unit of a descriptor, taken or not, stays
+// with the object; a word in a page is over when the broker closes it. It may be
+// called again.
+func (c *Claim) Close() {
+	if c.page != nil {
+		c.closeWord()
+		return
+	}
+	c.closeFD()
+}

@@ -19,5 +19,4 @@ func Receive(int) (*Claim, error) {
 
 func take(int) (bool, error) { return false, errors.ErrUnsupported }
 
-// Close does nothing: no claim can exist on this system.
-func (c *Claim) Close() {}
+func (c *Claim) closeFD() {} // no claim can exist on this system

@@ -67,9 +67,7 @@ func take(fd int) (bool, error) {
 	}
 }
 
-// Close closes this process' descriptor. The unit, taken or not, stays with the
-// object. It may be called again.
-func (c *Claim) Close() {
+func (c *Claim) closeFD() {
 	if c.fd >= 0 {
 		closeFD(c.fd)
 	}

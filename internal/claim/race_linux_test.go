@@ -1,6 +1,7 @@
 package claim
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -96,14 +97,25 @@ func openArena(file *os.File) (*arena, func(), error) {
 // TestTwoProcessesRace is the rule that everything rests on: of two processes
 // that take the same claim at the same time, exactly one gets it.
 func TestTwoProcessesRace(t *testing.T) {
+	page, fd, err := NewPage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(page.Close)
+	shared := os.NewFile(uintptr(fd), "page")
+	t.Cleanup(func() { _ = shared.Close() })
+	makers := map[string]func() (*Claim, error){"page": page.New}
 	for name, k := range kinds {
+		makers[name] = func() (*Claim, error) { return create(k) }
+	}
+	for name, make := range makers {
 		t.Run(name, func(t *testing.T) {
 			rounds := raceRounds
 			if testing.Short() {
 				rounds = raceRoundsShort
 			}
 			testutil.Leaks(t)
-			won := raceAsBroker(t, k, rounds/raceBatch)
+			won := raceAsBroker(t, make, shared, rounds/raceBatch)
 			t.Logf("%d rounds: the broker won %d, the backend %d", rounds, won[0], won[1])
 			for side, n := range won {
 				if n < rounds/100 {
@@ -114,9 +126,16 @@ func TestTwoProcessesRace(t *testing.T) {
 	}
 }
 
+// batch is what the helper process is sent: which words of the page its claims are,
+// or nothing when they come as descriptors.
+type batch struct {
+	Words       []uint32
+	Generations []uint64
+}
+
 // raceAsBroker makes the claims and sends each to the helper process, races it,
 // and judges. It returns how often each side won.
-func raceAsBroker(t *testing.T, k kernel, batches int) (won [2]int) {
+func raceAsBroker(t *testing.T, newClaim func() (*Claim, error), page *os.File, batches int) (won [2]int) {
 	fd, err := unix.MemfdCreate("race", unix.MFD_CLOEXEC)
 	if err != nil {
 		t.Fatal(err)
@@ -134,7 +153,7 @@ func raceAsBroker(t *testing.T, k kernel, batches int) (won [2]int) {
 	fds := testutil.FDPair(t, unix.SOCK_SEQPACKET)
 	near, far := os.NewFile(uintptr(fds[0]), "near"), os.NewFile(uintptr(fds[1]), "far")
 	defer func() { _ = near.Close() }()
-	helper := testutil.Helper(t, "racer", far, shared)
+	helper := testutil.Helper(t, "racer", far, shared, page)
 	err = helper.Start()
 	_ = far.Close()
 	if err != nil {
@@ -142,14 +161,22 @@ func raceAsBroker(t *testing.T, k kernel, batches int) (won [2]int) {
 	}
 	var round int64
 	for range batches {
-		claims, raw := make([]*Claim, raceBatch), make([]int, raceBatch)
+		claims, raw, sent := make([]*Claim, raceBatch), make([]int, 0, raceBatch), batch{}
 		for i := range claims {
-			if claims[i], err = create(k); err != nil {
+			if claims[i], err = newClaim(); err != nil {
 				t.Fatal(err)
 			}
-			raw[i] = claims[i].FD()
+			if word, generation, ok := claims[i].InPage(); ok {
+				sent.Words, sent.Generations = append(sent.Words, word), append(sent.Generations, generation)
+			} else {
+				raw = append(raw, claims[i].FD())
+			}
 		}
-		if _, err := fdpass.Send(fds[0], []byte("go"), raw...); err != nil {
+		message, err := json.Marshal(sent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fdpass.Send(fds[0], message, raw...); err != nil {
 			t.Fatal(err)
 		}
 		if err := a.race(0, claims, &round); err != nil {
@@ -184,26 +211,40 @@ func raceAsBackend() error {
 		return err
 	}
 	defer unmap()
+	page, err := ReceivePage(5)
+	if err != nil {
+		return err
+	}
+	defer page.Close()
+	buf := make([]byte, 64<<10)
 	for round := int64(0); ; {
 		if _, err := unix.Poll([]unix.PollFd{{Fd: sock, Events: unix.POLLIN}}, -1); err != nil && err != unix.EINTR {
 			return err
 		}
-		m, err := fdpass.Recv(sock, make([]byte, 8))
+		m, err := fdpass.Recv(sock, buf)
 		if errors.Is(err, unix.EAGAIN) {
 			continue
 		}
 		if err != nil || m.N == 0 {
 			return err
 		}
-		if m.FDs.Len() != raceBatch || m.Fault != nil {
-			return fmt.Errorf("%d claims, %v", m.FDs.Len(), m.Fault)
+		var sent batch
+		if err := json.Unmarshal(buf[:m.N], &sent); err != nil {
+			return err
 		}
-		claims := make([]*Claim, m.FDs.Len())
+		if n := m.FDs.Len() + len(sent.Words); n != raceBatch || m.Fault != nil {
+			return fmt.Errorf("%d claims, %v", n, m.Fault)
+		}
+		claims := make([]*Claim, raceBatch)
 		for i := range claims {
-			if claims[i], err = Receive(m.FDs.Borrow(i)); err != nil {
+			if len(sent.Words) > 0 {
+				claims[i], err = page.Claim(sent.Words[i], sent.Generations[i])
+			} else if claims[i], err = Receive(m.FDs.Borrow(i)); err == nil {
+				m.FDs.Take(i)
+			}
+			if err != nil {
 				return err
 			}
-			m.FDs.Take(i)
 		}
 		if err := a.race(1, claims, &round); err != nil {
 			return err

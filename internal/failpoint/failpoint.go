@@ -22,7 +22,7 @@ const (
 	BackendChecked  Point = "backend.checked"  // message and descriptors are good, claim not taken
 	BackendClaimed  Point = "backend.claimed"  // claim taken, nothing written
 	BackendReplied  Point = "backend.replied"  // HelloReply and ready event written, no ACK
-	BackendAcked    Point = "backend.acked"    // ACK sent, not yet accepted by the application
+	BackendAcked    Point = "backend.acked"    // ACK given, not yet accepted by the application
 )
 
 var hook atomic.Pointer[func(Point)]

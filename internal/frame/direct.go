@@ -225,6 +225,10 @@ func decodeOffer(f fields, m *usherpb.Offer) bool {
 			m.Traceparent = f.text()
 		case 7<<3 | delimited:
 			m.Tracestate = f.text()
+		case 8<<3 | varint:
+			m.ClaimWord = uint32(f.number)
+		case 9<<3 | varint:
+			m.ClaimGeneration = f.number
 		default:
 			return false
 		}
@@ -318,6 +322,8 @@ func encodeDirect(dst []byte, m proto.Message) ([]byte, bool) {
 		e.varint(5, uint64(m.GetEarlyDataLen()))
 		e.text(6, m.GetTraceparent())
 		e.text(7, m.GetTracestate())
+		e.varint(8, uint64(m.GetClaimWord()))
+		e.varint(9, m.GetClaimGeneration())
 	case *usherpb.Ack:
 		e.bytes(1, m.GetToken())
 		e.varint(2, m.GetHandoffId())

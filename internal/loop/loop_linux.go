@@ -44,6 +44,7 @@ type Loop struct {
 
 	handlers map[int32]Handler
 	tick     func(now time.Time) (next time.Time)
+	rest     func()
 	alarm    time.Time // zero when the timer is not armed
 	events   [64]unix.EpollEvent
 
@@ -56,9 +57,10 @@ type Loop struct {
 // New makes a loop. The caller runs it, or calls Close.
 //
 // tick is called at the time asked for by WakeAt; it returns when it wants to be
-// called next, zero for not before the next WakeAt.
-func New(tick func(now time.Time) (next time.Time)) (*Loop, error) {
-	l := &Loop{fd: -1, wake: -1, timer: -1, handlers: make(map[int32]Handler), tick: tick}
+// called next, zero for not before the next WakeAt. rest, which may be nil, is called
+// each time the events at hand have been handled.
+func New(tick func(now time.Time) (next time.Time), rest func()) (*Loop, error) {
+	l := &Loop{fd: -1, wake: -1, timer: -1, handlers: make(map[int32]Handler), tick: tick, rest: rest}
 	if err := l.open(); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("event loop: %w", err)
@@ -185,6 +187,9 @@ func (l *Loop) turn() error {
 			if handle := l.handlers[l.events[i].Fd]; handle != nil {
 				handle()
 			}
+		}
+		if l.rest != nil {
+			l.rest()
 		}
 	}
 	return nil

@@ -18,7 +18,7 @@ func never(time.Time) time.Time { return time.Time{} }
 func running(t *testing.T, tick func(time.Time) time.Time) *loop.Loop {
 	t.Helper()
 	testutil.Leaks(t)
-	l, err := loop.New(tick)
+	l, err := loop.New(tick, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +194,7 @@ func TestTick(t *testing.T) {
 // TestNeverRun: a loop that never ran frees what it owns.
 func TestNeverRun(t *testing.T) {
 	testutil.Leaks(t)
-	l, err := loop.New(never)
+	l, err := loop.New(never, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ type Handler func()
 type Loop struct{}
 
 // New answers errors.ErrUnsupported.
-func New(func(time.Time) time.Time) (*Loop, error) {
+func New(func(time.Time) time.Time, func()) (*Loop, error) {
 	return nil, fmt.Errorf("event loop: %w on this system", errors.ErrUnsupported)
 }
 

@@ -131,18 +131,21 @@ func (ChannelKind) EnumDescriptor() ([]byte, []int) {
 }
 
 // Offer travels broker -> backend on a channel, payload protocol 0xF001, kind
-// REQUEST, with exactly two descriptors: the client's connection and the claim.
+// REQUEST, with the client's connection and the claim as descriptors; with the
+// connection alone when claim_generation says that the claim is in the page.
 type Offer struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Token         []byte                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`                                      // 16 random bytes that name this handoff
-	HandoffId     uint64                 `protobuf:"varint,2,opt,name=handoff_id,json=handoffId,proto3" json:"handoff_id,omitempty"`            // unique on the channel; equals the frame's request_id
-	ConnectionId  uint64                 `protobuf:"varint,3,opt,name=connection_id,json=connectionId,proto3" json:"connection_id,omitempty"`   // Negotiated.connection_id
-	Preamble      []byte                 `protobuf:"bytes,4,opt,name=preamble,proto3" json:"preamble,omitempty"`                                // the backend's first bytes on the connection, verbatim
-	EarlyDataLen  uint32                 `protobuf:"varint,5,opt,name=early_data_len,json=earlyDataLen,proto3" json:"early_data_len,omitempty"` // Hello.early_data_len: bytes that wait unread in the kernel
-	Traceparent   string                 `protobuf:"bytes,6,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
-	Tracestate    string                 `protobuf:"bytes,7,opt,name=tracestate,proto3" json:"tracestate,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Token           []byte                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`                                      // 16 random bytes that name this handoff
+	HandoffId       uint64                 `protobuf:"varint,2,opt,name=handoff_id,json=handoffId,proto3" json:"handoff_id,omitempty"`            // unique on the channel; equals the frame's request_id
+	ConnectionId    uint64                 `protobuf:"varint,3,opt,name=connection_id,json=connectionId,proto3" json:"connection_id,omitempty"`   // Negotiated.connection_id
+	Preamble        []byte                 `protobuf:"bytes,4,opt,name=preamble,proto3" json:"preamble,omitempty"`                                // the backend's first bytes on the connection, verbatim
+	EarlyDataLen    uint32                 `protobuf:"varint,5,opt,name=early_data_len,json=earlyDataLen,proto3" json:"early_data_len,omitempty"` // Hello.early_data_len: bytes that wait unread in the kernel
+	Traceparent     string                 `protobuf:"bytes,6,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	Tracestate      string                 `protobuf:"bytes,7,opt,name=tracestate,proto3" json:"tracestate,omitempty"`
+	ClaimWord       uint32                 `protobuf:"varint,8,opt,name=claim_word,json=claimWord,proto3" json:"claim_word,omitempty"`                   // which word of the page the claim is
+	ClaimGeneration uint64                 `protobuf:"varint,9,opt,name=claim_generation,json=claimGeneration,proto3" json:"claim_generation,omitempty"` // 0: the claim is a descriptor
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Offer) Reset() {
@@ -222,6 +225,20 @@ func (x *Offer) GetTracestate() string {
 		return x.Tracestate
 	}
 	return ""
+}
+
+func (x *Offer) GetClaimWord() uint32 {
+	if x != nil {
+		return x.ClaimWord
+	}
+	return 0
+}
+
+func (x *Offer) GetClaimGeneration() uint64 {
+	if x != nil {
+		return x.ClaimGeneration
+	}
+	return 0
 }
 
 // Ack answers an Offer, backend -> broker, kind RESPONSE. accepted = false is a
@@ -310,6 +327,7 @@ type Register struct {
 	ServiceVersion string                 `protobuf:"bytes,2,opt,name=service_version,json=serviceVersion,proto3" json:"service_version,omitempty"`
 	BackendPipe    string                 `protobuf:"bytes,3,opt,name=backend_pipe,json=backendPipe,proto3" json:"backend_pipe,omitempty"` // absolute path of the backend's own socket
 	LibVersion     string                 `protobuf:"bytes,4,opt,name=lib_version,json=libVersion,proto3" json:"lib_version,omitempty"`    // informational
+	ClaimPage      bool                   `protobuf:"varint,5,opt,name=claim_page,json=claimPage,proto3" json:"claim_page,omitempty"`      // the backend takes claims from a page
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -372,8 +390,16 @@ func (x *Register) GetLibVersion() string {
 	return ""
 }
 
-// Registered answers Register, kind RESPONSE. accepted = true comes with exactly
-// one descriptor: the backend's end of its channel.
+func (x *Register) GetClaimPage() bool {
+	if x != nil {
+		return x.ClaimPage
+	}
+	return false
+}
+
+// Registered answers Register, kind RESPONSE. accepted = true comes with one
+// descriptor, the backend's end of its channel, and behind it the page when
+// claim_page says so.
 type Registered struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Accepted      bool                   `protobuf:"varint,1,opt,name=accepted,proto3" json:"accepted,omitempty"`
@@ -381,6 +407,7 @@ type Registered struct {
 	RetryAfterMs  uint64                 `protobuf:"varint,3,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"` // 0: retrying does not help until something changes
 	BrokerPid     uint32                 `protobuf:"varint,4,opt,name=broker_pid,json=brokerPid,proto3" json:"broker_pid,omitempty"`
 	Channel       ChannelKind            `protobuf:"varint,5,opt,name=channel,proto3,enum=usher.v1.ChannelKind" json:"channel,omitempty"`
+	ClaimPage     bool                   `protobuf:"varint,6,opt,name=claim_page,json=claimPage,proto3" json:"claim_page,omitempty"` // never true unless the request's is
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -450,11 +477,18 @@ func (x *Registered) GetChannel() ChannelKind {
 	return ChannelKind_CHANNEL_KIND_SEQPACKET
 }
 
+func (x *Registered) GetClaimPage() bool {
+	if x != nil {
+		return x.ClaimPage
+	}
+	return false
+}
+
 var File_usher_v1_usher_proto protoreflect.FileDescriptor
 
 const file_usher_v1_usher_proto_rawDesc = "" +
 	"\n" +
-	"\x14usher/v1/usher.proto\x12\busher.v1\"\xe5\x01\n" +
+	"\x14usher/v1/usher.proto\x12\busher.v1\"\xaf\x02\n" +
 	"\x05Offer\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\fR\x05token\x12\x1d\n" +
 	"\n" +
@@ -465,20 +499,25 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\vtraceparent\x18\x06 \x01(\tR\vtraceparent\x12\x1e\n" +
 	"\n" +
 	"tracestate\x18\a \x01(\tR\n" +
-	"tracestate\"\x9c\x01\n" +
+	"tracestate\x12\x1d\n" +
+	"\n" +
+	"claim_word\x18\b \x01(\rR\tclaimWord\x12)\n" +
+	"\x10claim_generation\x18\t \x01(\x04R\x0fclaimGeneration\"\x9c\x01\n" +
 	"\x03Ack\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\fR\x05token\x12\x1d\n" +
 	"\n" +
 	"handoff_id\x18\x02 \x01(\x04R\thandoffId\x12\x1a\n" +
 	"\baccepted\x18\x03 \x01(\bR\baccepted\x12,\n" +
 	"\x06reason\x18\x04 \x01(\x0e2\x14.usher.v1.NackReasonR\x06reason\x12\x16\n" +
-	"\x06detail\x18\x05 \x01(\tR\x06detail\"\x9a\x01\n" +
+	"\x06detail\x18\x05 \x01(\tR\x06detail\"\xb9\x01\n" +
 	"\bRegister\x12!\n" +
 	"\fservice_name\x18\x01 \x01(\tR\vserviceName\x12'\n" +
 	"\x0fservice_version\x18\x02 \x01(\tR\x0eserviceVersion\x12!\n" +
 	"\fbackend_pipe\x18\x03 \x01(\tR\vbackendPipe\x12\x1f\n" +
 	"\vlib_version\x18\x04 \x01(\tR\n" +
-	"libVersion\"\xb6\x01\n" +
+	"libVersion\x12\x1d\n" +
+	"\n" +
+	"claim_page\x18\x05 \x01(\bR\tclaimPage\"\xd5\x01\n" +
 	"\n" +
 	"Registered\x12\x1a\n" +
 	"\baccepted\x18\x01 \x01(\bR\baccepted\x12\x16\n" +
@@ -486,7 +525,9 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\x0eretry_after_ms\x18\x03 \x01(\x04R\fretryAfterMs\x12\x1d\n" +
 	"\n" +
 	"broker_pid\x18\x04 \x01(\rR\tbrokerPid\x12/\n" +
-	"\achannel\x18\x05 \x01(\x0e2\x15.usher.v1.ChannelKindR\achannel*\xab\x01\n" +
+	"\achannel\x18\x05 \x01(\x0e2\x15.usher.v1.ChannelKindR\achannel\x12\x1d\n" +
+	"\n" +
+	"claim_page\x18\x06 \x01(\bR\tclaimPage*\xab\x01\n" +
 	"\n" +
 	"NackReason\x12\x1b\n" +
 	"\x17NACK_REASON_UNSPECIFIED\x10\x00\x12\x18\n" +

@@ -1,0 +1,80 @@
+package claim
+
+import (
+	"fmt"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// seals keep either side from shortening the page under the other, which would
+// end it with SIGBUS, and from changing that.
+const seals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
+
+// NewPage makes a page, and a descriptor of it for the backend, which the caller
+// owns. The error wraps ErrUnavailable.
+func NewPage() (p *Page, fd int, err error) {
+	fd, err = sealedMemory()
+	if err != nil {
+		return nil, -1, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	words, unmap, err := mapWords(fd)
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, -1, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return newPage(words, unmap), fd, nil
+}
+
+func sealedMemory() (fd int, err error) {
+	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
+	fd, err = unix.MemfdCreate("usher-claims", flags|unix.MFD_NOEXEC_SEAL)
+	if err == unix.EINVAL { // before Linux 6.3
+		fd, err = unix.MemfdCreate("usher-claims", flags)
+	}
+	if err != nil {
+		return -1, fmt.Errorf("memfd: %w", err)
+	}
+	// Written, not just made longer: the memory must be there before anybody
+	// needs it.
+	if _, err = unix.Pwrite(fd, make([]byte, pageSize), 0); err == nil {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, fmt.Errorf("memfd: %w", err)
+	}
+	return fd, nil
+}
+
+// ReceivePage maps the page behind a descriptor that came from the broker. The
+// descriptor stays the caller's, and is of no further use; the Page is the
+// caller's to close. The error wraps ErrForeign: such memory could be taken away.
+func ReceivePage(fd int) (*Page, error) {
+	have, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%w: no sealed memory: %v", ErrForeign, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrForeign, err)
+	}
+	if have&seals != seals || st.Size != pageSize {
+		return nil, fmt.Errorf("%w: %d bytes with seals %#x", ErrForeign, st.Size, have)
+	}
+	words, unmap, err := mapWords(fd)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrForeign, err)
+	}
+	return &Page{words: words, unmap: unmap}, nil
+}
+
+func mapWords(fd int) (words []atomic.Uint64, unmap func(), err error) {
+	memory, err := unix.Mmap(fd, 0, pageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, nil, fmt.Errorf("mmap: %w", err)
+	}
+	words = unsafe.Slice((*atomic.Uint64)(unsafe.Pointer(&memory[0])), Words)
+	return words, func() { _ = unix.Munmap(memory) }, nil
+}
