@@ -63,9 +63,20 @@ type Floor struct {
 	stdin io.Closer
 }
 
+// Claims is how the exchange decides who owns a connection.
+type Claims string
+
+const (
+	// Page is usher's own exchange: claim and ACK in a page of shared memory.
+	Page Claims = "page"
+	// Descriptors is the exchange with a backend that does not ask for the page: the
+	// claim is an eventfd, the ACK a message.
+	Descriptors Claims = "descriptors"
+)
+
 // Start runs the program with its sockets in dir. It ends with ctx; the caller
 // closes the Floor.
-func Start(ctx context.Context, program, dir string) (*Floor, error) {
+func Start(ctx context.Context, program, dir string, claims Claims) (*Floor, error) {
 	f := &Floor{Socket: filepath.Join(dir, "cfloor.sock"), Pipe: filepath.Join(dir, "cfloor-pipe.sock")}
 	reply, notoken, err := templates(f.Pipe)
 	if err != nil {
@@ -73,7 +84,7 @@ func Start(ctx context.Context, program, dir string) (*Floor, error) {
 	}
 	_ = os.Remove(f.Socket) // of an earlier run in the same directory
 	_ = os.Remove(f.Pipe)
-	f.cmd = exec.CommandContext(ctx, program, f.Socket, f.Pipe, hex.EncodeToString(reply), hex.EncodeToString(notoken))
+	f.cmd = exec.CommandContext(ctx, program, f.Socket, f.Pipe, hex.EncodeToString(reply), hex.EncodeToString(notoken), string(claims))
 	f.cmd.Stderr = os.Stderr
 	if f.stdin, err = f.cmd.StdinPipe(); err != nil {
 		return nil, err

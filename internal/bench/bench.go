@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+
+	"github.com/seed-7265657e/usher/bench/cfloor"
 )
 
 // Options configure a run.
@@ -21,6 +23,8 @@ type Options struct {
 	Restarts, Pairs int
 	// Quick measures the same with far fewer samples: what needs more is null.
 	Quick bool
+	// Floor is the exchange that the C floor makes; usher's own when empty.
+	Floor cfloor.Claims
 	// Progress, when set, hears what is being measured.
 	Progress func(what string)
 }
@@ -40,6 +44,9 @@ func (o *Options) complete() error {
 	}
 	if o.Quick {
 		o.Restarts, o.Pairs = 1, 400
+	}
+	if o.Floor == "" {
+		o.Floor = cfloor.Page
 	}
 	if o.Restarts <= 0 {
 		o.Restarts = DefaultRestarts

@@ -165,58 +165,76 @@ func (l *load) run(ctx context.Context) (result, error) {
 	return r, nil
 }
 
-// data measures an open connection: round trips, then how fast bytes go one way.
+// data measures two open connections in turns, one handed over, one dialled
+// directly: round trips, then transfers of a gulp. Who goes first is random.
 type data struct {
 	Target target `json:"target"`
-	Arm    string `json:"arm"`
 	Trips  int    `json:"trips"`
-	Bytes  int64  `json:"bytes"`
+	Gulps  int    `json:"gulps"`
+	Seed   uint64 `json:"seed"`
 }
 
+// dataArms are the two connections, in the order of the samples.
+var dataArms = [...]string{handedOver, direct}
+
+// run returns the trips as the first series of samples, the transfers as the second.
 func (d *data) run(ctx context.Context) (result, error) {
 	req, answer := make([]byte, request), make([]byte, request)
 	opts := client.Options{Service: serviceName, Version: version, Broker: d.Target.Socket}
-	c, err := d.Target.dial(ctx, d.Arm, opts, req)
-	if err != nil {
-		return result{}, err
-	}
-	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(time.Minute))
-	trips := make([]float64, 0, d.Trips)
-	for i := range d.Trips + 1 {
-		began := time.Now()
-		if i > 0 {
-			if _, err := c.Write(req); err != nil {
-				return result{}, err
-			}
+	var conns [len(dataArms)]net.Conn
+	for i, arm := range dataArms {
+		c, err := d.Target.dial(ctx, arm, opts, req)
+		if err != nil {
+			return result{}, err
 		}
+		defer func() { _ = c.Close() }()
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
 		if _, err := io.ReadFull(c, answer); err != nil {
 			return result{}, err
 		}
-		if i > 0 {
-			trips = append(trips, float64(time.Since(began).Nanoseconds())/1e3)
-		}
+		conns[i] = c
 	}
-	r := result{Samples: [][][]float64{{trips}}, Bytes: d.Bytes}
-	if _, err := c.Write([]byte{drinkMark}); err != nil {
+	rng := rand.New(rand.NewPCG(d.Seed, 0))
+	inTurns := func(rounds int, measure func(net.Conn) error) (took [][]float64, err error) {
+		took = make([][]float64, len(conns))
+		for range rounds {
+			for _, i := range rng.Perm(len(conns)) {
+				began := time.Now()
+				if err := measure(conns[i]); err != nil {
+					return nil, err
+				}
+				took[i] = append(took[i], float64(time.Since(began).Nanoseconds())/1e3)
+			}
+		}
+		return took, nil
+	}
+	trips, err := inTurns(d.Trips, func(c net.Conn) error {
+		if _, err := c.Write(req); err != nil {
+			return err
+		}
+		_, err := io.ReadFull(c, answer)
+		return err
+	})
+	if err != nil {
 		return result{}, err
 	}
-	time.Sleep(time.Millisecond) // so that the mark is read by itself
-	chunk := make([]byte, bulk)
-	began := time.Now()
-	for left := d.Bytes; left > 0; left -= int64(len(chunk)) {
-		if _, err := c.Write(chunk); err != nil {
+	for _, c := range conns {
+		if _, err := c.Write([]byte{drinkMark}); err != nil {
 			return result{}, err
 		}
 	}
-	if err := c.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
-		return result{}, err
-	}
-	if n, err := c.Read(answer); n > 0 || err == nil { // its end says that all has been read
-		return result{}, fmt.Errorf("%d bytes came back, %v", n, err)
-	}
-	r.Seconds = time.Since(began).Seconds()
-	return r, nil
+	time.Sleep(time.Millisecond) // so that the mark is read by itself
+	chunk := make([]byte, bulk)
+	gulps, err := inTurns(d.Gulps, func(c net.Conn) error {
+		for range gulp / bulk {
+			if _, err := c.Write(chunk); err != nil {
+				return err
+			}
+		}
+		_, err := io.ReadFull(c, answer[:1])
+		return err
+	})
+	return result{Samples: [][][]float64{trips, gulps}}, err
 }
 
 // hold changes how many handed-over connections the client process keeps open.

@@ -7,12 +7,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/seed-7265657e/usher/bench/cfloor"
 )
 
 // SystemCalls hands n connections over with usher's processes under strace, and
 // returns how often broker and backend made which call.
 func SystemCalls(ctx context.Context, program string, n int) (calls map[string]map[string]int, err error) {
-	s, err := newSite(ctx, program)
+	s, err := newSite(ctx, program, cfloor.Page)
 	if err != nil {
 		return nil, err
 	}

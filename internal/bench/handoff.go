@@ -40,6 +40,7 @@ type Report struct {
 
 // System is where it was measured.
 type System struct {
+	Floor  string `json:"cfloor_claims"` // what claims are in the C floor: a page, or descriptors
 	CPUs   int    `json:"cpus"`
 	Kernel string `json:"kernel"`
 	Go     string `json:"go"`
@@ -80,12 +81,12 @@ func Handoff(ctx context.Context, o Options) (r *Report, err error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	s, err := newSite(ctx, o.Program)
+	s, err := newSite(ctx, o.Program, o.Floor)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	r = &Report{Reasons: map[string]string{}, System: System{runtime.NumCPU(), kernel(), runtime.Version()}}
+	r = &Report{Reasons: map[string]string{}, System: System{string(o.Floor), runtime.NumCPU(), kernel(), runtime.Version()}}
 	gated := rounds{Arms: []string{handedOver, reconnect}, Warm: 100, Pairs: o.Pairs}
 	free, err := s.measure(ctx, o, "unpinned", gated, true)
 	if err != nil {

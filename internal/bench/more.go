@@ -34,7 +34,7 @@ func with(ctx context.Context, o *Options, f func(*site) error) error {
 	if err := o.complete(); err != nil {
 		return err
 	}
-	s, err := newSite(ctx, o.Program)
+	s, err := newSite(ctx, o.Program, o.Floor)
 	if err != nil {
 		return err
 	}
@@ -115,41 +115,28 @@ func (s *site) data(ctx context.Context, o Options) (rtt, throughput *Figure, er
 		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, w.end()) }()
-	arms := []string{handedOver, direct}
-	slices, trips, size := 40, 1000, int64(64<<20)
+	pairs, trips, gulps := 20, 2000, 100
 	if o.Quick {
-		slices, trips, size = 4, 200, 8<<20
+		pairs, trips, gulps = 2, 500, 50
 	}
-	var trip [2][][]float64
-	var speed [2][]float64
-	for slice := range slices + 1 {
-		o.Progress(fmt.Sprintf("data, slice %d of %d", slice, slices))
-		for n := range arms {
-			i := (n + slice) % 2 // who goes first alternates
-			var got result
-			if err := w.client.ask(order{Data: &data{Target: w.plain, Arm: arms[i], Trips: trips, Bytes: size}}, &got); err != nil {
-				return nil, nil, err
-			}
-			if slice > 0 {
-				trip[i] = append(trip[i], got.Samples[0][0])
-				speed[i] = append(speed[i], float64(got.Bytes)/got.Seconds)
-			}
+	var trip, transfer [len(dataArms)][][]float64
+	for pair := range pairs {
+		o.Progress(fmt.Sprintf("data, connections %d of %d", pair+1, pairs))
+		var got result
+		if err := w.client.ask(order{Data: &data{Target: w.plain, Trips: trips, Gulps: gulps, Seed: uint64(pair)}}, &got); err != nil {
+			return nil, nil, err
+		}
+		for i := range dataArms {
+			trip[i] = append(trip[i], got.Samples[0][i])
+			transfer[i] = append(transfer[i], got.Samples[1][i])
 		}
 	}
-	f, err := ratio(trip[0], trip[1], 0.50)
+	times, err := ratio(trip[0], trip[1], 0.50)
 	if err != nil {
 		return nil, nil, err
 	}
-	return &f, medianRatio(speed[0], speed[1]), nil
-}
-
-// medianRatio is the ratio of two medians, and its bootstrap interval over pairs.
-func medianRatio(num, den []float64) *Figure {
-	f, err := pairs(num, den)
-	if err != nil {
-		return figureOf(median(num) / median(den))
-	}
-	return &f
+	speeds, err := ratio(transfer[1], transfer[0], 0.50) // the longer it took, the slower
+	return &times, &speeds, err
 }
 
 // MemoryFigure is what live handed-over connections cost the broker.

@@ -154,14 +154,22 @@ func echo(c net.Conn) {
 const (
 	drinkMark = 0xff // a request of this byte alone: count what follows
 	bulk      = 64 << 10
+	gulp      = 4 << 20 // bytes of one measured transfer
 )
 
-// drink reads to the end and answers with nothing but the end.
+// drink reads to the end, and answers every gulp with one byte.
 func drink(c net.Conn) {
 	buf := make([]byte, bulk)
-	for {
-		if _, err := c.Read(buf); err != nil {
+	for had := 0; ; {
+		n, err := c.Read(buf)
+		if err != nil {
 			return
+		}
+		if had += n; had >= gulp {
+			had -= gulp
+			if _, err := c.Write(buf[:1]); err != nil {
+				return
+			}
 		}
 	}
 }
@@ -229,5 +237,4 @@ type result struct {
 	Done    int           `json:"done,omitempty"`
 	Seconds float64       `json:"seconds,omitempty"`
 	Mallocs uint64        `json:"mallocs,omitempty"`
-	Bytes   int64         `json:"bytes,omitempty"`
 }

@@ -26,16 +26,17 @@ type site struct {
 	dir     string
 	env     []string
 	floor   string                    // the C floor's program; empty without a compiler
+	claims  cfloor.Claims             // of the C floor
 	noFloor error                     // why it is empty
 	tracer  func(who string) []string // what runs usher's processes, in tests
 }
 
-func newSite(ctx context.Context, program string) (*site, error) {
+func newSite(ctx context.Context, program string, claims cfloor.Claims) (*site, error) {
 	dir, err := os.MkdirTemp("", "ub")
 	if err != nil {
 		return nil, err
 	}
-	s := &site{program: program, dir: dir}
+	s := &site{program: program, dir: dir, claims: claims}
 	if endpoint.CheckLength(filepath.Join(dir, "cfloor-pipe.sock")) != nil { // a deep TMPDIR
 		_ = os.Remove(dir)
 		if s.dir, err = os.MkdirTemp("/tmp", "ub"); err != nil {
@@ -169,7 +170,7 @@ func (s *site) raise(ctx context.Context) (w *world, err error) {
 	}
 	w.client = add(s.start(ctx, nil, "client"))
 	if err == nil && s.floor != "" {
-		w.floor, err = cfloor.Start(ctx, s.floor, s.dir)
+		w.floor, err = cfloor.Start(ctx, s.floor, s.dir, s.claims)
 	}
 	if err != nil {
 		return nil, err

@@ -87,26 +87,6 @@ func bootstrap(num, den [][]float64, measure func(n, d *ranked) float64, p float
 	return figure, nil
 }
 
-// pairs is the ratio of the medians of two short series, measured in pairs, with
-// the bootstrap interval over the pairs.
-func pairs(num, den []float64) (Figure, error) {
-	if len(num) != len(den) || len(num) < 10 {
-		return Figure{}, &TooFewError{Have: min(len(num), len(den)), Need: 10}
-	}
-	rng := rand.New(rand.NewPCG(1, 2))
-	drawn := make([]float64, resamples)
-	n, d := make([]float64, len(num)), make([]float64, len(num))
-	for i := range drawn {
-		for j := range n {
-			k := rng.IntN(len(num))
-			n[j], d[j] = num[k], den[k]
-		}
-		drawn[i] = median(n) / median(d)
-	}
-	slices.Sort(drawn)
-	return Figure{median(num) / median(den), drawn[resamples*25/1000], drawn[resamples*975/1000-1]}, nil
-}
-
 // ranked is a series sorted once, of which samples are drawn by weight.
 type ranked struct {
 	sorted []float64

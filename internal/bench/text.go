@@ -56,7 +56,7 @@ func (r *Report) Write(w io.Writer) error {
 			t.row("  %s\t%.3g\t[%.3g–%.3g]\t%s", g.Text, g.Figure.Value, g.Figure.Low, g.Figure.High, g.verdict())
 		}
 	}
-	t.row("\n%d processors, Linux %s, %s", r.System.CPUs, r.System.Kernel, r.System.Go)
+	t.row("\n%d processors, Linux %s, %s; claims of the C floor: %s", r.System.CPUs, r.System.Kernel, r.System.Go, r.System.Floor)
 	return t.Flush()
 }
 

@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/seed-7265657e/usher/bench/cfloor"
 	"github.com/seed-7265657e/usher/internal/bench"
 )
 
@@ -76,6 +79,7 @@ func benchHandoffCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.IntVar(&b.opts.Restarts, "restarts", bench.DefaultRestarts, "how often all processes start anew")
 	f.IntVar(&b.opts.Pairs, "pairs", bench.DefaultPairs, "rounds of each start")
+	addFloor(cmd, &b.opts.Floor)
 	f.StringVar(&svg, "svg", "", "draw the latencies into this file")
 	f.StringVar(&png, "png", "", "draw the latencies into this file")
 	f.BoolVar(&check, "check", false, "exit 1 when a goal is missed")
@@ -88,6 +92,19 @@ func benchHandoffCommand() *cobra.Command {
 		return err
 	}
 	return cmd
+}
+
+// addFloor adds --floor, which says what the C floor's claims are.
+func addFloor(cmd *cobra.Command, floor *cfloor.Claims) {
+	choices := []string{string(cfloor.Page), string(cfloor.Descriptors)}
+	cmd.Flags().StringVar((*string)(floor), "floor", string(cfloor.Page), "claims of the C floor: "+strings.Join(choices, " or "))
+	_ = cmd.RegisterFlagCompletionFunc("floor", cobra.FixedCompletions(choices, cobra.ShellCompDirectiveNoFileComp)) // fails for an unknown flag
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if !slices.Contains(choices, string(*floor)) {
+			return usageError(cmd, fmt.Errorf("--floor is %q: want %s", *floor, strings.Join(choices, " or ")))
+		}
+		return nil
+	}
 }
 
 func drawTo(path string, draw func(io.Writer) error) error {
@@ -112,6 +129,7 @@ func benchLoadCommand() *cobra.Command {
 		return f, func(w io.Writer) error { return f.Write(w) }, err
 	})
 	cmd.Flags().IntVar(&clients, "clients", clients, "how many clients ask at once")
+	addFloor(cmd, &b.opts.Floor)
 	return cmd
 }
 

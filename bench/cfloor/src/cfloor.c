@@ -1,11 +1,12 @@
 // The cost floor of a handoff: broker and backend of the same exchange, on the
 // same wire, with nothing but the system calls that it needs.
 //
-//   cfloor SOCKET PIPE REPLY NOTOKEN
+//   cfloor SOCKET PIPE REPLY NOTOKEN CLAIMS
 //
 // serves clients on SOCKET, and reconnecting ones on PIPE. REPLY is what a client
 // reads first on a handed-over connection (HelloReply and ready event), NOTOKEN
-// the HelloReply that sends it to PIPE; both in hex. It prints the pids of broker
+// the HelloReply that sends it to PIPE; both in hex. CLAIMS is "page" (a word of shared
+// memory, and the ACK in it) or "descriptors" (an eventfd, and the ACK as a message). It prints the pids of broker
 // and backend when both serve, and ends with its standard input.
 //
 // In it: the peer check, Hello read to its last byte and parsed, a token, a claim,
@@ -17,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -24,13 +26,18 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { TOKEN = 16, EARLY = 16 << 10, FDS = 1 << 16, HELLO = 4096 };
+enum { TOKEN = 16, EARLY = 16 << 10, FDS = 1 << 16, HELLO = 4096, WORDS = 512 };
+
+// A claim in the page, which both processes share, is generation and state.
+enum { UNTAKEN, TAKEN, ACKED, OVER, STATES };
+static _Atomic uint64_t *page; // NULL when claims are descriptors
 
 static uint8_t reply[1024], notoken[1024];
 static size_t reply_len, notoken_len;
@@ -117,7 +124,8 @@ static int field(const uint8_t *p, size_t n, unsigned number, uint64_t *value, c
 }
 
 struct offer {
-	uint64_t id;
+	uint64_t generation; // 0: the claim is a descriptor
+	uint32_t word;
 	uint32_t early;
 	uint32_t reply_len;
 	uint8_t token[TOKEN];
@@ -125,7 +133,7 @@ struct offer {
 };
 
 struct ack {
-	uint64_t id;
+	uint32_t word;
 	uint8_t token[TOKEN];
 	uint8_t accepted;
 };
@@ -134,8 +142,18 @@ static size_t offer_size(const struct offer *o) { return offsetof(struct offer, 
 
 // ---- broker ----
 
-static struct { int conn, claim; } flying[FDS]; // by handoff id
+static struct { uint64_t generation; int conn, claim; } claims[WORDS];
+static uint32_t flying[WORDS], flights; // words that wait for their ACK
+static uint32_t spare[WORDS], spares;   // words without a claim
 static struct { uint8_t buf[HELLO]; size_t have; } *reading[FDS]; // parked for the rest of Hello
+
+static void release(uint32_t word)
+{
+	close(claims[word].conn);
+	if (claims[word].claim >= 0)
+		close(claims[word].claim);
+	spare[spares++] = word;
+}
 
 static void random_token(uint8_t *token)
 {
@@ -152,29 +170,39 @@ static void random_token(uint8_t *token)
 
 static void offer(int channel, int conn, uint32_t early)
 {
-	static uint64_t last;
-	struct offer o = {.id = ++last, .early = early, .reply_len = (uint32_t)reply_len};
+	if (!spares) {
+		close(conn);
+		return;
+	}
+	uint32_t word = spare[--spares];
+	struct offer o = {.word = word, .early = early, .reply_len = (uint32_t)reply_len};
+	int fds[2] = {conn, -1};
+	if (page) {
+		o.generation = ++claims[word].generation;
+		atomic_store(&page[word], o.generation * STATES + UNTAKEN);
+	} else if ((fds[1] = eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC)) < 0) {
+		die("eventfd");
+	}
+	size_t fds_size = (page ? 1 : 2) * sizeof(int);
 	random_token(o.token);
 	memcpy(o.reply, reply, reply_len);
 	for (uint8_t *at = o.reply; (at = memmem(at, o.reply + reply_len - at, placeholder, TOKEN)); at += TOKEN)
 		memcpy(at, o.token, TOKEN);
-	int claim = eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC);
-	if (claim < 0)
-		die("eventfd");
 	struct iovec iov = {&o, offer_size(&o)};
-	union { struct cmsghdr head; char room[CMSG_SPACE(2 * sizeof(int))]; } control = {0};
-	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	union { struct cmsghdr head; char room[CMSG_SPACE(sizeof fds)]; } control = {0};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = CMSG_SPACE(fds_size)};
 	control.head.cmsg_level = SOL_SOCKET;
 	control.head.cmsg_type = SCM_RIGHTS;
-	control.head.cmsg_len = CMSG_LEN(2 * sizeof(int));
-	memcpy(CMSG_DATA(&control.head), (int[]){conn, claim}, 2 * sizeof(int));
+	control.head.cmsg_len = CMSG_LEN(fds_size);
+	memcpy(CMSG_DATA(&control.head), fds, fds_size);
+	claims[word].conn = conn;
+	claims[word].claim = fds[1];
 	if (sendmsg(channel, &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
-		close(conn);
-		close(claim);
+		release(word);
 		return;
 	}
-	flying[o.id % FDS].conn = conn;
-	flying[o.id % FDS].claim = claim;
+	if (page)
+		flying[flights++] = word;
 }
 
 static void hello(int channel, int conn, const uint8_t *body, size_t n)
@@ -240,16 +268,28 @@ done:
 	reading[conn] = NULL;
 }
 
+// acknowledged closes what an ACK on the channel is about.
 static void acknowledged(int channel)
 {
 	struct ack a;
 	ssize_t n = recv(channel, &a, sizeof a, MSG_DONTWAIT);
 	if (n == 0)
 		exit(0); // the backend has gone
-	if (n != sizeof a)
-		return;
-	close(flying[a.id % FDS].conn);
-	close(flying[a.id % FDS].claim);
+	if (n == sizeof a && a.word < WORDS)
+		release(a.word);
+}
+
+// reap closes what has been acknowledged in the page.
+static void reap(void)
+{
+	for (uint32_t i = flights; i-- > 0;) {
+		uint32_t word = flying[i];
+		if (atomic_load(&page[word]) != claims[word].generation * STATES + ACKED)
+			continue;
+		atomic_store(&page[word], claims[word].generation * STATES + OVER);
+		release(word);
+		flying[i] = flying[--flights];
+	}
 }
 
 static void broker(int listener, int channel)
@@ -258,8 +298,12 @@ static void broker(int listener, int channel)
 	watch(epoll, listener);
 	watch(epoll, channel);
 	watch(epoll, STDIN_FILENO);
+	while (spares < WORDS) {
+		spare[spares] = WORDS - 1 - spares;
+		spares++;
+	}
 	for (struct epoll_event e[64];;) {
-		int n = epoll_wait(epoll, e, 64, -1);
+		int n = epoll_wait(epoll, e, 64, flights ? 10 : -1);
 		for (int i = 0; i < n; i++) {
 			int fd = e[i].data.fd;
 			if (fd == STDIN_FILENO) {
@@ -278,6 +322,7 @@ static void broker(int listener, int channel)
 					read_hello(epoll, channel, conn);
 			}
 		}
+		reap();
 	}
 }
 
@@ -293,39 +338,59 @@ static int is_connection(int fd)
 	       !getpeername(fd, (void *)&peer, &size) && peer.sun_family == AF_UNIX && same_user(fd);
 }
 
+// take takes a claim, and closes it if it is a descriptor.
+static int take(const struct offer *o, int claim)
+{
+	if (page) {
+		uint64_t untaken = o->generation * STATES + UNTAKEN;
+		return o->word < WORDS && atomic_compare_exchange_strong(&page[o->word], &untaken, o->generation * STATES + TAKEN);
+	}
+	uint64_t unit = 0;
+	int won = read(claim, &unit, sizeof unit) == sizeof unit && unit == 1;
+	close(claim);
+	return won;
+}
+
+static void acknowledge(int channel, const struct offer *o, int accepted)
+{
+	if (page && accepted) {
+		atomic_store(&page[o->word], o->generation * STATES + ACKED);
+		return;
+	}
+	struct ack a = {.word = o->word, .accepted = (uint8_t)accepted};
+	memcpy(a.token, o->token, TOKEN);
+	send(channel, &a, sizeof a, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 static void adopt(int epoll, int channel)
 {
 	static uint8_t early[EARLY];
 	struct offer o;
 	struct iovec iov = {&o, sizeof o};
-	union { struct cmsghdr head; char room[CMSG_SPACE(2 * sizeof(int))]; } control;
+	int fds[2] = {-1, -1};
+	size_t fds_size = (page ? 1 : 2) * sizeof(int);
+	union { struct cmsghdr head; char room[CMSG_SPACE(sizeof fds)]; } control;
 	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
 	ssize_t n = recvmsg(channel, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	if (n == 0)
 		exit(0); // the broker has gone
-	if (n < 0 || m.msg_flags & MSG_CTRUNC || m.msg_controllen < CMSG_LEN(2 * sizeof(int)))
+	if (n < 0 || m.msg_flags & MSG_CTRUNC || m.msg_controllen < CMSG_LEN(fds_size))
 		return;
-	int fds[2];
-	memcpy(fds, CMSG_DATA(&control.head), sizeof fds);
-	int conn = fds[0], claim = fds[1];
-	uint64_t unit = 0;
-	struct ack a = {.id = o.id};
-	memcpy(a.token, o.token, TOKEN);
-	a.accepted = is_connection(conn) && read(claim, &unit, sizeof unit) == sizeof unit && unit == 1;
-	close(claim);
-	if (a.accepted) {
-		ssize_t got = 0;
-		if (o.early > 0)
-			got = recv(conn, early, o.early < EARLY ? o.early : EARLY, MSG_DONTWAIT);
-		struct iovec parts[2] = {{o.reply, o.reply_len}, {early, got > 0 ? (size_t)got : 0}};
-		struct msghdr answer = {.msg_iov = parts, .msg_iovlen = got > 0 ? 2 : 1};
-		sendmsg(conn, &answer, MSG_DONTWAIT | MSG_NOSIGNAL);
-	}
-	send(channel, &a, sizeof a, MSG_DONTWAIT | MSG_NOSIGNAL);
-	if (a.accepted)
-		watch(epoll, conn);
-	else
+	memcpy(fds, CMSG_DATA(&control.head), fds_size);
+	int conn = fds[0];
+	if (!is_connection(conn) || !take(&o, fds[1])) {
+		acknowledge(channel, &o, 0);
 		close(conn);
+		return;
+	}
+	ssize_t got = 0;
+	if (o.early > 0)
+		got = recv(conn, early, o.early < EARLY ? o.early : EARLY, MSG_DONTWAIT);
+	struct iovec parts[2] = {{o.reply, o.reply_len}, {early, got > 0 ? (size_t)got : 0}};
+	struct msghdr answer = {.msg_iov = parts, .msg_iovlen = got > 0 ? 2 : 1};
+	sendmsg(conn, &answer, MSG_DONTWAIT | MSG_NOSIGNAL);
+	acknowledge(channel, &o, 1);
+	watch(epoll, conn);
 }
 
 static void echo(int epoll, int conn)
@@ -369,8 +434,8 @@ static void backend(int listener, int channel)
 
 int main(int argc, char **argv)
 {
-	if (argc != 5) {
-		fprintf(stderr, "usage: cfloor SOCKET PIPE REPLY NOTOKEN\n");
+	if (argc != 6) {
+		fprintf(stderr, "usage: cfloor SOCKET PIPE REPLY NOTOKEN page|descriptors\n");
 		return 2;
 	}
 	memset(placeholder, 'T', TOKEN);
@@ -380,6 +445,11 @@ int main(int argc, char **argv)
 	int pair[2];
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
 		die("socketpair");
+	if (!strcmp(argv[5], "page")) {
+		page = mmap(NULL, WORDS * sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		if (page == MAP_FAILED)
+			die("mmap");
+	}
 	int front = listen_on(argv[1]), back = listen_on(argv[2]);
 	pid_t parent = getpid(), child = fork();
 	if (child < 0)
