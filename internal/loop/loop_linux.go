@@ -122,7 +122,7 @@ func (l *Loop) Post(f func()) bool {
 	l.posted = append(l.posted, f)
 	if len(l.posted) == 1 {
 		one := [8]byte{1}
-		_, _ = unix.Write(l.wake, one[:]) // full means that it is readable already
+		_, _ = rawsys.Write(l.wake, one[:]) // full means that it is readable already
 	}
 	return true
 }
@@ -132,7 +132,7 @@ func (l *Loop) Stop() { l.Post(func() { l.stopped = true }) }
 
 func (l *Loop) runPosted() {
 	var count [8]byte
-	_, _ = unix.Read(l.wake, count[:])
+	_, _ = rawsys.Read(l.wake, count[:])
 	l.mu.Lock()
 	fs := l.posted
 	l.posted = nil
@@ -148,13 +148,12 @@ func (l *Loop) WakeAt(t time.Time) {
 		return
 	}
 	l.alarm = t
-	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(max(int64(time.Until(t)), 1))}
-	_ = unix.TimerfdSettime(l.timer, 0, &spec, nil) // it fails for a bad descriptor or time alone
+	_ = rawsys.ArmTimer(l.timer, time.Until(t)) // it fails for a bad descriptor alone
 }
 
 func (l *Loop) ring() {
 	var expirations [8]byte
-	_, _ = unix.Read(l.timer, expirations[:])
+	_, _ = rawsys.Read(l.timer, expirations[:])
 	l.alarm = time.Time{}
 	l.WakeAt(l.tick(time.Now()))
 }

@@ -142,9 +142,8 @@ func (p *Process) awaitExit() {
 }
 
 func exited(pidfd int) bool {
-	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
-	n, err := unix.Poll(fds, 0)
-	return err == nil && n == 1 && fds[0].Revents&(unix.POLLIN|unix.POLLHUP) != 0
+	ended, err := rawsys.Await(pidfd, 0)
+	return ended && err == nil
 }
 
 // Executable returns the path of the file that the process runs, as the kernel

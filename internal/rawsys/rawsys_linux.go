@@ -8,6 +8,7 @@
 package rawsys
 
 import (
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -64,6 +65,35 @@ func Read(fd int, buf []byte) (int, error) {
 		return 0, errno
 	}
 	return int(n), nil
+}
+
+// Write writes to a descriptor that is in non-blocking mode, and no file on a disk.
+func Write(fd int, buf []byte) (int, error) {
+	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)))
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
+// Await reports whether fd has something to read, or has ended, and waits for that
+// at most d. Meanwhile the calling goroutine keeps its place to run, so d is short:
+// nobody else gets it.
+func Await(fd int, d time.Duration) (bool, error) {
+	fds := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	limit := unix.NsecToTimespec(int64(d))
+	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&fds[0])), 1, uintptr(unsafe.Pointer(&limit)), 0, 0, 0)
+	if errno != 0 {
+		return false, errno
+	}
+	return n > 0, nil
+}
+
+// ArmTimer has a timerfd of the monotonic clock ring once, in d.
+func ArmTimer(fd int, d time.Duration) error {
+	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(max(int64(d), 1))}
+	_, _, errno := unix.RawSyscall6(unix.SYS_TIMERFD_SETTIME, uintptr(fd), 0, uintptr(unsafe.Pointer(&spec)), 0, 0, 0)
+	return asError(errno)
 }
 
 // EpollCtl changes an epoll set.
