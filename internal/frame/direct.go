@@ -298,8 +298,9 @@ func encodeDirect(dst []byte, m proto.Message) ([]byte, bool) {
 		if n == nil || len(n.GetWarnings()) > 0 {
 			return dst, false
 		}
-		var room [512]byte
-		granted := encoding{room[:0], true}
+		room := rooms.Get().(*[]byte)
+		defer rooms.Put(room)
+		granted := encoding{(*room)[:0], true}
 		granted.varint(1, uint64(n.GetNegotiatedProtocol()))
 		granted.text(2, n.GetDaemonVersion())
 		granted.text(3, n.GetBackendPipe())
@@ -309,6 +310,7 @@ func encodeDirect(dst []byte, m proto.Message) ([]byte, bool) {
 		granted.varint(8, n.GetConnectionId())
 		e.b = protowire.AppendBytes(protowire.AppendTag(e.b, 1, protowire.BytesType), granted.b)
 		e.ok = granted.ok
+		*room = granted.b
 	case *brokerpb.HandoffAck:
 		e.bytes(1, m.GetToken())
 		e.varint(2, protowire.EncodeBool(m.GetAccepted()))

@@ -2,18 +2,24 @@ package frame
 
 import (
 	"strings"
+	"sync"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
+
+// rooms are buffers for what is encoded before its length is known.
+var rooms = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }}
 
 // Marshal encodes a payload the way Append encodes a frame. The only thing a
 // proto3 message can't carry is text that is not UTF-8, say from an error that
 // names a file; such text is repaired with U+FFFD, because a peer that waits
 // for an answer is better served by a mark in it than by none.
 func Marshal(m proto.Message) []byte {
-	var room [512]byte
-	if payload, ok := encodeDirect(room[:0], m); ok {
+	room := rooms.Get().(*[]byte)
+	defer rooms.Put(room)
+	if payload, ok := encodeDirect((*room)[:0], m); ok {
+		*room = payload
 		return append([]byte(nil), payload...)
 	}
 	options := proto.MarshalOptions{Deterministic: true}
