@@ -130,6 +130,7 @@ func (l *Listener) answerBroken(ch *channel.Conn, err error) {
 func (l *Listener) watchChannel(s *served) {
 	var ok bool
 	if s.fd, ok = s.Watched(); !ok {
+		_ = s.Close() // its page is open still
 		s.ended <- net.ErrClosed
 		return
 	}

@@ -43,6 +43,7 @@ func onThePath() []proto.Message {
 		&brokerpb.HandoffAck{Token: token, Accepted: true, ErrorDetail: "e", CorrelationId: most},
 		&usherpb.Offer{
 			Token: token, HandoffId: 1, ConnectionId: 2, Preamble: token, EarlyDataLen: 16384, Traceparent: "t", Tracestate: "s",
+			ClaimWord: ^uint32(0), ClaimGeneration: most,
 		},
 		&usherpb.Ack{Token: token, HandoffId: most, Accepted: true},
 		&usherpb.Ack{Reason: usherpb.NackReason_NACK_REASON_BUSY, Detail: "queue is full"},
