@@ -21,7 +21,7 @@ const (
 // Reasons of usher's own: the attempt could not begin.
 const (
 	TokenUnavailable Reason = "TokenUnavailable" // pending limit reached, or no randomness
-	ClaimUnavailable Reason = "ClaimUnavailable" // no kernel object for the claim
+	ClaimUnavailable Reason = "ClaimUnavailable" // no object for the claim to be had
 	OfferTooLarge    Reason = "OfferTooLarge"    // the client's trace fields don't fit an offer
 )
 

@@ -8,7 +8,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/claim"
 )
 
-// Claim is the kernel object that decides who owns a connection in flight.
+// Claim is the shared object that decides who owns a connection in flight.
 type Claim = claim.Claim
 
 // Transport carries an offer with its connection to one backend.

@@ -1,4 +1,4 @@
-// Package claim holds the kernel object that decides who owns a connection in
+// Package claim holds the shared object that decides who owns a connection in
 // flight.
 //
 // A claim holds one unit. The broker makes it, sends it beside the connection,
