@@ -7,6 +7,7 @@ import (
 
 	"github.com/seed-7265657e/usher/internal/failpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/loop"
 	"github.com/seed-7265657e/usher/internal/unixconn"
 )
 
@@ -268,12 +269,12 @@ func (l *Listener) tick(now time.Time) (next time.Time) {
 	}
 	if !l.pipeResume.IsZero() {
 		if now.Before(l.pipeResume) {
-			next = earlier(next, l.pipeResume)
+			next = loop.Earlier(next, l.pipeResume)
 		} else {
 			l.watchPipe()
 		}
 	}
-	return earlier(next, l.expire(now))
+	return loop.Earlier(next, l.expire(now))
 }
 
 // expire closes the parked connections whose deadline has passed, and returns the
@@ -283,7 +284,7 @@ func (l *Listener) expire(now time.Time) (next time.Time) {
 		switch {
 		case p.deadline.IsZero():
 		case now.Before(p.deadline):
-			next = earlier(next, p.deadline)
+			next = loop.Earlier(next, p.deadline)
 		default:
 			l.unpark(conn)
 			conn.reply = nil
@@ -291,14 +292,6 @@ func (l *Listener) expire(now time.Time) (next time.Time) {
 		}
 	}
 	return next
-}
-
-// earlier is the earlier of two times, of which a zero one is none.
-func earlier(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
-		return b
-	}
-	return a
 }
 
 // endParked closes everything that waits in the loop.

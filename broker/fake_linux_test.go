@@ -55,37 +55,46 @@ func (s *site) pipe(name string) string {
 // register makes the exchange of a registration. The channel is nil when it was
 // refused.
 func register(socket string, r *usherpb.Register) (*usherpb.Registered, *channel.Conn, error) {
+	answer, fds, err := registration(socket, r)
+	defer fds.Close()
+	want := 0
+	if answer.GetAccepted() {
+		want = 1
+	}
+	if err == nil {
+		err = wrongCount(fds, want)
+	}
+	if err != nil || want == 0 {
+		return answer, nil, err
+	}
+	return answer, channel.New(fds.Take(0), channel.Kind(answer.Channel)), nil
+}
+
+// registration makes the exchange, and returns what came with the answer.
+func registration(socket string, r *usherpb.Register) (answer *usherpb.Registered, fds fdpass.Descriptors, err error) {
 	c, err := unixconn.Dial(socket)
 	if err != nil {
-		return nil, nil, err
+		return nil, fds, err
 	}
 	_ = c.SetDeadline(time.Now().Add(patience))
 	if _, err := frame.Write(c, frame.RegisterRequest(r)); err != nil {
-		return nil, nil, errors.Join(err, c.Close())
+		return nil, fds, errors.Join(err, c.Close())
 	}
 	reply := channel.Over(c, channel.Stream)
 	defer func() { _ = reply.Close() }()
 	msg, err := reply.Recv()
 	if err != nil {
-		return nil, nil, err
+		return nil, fds, err
 	}
-	defer msg.FDs.Close()
 	f, err := msg.Frame()
-	if err != nil {
-		return nil, nil, err
+	if err == nil {
+		answer, err = frame.ParseRegistered(f)
 	}
-	answer, err := frame.ParseRegistered(f)
-	if err != nil || !answer.Accepted {
-		return answer, nil, errors.Join(err, wrongCount(msg, 0))
-	}
-	if err := wrongCount(msg, 1); err != nil {
-		return answer, nil, err
-	}
-	return answer, channel.New(msg.FDs.Take(0), channel.Kind(answer.Channel)), nil
+	return answer, msg.FDs.Move(), err
 }
 
-func wrongCount(msg channel.Message, want int) error {
-	if n := msg.FDs.Len(); n != want {
+func wrongCount(fds fdpass.Descriptors, want int) error {
+	if n := fds.Len(); n != want {
 		return fmt.Errorf("%d descriptors came, not %d", n, want)
 	}
 	return nil
@@ -127,7 +136,7 @@ func receiveOffer(ch *channel.Conn) (*offered, error) {
 		if o.ClaimGeneration != 0 {
 			want = 1
 		}
-		err = wrongCount(msg, want)
+		err = wrongCount(msg.FDs, want)
 	}
 	if err != nil {
 		o.fds.Close()

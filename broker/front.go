@@ -200,7 +200,7 @@ func (f *front) tick(now time.Time) (next time.Time) {
 	}
 	if !f.resume.IsZero() && !f.accepting {
 		if now.Before(f.resume) {
-			next = earlier(next, f.resume)
+			next = loop.Earlier(next, f.resume)
 		} else {
 			f.acceptAgain()
 		}
@@ -212,21 +212,13 @@ func (f *front) tick(now time.Time) (next time.Time) {
 		case !now.Before(c.deadline):
 			due = append(due, c)
 		default:
-			next = earlier(next, c.deadline)
+			next = loop.Earlier(next, c.deadline)
 		}
 	})
 	for _, c := range due {
 		c.overdue()
 	}
 	return next
-}
-
-// earlier returns the earlier of two times; a zero one is none.
-func earlier(a, b time.Time) time.Time {
-	if a.IsZero() || b.Before(a) {
-		return b
-	}
-	return a
 }
 
 // abandon ends every wait at once: the end of draining.

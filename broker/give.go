@@ -12,6 +12,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/loop"
 	"github.com/seed-7265657e/usher/internal/service"
 )
 
@@ -100,7 +101,7 @@ func (c *connection) attempt(t *target, id uint64, retry bool) {
 	now := time.Now()
 	c.phase, c.deadline = phaseOffered, now.Add(c.opts.AckDeadline)
 	c.takeOff(c)
-	c.loop.WakeAt(earlier(c.deadline, now.Add(reapEvery)))
+	c.loop.WakeAt(loop.Earlier(c.deadline, now.Add(reapEvery)))
 }
 
 // answered is step 7, acknowledge: the backend's ACK or NACK as a message, or its

@@ -8,9 +8,7 @@ import (
 
 	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/claim"
-	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
-	"github.com/seed-7265657e/usher/internal/unixconn"
 	"github.com/seed-7265657e/usher/internal/usherpb"
 )
 
@@ -24,39 +22,20 @@ type paged struct {
 func (s *site) paged(version string) *paged {
 	s.tb.Helper()
 	pipe := s.pipe("paged-" + version)
-	c, err := unixconn.Dial(s.Socket())
+	answer, fds, err := registration(s.Socket(), &usherpb.Register{ServiceName: demo, ServiceVersion: version, BackendPipe: pipe, ClaimPage: true})
+	defer fds.Close()
+	if err != nil || !answer.Accepted || !answer.ClaimPage || fds.Len() != 2 {
+		s.tb.Fatalf("registration: %v, %v, %d descriptors", answer, err, fds.Len())
+	}
+	page, err := claim.ReceivePage(fds.Borrow(1))
 	if err != nil {
 		s.tb.Fatal(err)
 	}
-	_ = c.SetDeadline(time.Now().Add(patience))
-	register := &usherpb.Register{ServiceName: demo, ServiceVersion: version, BackendPipe: pipe, ClaimPage: true}
-	if _, err := frame.Write(c, frame.RegisterRequest(register)); err != nil {
-		s.tb.Fatal(err)
-	}
-	reply := channel.Over(c, channel.Stream)
-	defer func() { _ = reply.Close() }()
-	msg, err := reply.Recv()
+	memory, err := unix.Mmap(fds.Borrow(1), 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		s.tb.Fatal(err)
 	}
-	defer msg.FDs.Close()
-	f, err := msg.Frame()
-	if err != nil {
-		s.tb.Fatal(err)
-	}
-	answer, err := frame.ParseRegistered(f)
-	if err != nil || !answer.Accepted || !answer.ClaimPage || msg.FDs.Len() != 2 {
-		s.tb.Fatalf("registration: %v, %v, %d descriptors", answer, err, msg.FDs.Len())
-	}
-	page, err := claim.ReceivePage(msg.FDs.Borrow(1))
-	if err != nil {
-		s.tb.Fatal(err)
-	}
-	memory, err := unix.Mmap(msg.FDs.Borrow(1), 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		s.tb.Fatal(err)
-	}
-	p := &paged{&fake{tb: s.tb, ch: channel.New(msg.FDs.Take(0), channel.Kind(answer.Channel)), pipe: pipe}, page, memory}
+	p := &paged{&fake{tb: s.tb, ch: channel.New(fds.Take(0), channel.Kind(answer.Channel)), pipe: pipe}, page, memory}
 	s.later = append(s.later, func() { _ = p.ch.Close(); page.Close(); _ = unix.Munmap(memory) })
 	return p
 }

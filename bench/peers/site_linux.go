@@ -12,9 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
-	"github.com/seed-7265657e/usher/internal/endpoint"
-	"github.com/seed-7265657e/usher/internal/service"
+	"github.com/seed-7265657e/usher/internal/bench"
 )
 
 // site is a private directory and what runs in it.
@@ -37,18 +35,7 @@ func newSite() (*site, error) {
 		return nil, err
 	}
 	s := &site{dir: dir, self: self, request: []byte(strings.Repeat("?", 64)), answer: make([]byte, 64)}
-	for _, v := range os.Environ() { // the user's own settings must reach none of the processes
-		if !strings.HasPrefix(v, "RUNNING_PROCESS_") && !strings.HasPrefix(v, "XDG_") {
-			s.env = append(s.env, v)
-		}
-	}
-	definitions := filepath.Join(dir, "services")
-	s.env = append(s.env, "XDG_RUNTIME_DIR="+dir, "XDG_CONFIG_HOME="+dir, "XDG_STATE_HOME="+dir,
-		endpoint.ServiceDefVariable+"="+definitions)
-	_, err = service.Save(definitions, &brokerpb.ServiceDefinition{
-		ServiceName: serviceName, BinaryPath: self, Isolation: brokerpb.BrokerIsolation_SHARED_BROKER,
-	}, service.TOML)
-	if err != nil {
+	if s.env, err = bench.Surroundings(dir, serviceName, self); err != nil {
 		s.close()
 		return nil, err
 	}
@@ -204,14 +191,9 @@ func memory(groups ...*processes) (sum int64, err error) {
 		if err != nil {
 			return nil // it has ended
 		}
-		for line := range strings.Lines(string(b)) {
-			if kib, ok := strings.CutPrefix(line, "Pss:"); ok {
-				n, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(kib), "kB")), 10, 64)
-				sum += n << 10
-				return err
-			}
-		}
-		return fmt.Errorf("process %d says nothing of its memory", pid)
+		n, err := bench.KiB(b, "Pss")
+		sum += n
+		return err
 	})
 	return sum, err
 }

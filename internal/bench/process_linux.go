@@ -27,13 +27,18 @@ func residentSet(pid int) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	for line := range strings.Lines(string(status)) {
-		if kib, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+	return KiB(status, "VmRSS")
+}
+
+// KiB finds a figure in kB in a file of /proc, and returns it in bytes.
+func KiB(file []byte, name string) (int64, error) {
+	for line := range strings.Lines(string(file)) {
+		if kib, ok := strings.CutPrefix(line, name+":"); ok {
 			n, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(kib), "kB")), 10, 64)
 			return n << 10, err
 		}
 	}
-	return 0, fmt.Errorf("process %d says nothing of its memory", pid)
+	return 0, fmt.Errorf("the system says nothing of %s", name)
 }
 
 // onOneCPU has f start processes that share one processor.

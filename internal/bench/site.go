@@ -43,22 +43,28 @@ func newSite(ctx context.Context, program string, claims cfloor.Claims) (*site, 
 			return nil, err
 		}
 	}
-	for _, v := range os.Environ() { // the user's own settings must reach none of the processes
-		if !strings.HasPrefix(v, "RUNNING_PROCESS_") && !strings.HasPrefix(v, "XDG_") {
-			s.env = append(s.env, v)
-		}
-	}
-	definitions := filepath.Join(s.dir, "services")
-	s.env = append(s.env, "XDG_RUNTIME_DIR="+s.dir, "XDG_CONFIG_HOME="+s.dir, "XDG_STATE_HOME="+s.dir,
-		endpoint.ServiceDefVariable+"="+definitions)
-	_, err = service.Save(definitions, &brokerpb.ServiceDefinition{
-		ServiceName: serviceName, BinaryPath: program, Isolation: brokerpb.BrokerIsolation_SHARED_BROKER,
-	}, service.TOML)
-	if err != nil {
+	if s.env, err = Surroundings(s.dir, serviceName, program); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	s.floor, s.noFloor = cfloor.Build(ctx, s.dir)
 	return s, ctx.Err()
+}
+
+// Surroundings makes in dir what usher's processes need: a definition of the service
+// with program as its binary. It returns the environment to run them in, which the
+// user's own settings do not reach.
+func Surroundings(dir, name, program string) (env []string, err error) {
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "RUNNING_PROCESS_") && !strings.HasPrefix(v, "XDG_") {
+			env = append(env, v)
+		}
+	}
+	definitions := filepath.Join(dir, "services")
+	_, err = service.Save(definitions, &brokerpb.ServiceDefinition{
+		ServiceName: name, BinaryPath: program, Isolation: brokerpb.BrokerIsolation_SHARED_BROKER,
+	}, service.TOML)
+	return append(env, "XDG_RUNTIME_DIR="+dir, "XDG_CONFIG_HOME="+dir, "XDG_STATE_HOME="+dir,
+		endpoint.ServiceDefVariable+"="+definitions), err
 }
 
 func (s *site) close() error { return os.RemoveAll(s.dir) }

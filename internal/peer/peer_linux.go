@@ -142,7 +142,7 @@ func (p *Process) awaitExit() {
 }
 
 func exited(pidfd int) bool {
-	ended, err := rawsys.Await(pidfd, 0)
+	ended, err := rawsys.Readable(pidfd)
 	return ended && err == nil
 }
 

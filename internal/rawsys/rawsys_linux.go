@@ -76,17 +76,12 @@ func Write(fd int, buf []byte) (int, error) {
 	return int(n), nil
 }
 
-// Await reports whether fd has something to read, or has ended, and waits for that
-// at most d. Meanwhile the calling goroutine keeps its place to run, so d is short:
-// nobody else gets it.
-func Await(fd int, d time.Duration) (bool, error) {
+// Readable reports whether fd has something to read, or has ended.
+func Readable(fd int) (bool, error) {
 	fds := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	limit := unix.NsecToTimespec(int64(d))
-	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&fds[0])), 1, uintptr(unsafe.Pointer(&limit)), 0, 0, 0)
-	if errno != 0 {
-		return false, errno
-	}
-	return n > 0, nil
+	var atOnce unix.Timespec
+	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&fds[0])), 1, uintptr(unsafe.Pointer(&atOnce)), 0, 0, 0)
+	return n > 0 && errno == 0, asError(errno)
 }
 
 // ArmTimer has a timerfd of the monotonic clock ring once, in d.

@@ -5,9 +5,10 @@
 //
 // serves clients on SOCKET, and reconnecting ones on PIPE. REPLY is what a client
 // reads first on a handed-over connection (HelloReply and ready event), NOTOKEN
-// the HelloReply that sends it to PIPE; both in hex. CLAIMS is "page" (a word of shared
-// memory, and the ACK in it) or "descriptors" (an eventfd, and the ACK as a message). It prints the pids of broker
-// and backend when both serve, and ends with its standard input.
+// the HelloReply that sends it to PIPE; both in hex. CLAIMS is "page" (a word of
+// shared memory, and the ACK in it) or "descriptors" (an eventfd, and the ACK as a
+// message). It prints the pids of broker and backend when both serve, and ends with
+// its standard input.
 //
 // In it: the peer check, Hello read to its last byte and parsed, a token, a claim,
 // one sendmsg; the checks of what arrived, the claim taken, early bytes read,
