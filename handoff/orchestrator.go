@@ -26,9 +26,6 @@ type Orchestrator struct {
 	Acks   *Acks
 	// Clock is time.Now unless a test replaces it. It must be monotonic.
 	Clock func() time.Time
-	// NewClaim makes the claim of an Attempt that says nothing else; claim.New
-	// unless a test replaces it.
-	NewClaim func() (*Claim, error)
 	// AwaitAck waits for a delivery's answer; Delivery.AwaitAck unless a test
 	// replaces it. The context ends at the acknowledgement deadline.
 	AwaitAck func(context.Context, Delivery) (Ack, error)
@@ -42,8 +39,8 @@ type Attempt struct {
 	Transport Transport
 	// Offer says what the backend is told; Token and Claim are filled in here.
 	Offer Offer
-	// NewClaim makes the claim; nil for the Orchestrator's. Claims in a page
-	// (Channel.NewClaim) are for those who look at Flight.Acknowledged.
+	// NewClaim makes the claim; nil for claim.New. Claims in a page (Channel.NewClaim)
+	// are for those who look at Flight.Acknowledged.
 	NewClaim func() (*Claim, error)
 	// Preamble builds the backend's first bytes for the token; nil for none.
 	Preamble func(Token) ([]byte, error)
@@ -195,12 +192,9 @@ func (f *Flight) issue() *Outcome {
 // prepare completes the offer: claim and preamble.
 func (f *Flight) prepare(ctx context.Context) *Outcome {
 	if f.Transport.Claims() {
-		newClaim := claim.New
-		switch {
-		case f.orchestrator.NewClaim != nil:
-			newClaim = f.orchestrator.NewClaim
-		case f.NewClaim != nil:
-			newClaim = f.NewClaim
+		newClaim := f.NewClaim
+		if newClaim == nil {
+			newClaim = claim.New
 		}
 		c, err := newClaim()
 		if err != nil {

@@ -23,7 +23,7 @@ func TestIssueFails(t *testing.T) {
 	errClaim := errors.New("no claim today")
 	for _, c := range []struct {
 		name   string
-		prime  func(*handoff.TokenConfig, *handoff.Orchestrator, *handoff.Attempt)
+		prime  func(*handoff.TokenConfig, *handoff.Attempt)
 		full   bool // another token is pending
 		given  bool // the attempt brings its token
 		ended  bool // the context has ended before
@@ -32,16 +32,16 @@ func TestIssueFails(t *testing.T) {
 		err    any
 	}{
 		{name: "pending limit", full: true, stage: handoff.StageIssue, reason: handoff.TokenUnavailable, err: new(*handoff.PendingLimitError)},
-		{name: "no randomness", prime: func(config *handoff.TokenConfig, _ *handoff.Orchestrator, _ *handoff.Attempt) {
+		{name: "no randomness", prime: func(config *handoff.TokenConfig, _ *handoff.Attempt) {
 			config.Random = bytes.NewReader(nil)
 		}, stage: handoff.StageIssue, reason: handoff.TokenUnavailable, err: new(*handoff.RandomError)},
-		{name: "no claim", prime: func(_ *handoff.TokenConfig, o *handoff.Orchestrator, _ *handoff.Attempt) {
-			o.NewClaim = func() (*handoff.Claim, error) { return nil, errClaim }
+		{name: "no claim", prime: func(_ *handoff.TokenConfig, a *handoff.Attempt) {
+			a.NewClaim = func() (*handoff.Claim, error) { return nil, errClaim }
 		}, stage: handoff.StageIssue, reason: handoff.ClaimUnavailable, err: errClaim},
-		{name: "no claim for a given token", given: true, prime: func(_ *handoff.TokenConfig, o *handoff.Orchestrator, _ *handoff.Attempt) {
-			o.NewClaim = func() (*handoff.Claim, error) { return nil, errClaim }
+		{name: "no claim for a given token", given: true, prime: func(_ *handoff.TokenConfig, a *handoff.Attempt) {
+			a.NewClaim = func() (*handoff.Claim, error) { return nil, errClaim }
 		}, stage: handoff.StageIssue, reason: handoff.ClaimUnavailable, err: errClaim},
-		{name: "no preamble", prime: func(_ *handoff.TokenConfig, _ *handoff.Orchestrator, a *handoff.Attempt) {
+		{name: "no preamble", prime: func(_ *handoff.TokenConfig, a *handoff.Attempt) {
 			a.Preamble = func(handoff.Token) ([]byte, error) { return nil, errPlain }
 		}, stage: handoff.StageSend, reason: handoff.ServicePolicyDisabled, err: errPlain},
 		{name: "cancelled before", ended: true, stage: handoff.StageSend, reason: handoff.Cancelled, err: context.Canceled},
@@ -52,7 +52,7 @@ func TestIssueFails(t *testing.T) {
 			config := handoff.TokenConfig{MaxPending: 1, TTL: time.Minute, CollisionAttempts: 1}
 			o, a := handoff.Orchestrator{}, handoff.Attempt{Transport: transport}
 			if c.prime != nil {
-				c.prime(&config, &o, &a)
+				c.prime(&config, &a)
 			}
 			tokens := handoff.NewTokens(config)
 			o.Tokens, o.Acks = tokens, handoff.NewAcks(tokens, deadline)

@@ -118,9 +118,9 @@ func runOutcome(t *testing.T, c outcomeCase) {
 		claims: !c.v1, fail: c.fail, backend: c.backend,
 		flight: &flight{tokens: tokens, acks: acks, cancel: cancel},
 	}
-	o := handoff.Orchestrator{Tokens: tokens, Acks: acks, NewClaim: c.newClaim}
+	o := handoff.Orchestrator{Tokens: tokens, Acks: acks}
 	began := time.Now()
-	out := o.Handoff(ctx, handoff.Attempt{Transport: transport})
+	out := o.Handoff(ctx, handoff.Attempt{Transport: transport, NewClaim: c.newClaim})
 
 	if out.Verdict != c.verdict || out.Stage != c.stage || out.Reason != c.reason {
 		t.Errorf("ended %s at %s for %q; want %s at %s for %q", out.Verdict, out.Stage, out.Reason, c.verdict, c.stage, c.reason)
