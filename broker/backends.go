@@ -27,6 +27,10 @@ type backend struct {
 	exited chan struct{} // closed when the process has been seen to end
 	left   chan struct{} // closed when the channel has been retired
 
+	// The loop's.
+	retired bool
+	cut     bool // the channel was ended here while the backend may still have had an answer to give
+
 	// silent is 0, or one more than the late answers the backend had given when it
 	// got the last offer that it left unanswered.
 	silent atomic.Uint64
@@ -159,6 +163,7 @@ func (f *front) watchBackend(e *entry) {
 	h := e.Handle
 	fd, ok := h.channel.Watched()
 	if !ok {
+		h.cut = true
 		f.leftBackend(e, nil)
 		return
 	}
@@ -174,15 +179,21 @@ func (f *front) watchBackend(e *entry) {
 }
 
 // leftBackend takes a backend whose channel has ended out of the registry, and
-// settles what was offered to it.
+// settles what was offered to it. It happens once.
 func (f *front) leftBackend(e *entry, fault error) {
+	h := e.Handle
+	if h.retired {
+		return
+	}
+	h.retired = true
+	h.cut = h.cut || fault != nil
 	f.backends.Remove(e)
-	e.Handle.channel.Retire()
-	f.counters.strayAcks.Add(e.Handle.channel.Strays())
+	h.channel.Retire()
+	f.counters.strayAcks.Add(h.channel.Strays())
 	if fault != nil {
 		f.log.Error("channel ended: the backend broke the protocol; it may register again", "backend_pid", e.PID, "error", fault)
 	}
-	close(e.Handle.left)
+	close(h.left)
 }
 
 // watchProcess ends e's channel when its process exits, and frees the process
@@ -233,6 +244,7 @@ func (f *front) closeBackends() {
 			if fd, ok := ch.Watched(); ok {
 				f.loop.Remove(fd)
 			}
+			e.Handle.cut = true
 			f.leftBackend(e, nil)
 		}
 	}

@@ -146,7 +146,7 @@ func (b *Broker) Serve(ctx context.Context) error {
 	front.loop.Stop()
 	b.wg.Wait()
 	front.loop.Close()
-	front.abandon() // those who came back to a loop that had ended
+	front.runLate()
 	b.log.Info("stopped")
 	return err
 }

@@ -26,12 +26,14 @@ import (
 //
 // It owns its descriptor, which finish closes.
 //
-//	reading ──Hello──▶ offered ──answer, deadline──▶ finished
-//	   │                 │ another try, at most one      ▲
-//	   └──something that could block──▶ away ────────────┘
+//	reading ──Hello──▶ offered ──answer, deadline──▶ closed
+//	   │                 │ another try, at most one    ▲
+//	   └──something that could block──▶ away ──────────┤
+//	                      └──what follows from it──▶ offered, away
 //
-// reading and offered belong to the front's goroutine; away to one of its own,
-// which may give it back (giveBack).
+// Everything about a connection happens on the loop's goroutine, but for the job
+// that it is away for, which has it to itself: abort interrupts it, and nothing else
+// touches it meanwhile.
 type connection struct {
 	*front
 	conn    *unixconn.Conn
@@ -48,9 +50,7 @@ type connection struct {
 
 	older, newer *connection // the front's list of connections
 
-	// Of the time away.
-	ctx    context.Context // ends with abort
-	cancel context.CancelFunc
+	cancel context.CancelFunc // of the time away
 }
 
 type phase int
@@ -59,6 +59,7 @@ const (
 	phaseReading phase = iota
 	phaseOffered
 	phaseAway
+	phaseClosed // an action that was posted before finds nothing to do
 )
 
 // maxFirstFrame is what the broker reads at most. A body above 64 KiB is refused
@@ -92,9 +93,9 @@ func (c *connection) read() {
 	case err != nil:
 		c.end(nil, hello.FromReadError(err))
 	case f.PayloadProtocol == frame.Admin:
-		c.leave(func() { c.serveAdmin(f) })
+		c.leave(func(context.Context) { c.serveAdmin(f) })
 	case f.PayloadProtocol == frame.Register:
-		c.leave(func() { c.serveRegistration(f) })
+		c.serveRegistration(f)
 	default:
 		c.serveHello(f, len(body))
 	}
@@ -129,28 +130,29 @@ func (c *connection) unwatch() {
 	}
 }
 
-// leave takes the connection off the loop: f may block, within the connection's
-// deadline, and the connection ends with it.
-func (c *connection) leave(f func()) {
-	c.away(func() {
-		defer c.finish()
-		f()
+// leave runs job, which may block within the connection's deadline, and ends the
+// connection after it.
+func (c *connection) leave(job func(ctx context.Context)) {
+	c.away(func(ctx context.Context) func() {
+		job(ctx)
+		return c.finish
 	})
 }
 
-// away runs f on a goroutine of its own, which owns the connection from then on.
-func (c *connection) away(f func()) {
+// away runs job, which may block within the connection's deadline, on a goroutine of
+// its own. The loop goes on with what it returns. The context ends with abort.
+func (c *connection) away(job func(ctx context.Context) (then func())) {
 	c.phase = phaseAway
-	c.ctx, c.cancel = context.WithCancel(c.work)
+	ctx, cancel := context.WithCancel(c.work)
+	c.cancel = cancel
 	_ = c.conn.SetDeadline(c.deadline)
-	c.wg.Go(f)
-}
-
-// giveBack returns the connection to the loop, which goes on with f.
-func (c *connection) giveBack(f func()) {
-	if !c.loop.Post(f) {
-		c.end(nil, hello.ShuttingDown())
-	}
+	c.wg.Go(func() {
+		then := job(ctx)
+		c.post(func() {
+			cancel()
+			then()
+		})
+	})
 }
 
 func (c *connection) serveHello(f *brokerpb.Frame, size int) {
@@ -167,13 +169,16 @@ func (c *connection) serveHello(f *brokerpb.Frame, size int) {
 		c.resolved(f, t, refusal)
 		return
 	}
-	c.away(func() {
+	c.away(func(context.Context) func() {
 		t, refusal := c.resolve(f, h)
-		c.giveBack(func() { c.resolved(f, t, refusal) })
+		return func() { c.resolved(f, t, refusal) }
 	})
 }
 
 func (c *connection) resolved(f *brokerpb.Frame, t *target, refusal *hello.Refusal) {
+	if refusal == nil && c.work.Err() != nil { // it came back when every channel had been closed
+		refusal = hello.ShuttingDown()
+	}
 	if refusal != nil {
 		c.end(f, refusal)
 		return
@@ -277,11 +282,12 @@ func (c *connection) written(err error) {
 }
 
 // finish closes the broker's copy. It does not shut the connection down: a
-// backend may own it by now.
+// backend may own it by now. It happens once.
 func (c *connection) finish() {
-	if c.cancel != nil {
-		c.cancel()
+	if c.phase == phaseClosed {
+		return
 	}
+	c.phase = phaseClosed
 	_ = c.conn.Close()
 	c.conns.remove(c)
 	c.admission.leave(c.cred.PID)

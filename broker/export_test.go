@@ -32,3 +32,10 @@ func (b *Broker) Remembered(service string) bool {
 
 // ForgetWatch ends the watch on files, as if the system had none.
 func (b *Broker) ForgetWatch() { b.memory.close() }
+
+// Handshakes returns how many connections count against the bounds.
+func (b *Broker) Handshakes() int {
+	b.admission.mu.Lock()
+	defer b.admission.mu.Unlock()
+	return b.admission.all
+}

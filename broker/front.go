@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"sync"
 	"syscall"
 	"time"
 
@@ -26,6 +27,9 @@ type front struct {
 	resume    time.Time     // when to accept again after a failure; zero when not failing
 	flights   []*connection // those offered to a backend
 	drained   chan struct{}
+
+	lateMu sync.Mutex
+	late   []func() // posted when the loop had ended
 }
 
 const (
@@ -219,6 +223,23 @@ func (f *front) tick(now time.Time) (next time.Time) {
 		c.overdue()
 	}
 	return next
+}
+
+// post has the loop run f. After the loop's end it is the last thing that Serve does.
+func (f *front) post(then func()) {
+	if f.loop.Post(then) {
+		return
+	}
+	f.lateMu.Lock()
+	defer f.lateMu.Unlock()
+	f.late = append(f.late, then)
+}
+
+// runLate runs what was posted after the loop's end. Nothing else runs any more.
+func (f *front) runLate() {
+	for _, then := range f.late {
+		then()
+	}
 }
 
 // abandon ends every wait at once: the end of draining.

@@ -32,7 +32,7 @@ func (c *connection) give(t *target) {
 		c.sendAway(t, id)
 		c.finish()
 	case !t.backend.Handle.transport.Claims():
-		c.leave(func() { c.giveV1(t, id) })
+		c.leave(func(ctx context.Context) { c.giveV1(ctx, t, id) })
 	default:
 		c.attempt(t, id, false)
 	}
@@ -121,6 +121,13 @@ func (o *offer) unanswered(cause error, cancelled bool) handoff.Outcome {
 	return o.flight.Unanswered(cause, cancelled)
 }
 
+// close closes the claim, unless somebody else has it by now.
+func (o *offer) close() {
+	if o.flight != nil {
+		o.flight.Close()
+	}
+}
+
 // forget has no message answer the offer any more.
 func (o *offer) forget() { o.target.backend.Handle.channel.Forget(o.number) }
 
@@ -130,6 +137,7 @@ func (c *connection) landed(out handoff.Outcome) {
 	t := o.target
 	if o.flight != nil {
 		c.land(c)
+		defer o.close()
 	}
 	c.offer = offer{}
 	c.noted(t, o.id, o.late, out)
@@ -142,8 +150,13 @@ func (c *connection) landed(out handoff.Outcome) {
 			c.attempt(t, o.id, true)
 			return
 		}
-	case out.Verdict == handoff.Adopted && errors.Is(out.Err, handoff.ErrBackendGone) && t.hello.EarlyDataLen > 0:
-		c.leave(func() { c.drainDead(t, o.id) })
+	case out.Verdict == handoff.Adopted && errors.Is(out.Err, handoff.ErrBackendGone) && t.hello.EarlyDataLen > 0 && !t.backend.Handle.cut:
+		flight := o.flight
+		o.flight = nil // the job's now
+		c.leave(func(ctx context.Context) {
+			defer flight.Close()
+			c.drainDead(ctx, t, o.id, flight)
+		})
 		return
 	}
 	if !out.Relinquish() {
@@ -153,14 +166,22 @@ func (c *connection) landed(out handoff.Outcome) {
 }
 
 // drainDead is rule 8 of the exactly-once rules: the backend took the claim and
-// its channel has ended. Once its process is known dead, as many unread bytes as
-// the client declared prove that it read nothing, and so wrote nothing
-// (docs/protocol.md, section "Early data"); the client may run its request
-// elsewhere. Anything else stays unknown, and the client sees the connection end.
-func (c *connection) drainDead(t *target, id uint64) {
-	ctx, cancel := context.WithTimeout(c.ctx, exitGrace)
+// its channel has ended. It acknowledges after it has read at least one of the bytes
+// that the client declared, and before it writes anything. So once its process is
+// known dead, no acknowledgement and as many unread bytes as declared prove that it
+// read nothing and wrote nothing (docs/protocol.md, section "Early data"); the client
+// may run its request elsewhere. Anything else stays unknown, and the client sees the
+// connection end.
+//
+// The order is what makes it a proof: the death first, after which nothing can be
+// read, acknowledged or written any more; then the acknowledgement, without which the
+// client has no answer yet and has sent no second request; then the count. An
+// acknowledgement that came as a message has been read by now: the channel was read to
+// its end.
+func (c *connection) drainDead(ctx context.Context, t *target, id uint64, flight *handoff.Flight) {
+	ctx, cancel := context.WithTimeout(ctx, exitGrace)
 	defer cancel()
-	if t.backend.Handle.process.Wait(ctx) != nil {
+	if t.backend.Handle.process.Wait(ctx) != nil || flight.Acknowledged() {
 		return
 	}
 	_ = c.conn.CloseRead() // nothing can be added any more
@@ -282,7 +303,7 @@ func (c *connection) reply(t *target, g hello.Grant) {
 // token from the broker first, and after the ACK the broker, not the backend,
 // writes the ready event. Once the token is out there is no second try: whatever
 // fails, the connection is closed and the client reconnects by itself.
-func (c *connection) giveV1(t *target, id uint64) {
+func (c *connection) giveV1(ctx context.Context, t *target, id uint64) {
 	token, err := c.tokens.Issue(time.Now())
 	if err != nil {
 		c.log.Warn("no handoff token", "error", err)
@@ -298,7 +319,7 @@ func (c *connection) giveV1(t *target, id uint64) {
 	a := c.describe(t, id)
 	a.Conn, a.Token = raw, &token
 	late := t.backend.Handle.lateAnswers()
-	out := c.handoffs.Handoff(c.ctx, a)
+	out := c.handoffs.Handoff(ctx, a)
 	c.noted(t, id, late, out)
 	if out.Verdict == handoff.Adopted {
 		c.writeReady(frame.HandoffReady(token[:], id))

@@ -62,6 +62,7 @@ func (o *Orchestrator) Handoff(ctx context.Context, a Attempt) Outcome {
 	if f == nil {
 		return out
 	}
+	defer f.Close()
 	defer delivery.Close()
 	waitCtx, cancel := context.WithTimeoutCause(ctx, o.Acks.Deadline(), ErrNoAck)
 	defer cancel()
@@ -84,8 +85,9 @@ func (o *Orchestrator) awaitAck(ctx context.Context, d Delivery) (Ack, error) {
 
 // Begin issues token and claim and calls send, which sends f.Offer with the
 // connection; its error is a *SendError. The Flight that Begin returns is then
-// ended by one call of Answered or Unanswered. When nothing was sent, or the
-// failure of send is settled already, it is nil, and the outcome final.
+// ended by one call of Answered or Unanswered, and closed by the caller. When nothing
+// was sent, or the failure of send is settled already, it is nil, and the outcome
+// final.
 //
 // Handoff is Begin and the wait for an answer; who has an event loop waits there.
 func (o *Orchestrator) Begin(ctx context.Context, a Attempt, send func(f *Flight) error) (*Flight, Outcome) {
@@ -99,6 +101,7 @@ func (o *Orchestrator) Begin(ctx context.Context, a Attempt, send func(f *Flight
 		out = f.send(send)
 	}
 	if out != nil {
+		defer f.Close()
 		return nil, f.end(*out)
 	}
 	f.sentAt = f.now()
@@ -107,7 +110,7 @@ func (o *Orchestrator) Begin(ctx context.Context, a Attempt, send func(f *Flight
 }
 
 // Flight is one attempt under way: its message has been sent and not been
-// answered. It owns the claim. It is used by one goroutine at a time.
+// answered. It owns the claim, until Close. It is used by one goroutine at a time.
 type Flight struct {
 	Attempt
 	orchestrator *Orchestrator
@@ -137,7 +140,7 @@ func (f *Flight) Answered(ack Ack) Outcome {
 
 // Acknowledged reports whether the backend's ACK stands in the page that the claim
 // is in. No message comes then: the caller looks now and then, and ends the flight
-// with Adopted.
+// with Adopted. It is good until Close: an ended flight may still be acknowledged.
 func (f *Flight) Acknowledged() bool { return f.claim != nil && f.claim.Acknowledged() }
 
 // Adopted ends a flight that is Acknowledged.
@@ -157,12 +160,17 @@ func (f *Flight) Unanswered(err error, cancelled bool) Outcome {
 	return f.end(f.settle(Outcome{Stage: StageAwaitAck, Reason: reason, FDReachedBackend: true, Err: err}))
 }
 
-// end takes back what the attempt still has pending.
-func (f *Flight) end(out Outcome) Outcome {
-	f.orchestrator.Acks.Abandon(f.token) // revokes the token as well, whatever became of it
+// Close closes the claim: an ACK that comes later finds nobody. It may be called
+// again.
+func (f *Flight) Close() {
 	if f.claim != nil {
 		f.claim.Close()
 	}
+}
+
+// end takes back what the attempt still has pending.
+func (f *Flight) end(out Outcome) Outcome {
+	f.orchestrator.Acks.Abandon(f.token) // revokes the token as well, whatever became of it
 	out.SentAt = f.sentAt
 	return out
 }

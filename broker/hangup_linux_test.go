@@ -1,0 +1,103 @@
+package broker_test
+
+import (
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/usherpb"
+)
+
+// TestRegisterAndHangUp: processes that register and are gone before their answer,
+// while clients come. The broker lives, every client has its verdict, and the next
+// backend serves.
+func TestRegisterAndHangUp(t *testing.T) {
+	s := newSite(t, func(o *options) { o.HelloRate = 1 << 20 })
+	request := bytesOf(t, frame.RegisterRequest(&usherpb.Register{
+		ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: s.pipe("p"), ClaimPage: true,
+	}))
+	wire := helloFor(t, usherClient, nil)
+	var both sync.WaitGroup
+	for range 4 {
+		both.Go(func() {
+			for range 200 {
+				c, err := net.Dial("unix", s.Socket())
+				if err == nil {
+					_, err = c.Write(request)
+					_ = c.Close()
+				}
+				for range 3 { // clients come while that registration is judged
+					if err == nil {
+						err = ask(s.Socket(), wire)
+					}
+				}
+				if err != nil {
+					t.Errorf("no verdict: %v", err)
+					return
+				}
+			}
+		})
+	}
+	both.Wait()
+	testutil.WaitFor(t, "none of them is left", func() bool { return s.Backends() == 0 })
+	s.settle()
+	s.listen(demoVersion)
+	c := s.dial()
+	send(t, c, wire)
+	readHandedOver(t, c)
+}
+
+// ask sends wire on a connection of its own, and reads one frame.
+func ask(socket string, wire []byte) error {
+	c, err := net.Dial("unix", socket)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	if _, err := c.Write(wire); err != nil {
+		return err
+	}
+	_, _, err = frame.Read(c, frame.MaxBody)
+	return err
+}
+
+// TestEvictedAndGoneAtOnce: silent connections that are evicted and end by themselves
+// in the same moment are counted once, so that the bound holds and draining does not
+// wait for nobody.
+func TestEvictedAndGoneAtOnce(t *testing.T) {
+	s := newSite(t, func(o *options) { o.MaxHandshakes, o.MaxHandshakesPerPeer = 4, 1<<20 })
+	for range 100 {
+		var crowd []net.Conn
+		for range 12 {
+			c, err := net.Dial("unix", s.Socket())
+			if err != nil {
+				t.Fatal(err)
+			}
+			crowd = append(crowd, c)
+		}
+		for _, c := range crowd {
+			_ = c.Close()
+		}
+	}
+	s.settle()
+	if n, _, _ := s.Pending(); n != 0 {
+		t.Errorf("%d connections are counted as open", n)
+	}
+	silent := []net.Conn{s.dial(), s.dial(), s.dial(), s.dial()}
+	testutil.WaitFor(t, "the bound counts them", func() bool { n, _, _ := s.Pending(); return n == len(silent) })
+	if got := s.Handshakes(); got != len(silent) {
+		t.Errorf("%d handshakes are counted, %d are open", got, len(silent))
+	}
+	began := time.Now()
+	s.stop()
+	if err := s.end(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("draining took %v", took)
+	}
+}
