@@ -61,6 +61,8 @@ type handoffCounts struct {
 	Retried  int
 	StrayAck int `json:"stray_ack"`
 
+	ProvenUnread int `json:"proven_unread"`
+
 	Fallbacks []fallbackCount
 }
 

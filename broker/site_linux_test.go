@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 		"backend": backendProcess,
 		"client":  clientProcess,
 		"broker":  brokerProcess,
+		"adopter": adopterProcess,
 		"foreign": foreignProcess,
 	})
 }

@@ -1,0 +1,158 @@
+package broker_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/channel"
+	"github.com/seed-7265657e/usher/internal/claim"
+	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/unixconn"
+	"github.com/seed-7265657e/usher/internal/usherpb"
+)
+
+// adopterProcess registers by hand, waits for one offer, and does with it what its
+// mode says, word by word:
+//
+//	take     takes the claim
+//	read=N   reads N bytes of the connection
+//	ack      acknowledges, in the page if it has one, else by message
+//	write    writes the preamble
+//	leave    closes its channel and lives on
+//	wait     waits for a line of input
+//	die      kills itself, the connection open
+func adopterProcess() error {
+	words := strings.Fields(os.Getenv(envMode))
+	page := words[0] == "page"
+	answer, fds, err := registration(os.Getenv(envSocket), &usherpb.Register{
+		ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: os.Getenv(envPipe), ClaimPage: page,
+	})
+	if err != nil || !answer.Accepted {
+		return fmt.Errorf("%v: %w", answer, err)
+	}
+	a := &adopter{ch: channel.New(fds.Take(0), channel.Seqpacket)}
+	if page {
+		if a.page, err = claim.ReceivePage(fds.Borrow(1)); err != nil {
+			return err
+		}
+	}
+	say("ready")
+	if a.offer, err = receiveOffer(a.ch); err != nil {
+		return err
+	}
+	a.conn = unixconn.New(a.offer.fds.Take(0))
+	for _, word := range words[1:] {
+		if err := a.do(word); err != nil {
+			return fmt.Errorf("%s: %w", word, err)
+		}
+	}
+	untilInputEnds()
+	return nil
+}
+
+type adopter struct {
+	ch    *channel.Conn
+	page  *claim.Page
+	offer *offered
+	claim *claim.Claim
+	conn  net.Conn
+}
+
+func (a *adopter) do(word string) (err error) {
+	name, count, _ := strings.Cut(word, "=")
+	switch name {
+	case "take":
+		if a.page != nil {
+			a.claim, err = a.page.Claim(a.offer.ClaimWord, a.offer.ClaimGeneration)
+		} else {
+			a.claim, err = claim.Receive(a.offer.fds.Borrow(1))
+		}
+		won := false
+		if err == nil {
+			won, err = a.claim.Take()
+		}
+		if err == nil && !won {
+			err = fmt.Errorf("the claim is gone")
+		}
+	case "read":
+		n, _ := strconv.Atoi(count)
+		_, err = a.conn.Read(make([]byte, n))
+	case "ack":
+		if !a.claim.Acknowledge() {
+			err = sendAck(a.ch, a.offer, nil)
+		}
+	case "write":
+		_, err = a.conn.Write(a.offer.Preamble)
+	case "leave":
+		err = a.ch.Close()
+	case "wait":
+		_, err = os.Stdin.Read(make([]byte, 1))
+	case "die":
+		err = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {} // the signal is on its way
+	}
+	return err
+}
+
+// TestProofOfDeath: only of a backend that took the claim, is dead, has not
+// acknowledged, and left exactly as many bytes as the client had declared, is it
+// proven that it read and wrote nothing; then the broker sends the client on. In every
+// other case the broker writes nothing and the connection ends.
+func TestProofOfDeath(t *testing.T) {
+	n := len(early)
+	for _, c := range []struct {
+		name, does string
+		sent       string // behind Hello, which declares early
+		proven     bool
+	}{
+		{"unread", "take die", early, true},
+		{"one byte read", "take read=1 die", early, false},
+		{"all read", fmt.Sprintf("take read=%d die", n), early, false},
+		{"acknowledged, as many unread as declared", fmt.Sprintf("take read=%d ack die", n), early + early, false},
+		{"acknowledged, all unread", "take ack die", early, false},
+		{"more unread than declared", "take die", early + "x", false},
+		{"fewer sent than declared", "take die", early[1:], false},
+		{"unread, and alive", "take leave", early, false},
+		{"as many unread as declared, and alive", fmt.Sprintf("take read=%d leave", n), early + early, false},
+		{"one byte read, and alive", "take read=1 leave", early, false},
+		{"acknowledged after its channel had ended", fmt.Sprintf("take leave wait read=%d ack die", n), early + early, false},
+		{"answered", fmt.Sprintf("take read=%d ack write die", n), early, false},
+	} {
+		for _, kind := range []string{"page", "descriptors"} {
+			if kind == "descriptors" && strings.Contains(c.does, "wait") {
+				continue // without its channel it can't acknowledge
+			}
+			t.Run(c.name+", "+kind, func(t *testing.T) {
+				s := newSite(t, func(o *options) { o.AckDeadline = time.Minute })
+				b := start(t, "adopter", envSocket+"="+s.Socket(), envPipe+"="+s.pipe("p"), envMode+"="+kind+" "+c.does)
+				conn := s.dial()
+				send(t, conn, append(earlyHello(t), c.sent...))
+				if c.proven {
+					readRefusal(t, conn, notRegistered, "") // the dead one was the only one
+				}
+				testutil.WaitFor(t, "the attempt has its outcome", func() bool { return readStatus(t, s).Handoffs.Adopted == 1 })
+				if strings.Contains(c.does, "wait") {
+					_, _ = io.WriteString(b.stdin, "\n")
+				}
+				s.settle() // with an adopter that lives, after the wait for its death
+				want := map[bool]int{true: 1}[c.proven]
+				if got := readStatus(t, s).Handoffs.ProvenUnread; got != want {
+					t.Errorf("%d requests proven unread, want %d", got, want)
+				}
+				_ = b.stdin.Close() // one that lives has the last copy
+				if strings.Contains(c.does, "write") {
+					readHandedOver(t, conn)
+				}
+				readEnd(t, conn)
+				_ = b.Wait()
+			})
+		}
+	}
+}
