@@ -100,10 +100,21 @@ func (m *memory) recall(name string, now time.Time) *facts {
 		return &r.facts
 	}
 	if stamp.Of(m.dir) != r.dir || stamp.Of(r.definition.Path) != r.file || stamp.Of(r.definition.GetBinaryPath()) != r.binary {
+		m.forget(name, r)
 		return nil
 	}
 	r.checked = now
 	return &r.facts
+}
+
+// forget drops what was found out of date: it must not be taken for true again, by a
+// Hello that comes before stat is to be asked the next time.
+func (m *memory) forget(name string, r *remembered) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.known[name] == r {
+		delete(m.known, name)
+	}
 }
 
 // remember keeps f, which was read after began, when its files had settled by then
