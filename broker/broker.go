@@ -71,7 +71,7 @@ func Listen(opts Options) (*Broker, error) {
 	if err := endpoint.CheckBackendRoom(); err != nil {
 		opts.Logger.Warn("backends that choose no pipe of their own can't serve here", "error", err)
 	}
-	tokens := handoff.NewTokens(handoff.DefaultTokenConfig())
+	tokens := handoff.NewTokens(tokenConfig(opts))
 	b := &Broker{
 		opts:      opts,
 		log:       opts.Logger,
@@ -95,6 +95,15 @@ func Listen(opts Options) (*Broker, error) {
 		return nil, errors.Join(fmt.Errorf("broker: %w", err), binding.Close())
 	}
 	return b, nil
+}
+
+// tokenConfig lets a token live as long as its acknowledgement may take, and as many
+// be pending as handoffs may be in flight.
+func tokenConfig(opts Options) handoff.TokenConfig {
+	config := handoff.DefaultTokenConfig()
+	config.TTL = max(config.TTL, opts.AckDeadline)
+	config.MaxPending = max(config.MaxPending, opts.MaxHandshakes)
+	return config
 }
 
 // Socket returns the path the broker listens on.

@@ -1,6 +1,10 @@
 package broker
 
-import "syscall"
+import (
+	"sync/atomic"
+	"syscall"
+	"time"
+)
 
 // Demote puts the broker into its state of descriptor shortage.
 func (b *Broker) Demote() { b.pressure.failed(syscall.EMFILE) }
@@ -38,4 +42,11 @@ func (b *Broker) Handshakes() int {
 	b.admission.mu.Lock()
 	defer b.admission.mu.Unlock()
 	return b.admission.all
+}
+
+// AdvanceClock lets a test move the handoffs' clock forward. Call it before Serve.
+func (b *Broker) AdvanceClock() (forward func(time.Duration)) {
+	var ahead atomic.Int64
+	b.handoffs.Clock = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	return func(d time.Duration) { ahead.Store(int64(d)) }
 }

@@ -22,10 +22,11 @@ import (
 type front struct {
 	*Broker
 	loop      *loop.Loop
-	listener  int           // the listener's descriptor, borrowed
-	accepting bool          // listener is in the loop's set
-	resume    time.Time     // when to accept again after a failure; zero when not failing
-	flights   []*connection // those offered to a backend
+	listener  int            // the listener's descriptor, borrowed
+	accepting bool           // listener is in the loop's set
+	resume    time.Time      // when to accept again after a failure; zero when not failing
+	flights   []*connection  // those offered to a backend
+	inFlight  map[string]int // how many of them, by service
 	drained   chan struct{}
 
 	lateMu sync.Mutex
@@ -39,7 +40,7 @@ const (
 )
 
 func newFront(b *Broker) (*front, error) {
-	f := &front{Broker: b, drained: make(chan struct{})}
+	f := &front{Broker: b, inFlight: make(map[string]int), drained: make(chan struct{})}
 	raw, err := b.binding.Listener.SyscallConn()
 	if err != nil {
 		return nil, err
@@ -94,6 +95,9 @@ func (f *front) accept() {
 	default:
 		if f.pressure.failed(err) {
 			f.counters.acceptFailures.Add(1)
+			if f.evict() { // and accepts again as soon as that one's descriptor is free
+				return
+			}
 		}
 		if f.resume.IsZero() { // one line, however long it lasts
 			f.log.Warn("accept fails; trying again until it succeeds", "error", err, "every", acceptBackoff)
@@ -172,13 +176,22 @@ func overloaded() *hello.Refusal {
 // it. Nobody waits for it but the broker's own copy of a connection.
 const reapEvery = 10 * time.Millisecond
 
+// offered counts the handoffs in flight to a service.
+func (f *front) offered(service string, one int) {
+	if f.inFlight[service] += one; f.inFlight[service] == 0 {
+		delete(f.inFlight, service)
+	}
+}
+
 // takeOff and land keep the list of flights.
 func (f *front) takeOff(c *connection) {
+	f.offered(c.offer.target.key.Service, 1)
 	c.offer.place = len(f.flights)
 	f.flights = append(f.flights, c)
 }
 
 func (f *front) land(c *connection) {
+	f.offered(c.offer.target.key.Service, -1)
 	last := f.flights[len(f.flights)-1]
 	f.flights[c.offer.place], last.offer.place = last, c.offer.place
 	f.flights[len(f.flights)-1] = nil

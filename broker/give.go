@@ -32,7 +32,14 @@ func (c *connection) give(t *target) {
 		c.sendAway(t, id)
 		c.finish()
 	case !t.backend.Handle.transport.Claims():
-		c.leave(func(ctx context.Context) { c.giveV1(ctx, t, id) })
+		c.offered(t.key.Service, 1)
+		c.away(func(ctx context.Context) func() {
+			c.giveV1(ctx, t, id)
+			return func() {
+				c.offered(t.key.Service, -1)
+				c.finish()
+			}
+		})
 	default:
 		c.attempt(t, id, false)
 	}
@@ -56,6 +63,9 @@ func (c *connection) decide(t *target) handoff.Decision {
 		Service:    allowed && able,
 		FDPressure: t.handoff.DisableUnderFDPressure && c.pressure.active(),
 	}, now)
+	if decision.Attempt && c.inFlight[t.key.Service] >= c.opts.maxInFlight() {
+		return handoff.Decision{Reason: handoff.FdPressureDisabled} // v1's word for a queue that is full
+	}
 	if decision.Attempt && !c.attempts.allow(t.key.Service, t.handoff.MaxAttemptsPerMinute, now) {
 		return handoff.Decision{Reason: handoff.ServicePolicyDisabled}
 	}
@@ -99,9 +109,21 @@ func (c *connection) attempt(t *target, id uint64, retry bool) {
 	}
 	c.offer.flight = flight
 	now := time.Now()
-	c.phase, c.deadline = phaseOffered, now.Add(c.opts.AckDeadline)
+	c.phase, c.deadline = phaseOffered, now.Add(c.ackDeadline(t))
 	c.takeOff(c)
 	c.loop.WakeAt(loop.Earlier(c.deadline, now.Add(reapEvery)))
+}
+
+// v1AckDeadline keeps two attempts within the 2 s after which a stock v1 client gives
+// up on a handoff (spec 02 §7).
+const v1AckDeadline = 900 * time.Millisecond
+
+// ackDeadline is how long the backend has to acknowledge.
+func (c *connection) ackDeadline(t *target) time.Duration {
+	if t.hello.ClientCapabilities&frame.CapUsher == 0 {
+		return min(c.opts.AckDeadline, v1AckDeadline)
+	}
+	return c.opts.AckDeadline
 }
 
 // answered is step 7, acknowledge: the backend's ACK or NACK as a message, or its
@@ -280,11 +302,15 @@ func grant(t *target, id uint64, token []byte) hello.Grant {
 }
 
 // sendAway ends step 8, otherwise: the broker still owns the connection and tells
-// the client to reconnect. The backend may have gone meanwhile; then another one
-// is named, or the client is refused.
+// the client to reconnect. A backend that has gone meanwhile is not named, and one that
+// has just proven silent only where there is no other.
 func (c *connection) sendAway(t *target, id uint64) {
-	if !t.backend.Handle.process.Alive() {
-		if t.backend = c.find(t, t.backend); t.backend == nil {
+	if alive := t.backend.Handle.process.Alive(); !alive || !t.backend.Handle.sound() {
+		other := c.find(t, t.backend)
+		switch {
+		case other != nil && (!alive || other.Handle.sound()):
+			t.backend = other
+		case !alive:
 			c.refuse(t.request, hello.BackendNotRegistered())
 			return
 		}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/endpoint"
-	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/nofile"
 )
 
 // Options configure a broker. The zero value of every field but Socket is a
@@ -36,12 +36,14 @@ type Options struct {
 	// been told to stop; 10 s by default.
 	DrainTimeout time.Duration
 	// MaxHandshakes bounds the connections without a verdict, in total, and
-	// MaxHandshakesPerPeer per client process; 512 and 128 by default.
+	// MaxHandshakesPerPeer per client process; 2048 and 1024 by default. The first is
+	// never more than half of the descriptors that the process may have.
 	MaxHandshakes, MaxHandshakesPerPeer int
 	// HelloRate bounds the Hellos that one client process may send in a second;
-	// 256 by default, as v1 says.
+	// DefaultHelloRate by default.
 	HelloRate int
-	// MaxBackends bounds the registered backends; 1024 by default.
+	// MaxBackends bounds the registered backends; 1024 by default, and never more
+	// than an eighth of the descriptors that the process may have.
 	MaxBackends int
 
 	// Logger gets the broker's log; slog.Default by default.
@@ -61,10 +63,26 @@ type StaticBackend struct {
 const (
 	defaultHelloTimeout = 30 * time.Second
 	defaultDrainTimeout = 10 * time.Second
-	defaultHandshakes   = 512
-	defaultPerPeer      = 128
+	defaultHandshakes   = 2048
+	defaultPerPeer      = 1024
 	defaultBackends     = 1024
+
+	// DefaultHelloRate lets a build tool that starts a thousand compilers at once
+	// through, and stops a loop that asks and asks. v1 names 256, and its broker never
+	// enforces it (spec 01 §7.3).
+	DefaultHelloRate = 4096
 )
+
+// leastRoom is the least that any of the bounds derived here may be.
+const leastRoom = 8
+
+// maxInFlight bounds the handoffs in flight to one service, so that frozen backends
+// of one leave room for the clients of all others.
+func (o *Options) maxInFlight() int { return max(o.MaxHandshakes/4, leastRoom) }
+
+// maxBackendsPerProcess bounds the backends that one process may register, so that
+// others find a place.
+func (o *Options) maxBackendsPerProcess() int { return max(o.MaxBackends/16, leastRoom) }
 
 func (o *Options) complete() error {
 	if o.Socket == "" {
@@ -90,8 +108,12 @@ func (o *Options) complete() error {
 	setDefault(&o.DrainTimeout, defaultDrainTimeout)
 	setDefault(&o.MaxHandshakes, defaultHandshakes)
 	setDefault(&o.MaxHandshakesPerPeer, defaultPerPeer)
-	setDefault(&o.HelloRate, hello.DefaultRateMax)
+	setDefault(&o.HelloRate, DefaultHelloRate)
 	setDefault(&o.MaxBackends, defaultBackends)
+	if limit, ok := nofile.Limit(); ok {
+		o.MaxHandshakes = min(o.MaxHandshakes, max(limit/2, leastRoom))
+		o.MaxBackends = min(o.MaxBackends, max(limit/8, leastRoom))
+	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}

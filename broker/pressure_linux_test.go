@@ -45,9 +45,15 @@ func processorTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// brokerProcess serves in a process of its own until its input ends.
+// brokerProcess serves in a process of its own until its input ends. Its mode is the
+// limit of descriptors that it begins with, if it has one.
 func brokerProcess() error {
 	dir := os.Getenv(envSocket)
+	if n, err := strconv.ParseUint(os.Getenv(envMode), 10, 64); err == nil {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: n}); err != nil {
+			return err
+		}
+	}
 	b, err := broker.Listen(options{
 		Socket: filepath.Join(dir, "b.sock"), DefinitionDir: filepath.Join(dir, "defs"), Logger: slog.New(failures{}),
 	})
@@ -61,7 +67,7 @@ func brokerProcess() error {
 }
 
 // ownBroker runs a broker as a process whose descriptor table a test may fill.
-func ownBroker(t *testing.T) (*process, *site) {
+func ownBroker(t *testing.T, env ...string) (*process, *site) {
 	t.Helper()
 	testutil.Leaks(t)
 	dir := testutil.SocketDir(t)
@@ -71,7 +77,7 @@ func ownBroker(t *testing.T) (*process, *site) {
 	}
 	s := &site{tb: t, dir: dir, defs: defs}
 	s.define(demo, "")
-	p := start(t, "broker", envSocket+"="+dir)
+	p := start(t, "broker", append(env, envSocket+"="+dir)...)
 	return p, s
 }
 
@@ -95,7 +101,7 @@ func limit(t *testing.T, p *process, n uint64) (lift func()) {
 // careful for two connections, and well again.
 func TestFullDescriptorTable(t *testing.T) {
 	p, s := ownBroker(t)
-	path := filepath.Join(s.dir, "b.sock")
+	path := s.Socket()
 	lift := limit(t, p, 0)
 	first := dial(t, path) // waits in the kernel's queue
 	send(t, first, bytesOf(t, adminFrame(brokerpb.AdminVerb_ADMIN_VERB_READYZ, nil)))
@@ -126,8 +132,8 @@ func TestFullDescriptorTable(t *testing.T) {
 func TestTableFullAfterAccept(t *testing.T) {
 	p, s := ownBroker(t)
 	wire := helloFor(t, usherClient, nil)
-	c := dial(t, filepath.Join(s.dir, "b.sock"))
-	waiting := dial(t, filepath.Join(s.dir, "b.sock"))
+	c := dial(t, s.Socket())
+	waiting := dial(t, s.Socket())
 	send(t, waiting, []byte{2})
 	readRefusal(t, waiting, brokerpb.ErrorCode_ERROR_VERSION_UNSUPPORTED, "") // so c is accepted too
 	lift := limit(t, p, 0)

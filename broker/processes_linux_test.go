@@ -140,7 +140,7 @@ func clientProcess() error {
 	say("ready")
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		c, err := client.Dial(context.Background(), client.Options{
-			Service: demo, Version: demoVersion, Broker: os.Getenv(envSocket), Timeout: patience,
+			Service: demo, Version: demoVersion, Broker: os.Getenv(envSocket), Timeout: patience, Eager: true,
 		})
 		var refused *client.RefusedError
 		switch {

@@ -29,24 +29,38 @@ func (c *connection) serveRegistration(f *brokerpb.Frame) {
 	}
 	c.away(func(ctx context.Context) func() {
 		e, err := c.mayRegister(req)
-		if err != nil {
-			c.write(frame.Registered(f, &usherpb.Registered{Reason: err.Error(), BrokerPid: uint32(os.Getpid())}))
-			c.log.Warn("registration refused", "service", req.ServiceName, "version", req.ServiceVersion, "peer_pid", c.cred.PID, "error", err)
-			return c.finish
-		}
 		return func() {
-			c.registered(f, e, req.ClaimPage)
+			if err != nil {
+				c.refuseRegistration(f, req, err)
+			} else {
+				c.register(f, req, e)
+			}
 			c.finish()
 		}
 	})
 }
 
-// registered takes in a backend that has been verified.
-func (c *connection) registered(request *brokerpb.Frame, e *entry, wantsPage bool) {
-	if err := c.takeIn(request, e, wantsPage); err != nil {
+func (c *connection) refuseRegistration(request *brokerpb.Frame, req *usherpb.Register, why error) {
+	c.answer(frame.Registered(request, &usherpb.Registered{Reason: why.Error(), BrokerPid: uint32(os.Getpid())}))
+	c.log.Warn("registration refused", "service", req.ServiceName, "version", req.ServiceVersion, "peer_pid", c.cred.PID, "error", why)
+}
+
+// register takes in a backend that has been verified. It owns e's process until then.
+func (c *connection) register(request *brokerpb.Frame, req *usherpb.Register, e *entry) {
+	older, err := c.place(e)
+	if err != nil {
+		e.Handle.process.Close()
+		c.refuseRegistration(request, req, err)
+		return
+	}
+	if err := c.takeIn(request, e, req.ClaimPage); err != nil {
 		e.Handle.process.Close()
 		c.log.Warn("registration failed", "service", e.Service, "peer_pid", c.cred.PID, "error", err)
 		return
+	}
+	if older != nil {
+		older.Handle.cut = true
+		older.Handle.channel.Close()
 	}
 	c.log.Info("backend registered", "service", e.Service, "version", e.Version, "backend_pid", e.PID, "pipe", e.Pipe)
 }
@@ -61,15 +75,36 @@ func (c *connection) mayRegister(req *usherpb.Register) (*entry, error) {
 	if err := names.Version(req.ServiceVersion); err != nil {
 		return nil, err
 	}
-	if n := c.backends.Len(); n >= c.opts.MaxBackends {
-		return nil, fmt.Errorf("%d backends are registered already", n)
-	}
 	return c.verify(req)
 }
 
+// place looks for the backend's older registration, which a new one replaces, and
+// whether there is room for one more. It runs on the loop, so that the bounds hold.
+func (c *connection) place(e *entry) (older *entry, err error) {
+	own := 0
+	for _, o := range c.backends.All() {
+		if o.PID != e.PID || o.Handle.channel == nil {
+			continue
+		}
+		own++
+		if o.Key == e.Key && o.Pipe == e.Pipe {
+			older = o
+		}
+	}
+	if older != nil {
+		return older, nil
+	}
+	if n := c.backends.Len(); n >= c.opts.MaxBackends {
+		return nil, fmt.Errorf("%d backends are registered already", n)
+	}
+	if most := c.opts.maxBackendsPerProcess(); own >= most {
+		return nil, fmt.Errorf("process %d has registered %d backends already", e.PID, own)
+	}
+	return nil, nil
+}
+
 // takeIn makes the channel, with a page of claims if the backend wants one, answers
-// with its far end and enters the backend. An older registration of the same pipe by
-// the same process ends: a backend asks again when it has lost its channel.
+// with its far end and enters the backend.
 //
 // It runs on the loop, and waits for nothing. The caller closes e's process after an
 // error.
@@ -110,12 +145,6 @@ func (c *connection) takeIn(request *brokerpb.Frame, e *entry, wantsPage bool) e
 		c.backends.Remove(e)
 		ch.Retire()
 		return err
-	}
-	if older := c.backends.Find(e.Key, func(o *entry) bool {
-		return o != e && o.PID == e.PID && o.Pipe == e.Pipe && o.Handle.channel != nil
-	}); older != nil {
-		older.Handle.cut = true
-		older.Handle.channel.Close()
 	}
 	c.wg.Go(func() { c.watchProcess(e) })
 	c.watchBackend(e)

@@ -73,7 +73,7 @@ func unserved(tb testing.TB, change func(*options)) *site {
 	}
 	s.define(demo, "")
 	opts := options{
-		Socket:        filepath.Join(s.dir, "b.sock"),
+		Socket:        s.Socket(),
 		DefinitionDir: s.defs,
 		Logger:        slog.New(slog.DiscardHandler),
 	}
@@ -89,6 +89,9 @@ func unserved(tb testing.TB, change func(*options)) *site {
 	tb.Cleanup(s.close)
 	return s
 }
+
+// Socket is where the site's broker listens, in this process or another.
+func (s *site) Socket() string { return filepath.Join(s.dir, "b.sock") }
 
 func (s *site) serve() {
 	go func() { s.ended <- s.Serve(s.ctx); close(s.ended) }()

@@ -12,7 +12,6 @@ import (
 
 	"github.com/seed-7265657e/usher/broker"
 	"github.com/seed-7265657e/usher/internal/endpoint"
-	"github.com/seed-7265657e/usher/internal/hello"
 )
 
 // serving is `usher serve`.
@@ -49,7 +48,7 @@ func serveCommand(a *app) *cobra.Command {
 	f.Var(&s.drainTimeout, "drain-timeout", "how long connections under way may take at the end (default 10s)")
 	f.Var(&s.ackDeadline, "ack-deadline", "how long a backend has to acknowledge a handoff (default 5s)")
 	f.Var(&s.helloTimeout, "hello-timeout", "how long a client has for its Hello (default $"+endpoint.HelloTimeoutVariable+", else 30s)")
-	f.IntVar(&s.helloRate, "hello-rate", hello.DefaultRateMax, "how many Hellos one client process may send in a second")
+	f.IntVar(&s.helloRate, "hello-rate", broker.DefaultHelloRate, "how many Hellos one client process may send in a second")
 	f.StringVar(&s.logLevel, "log-level", "info", "least level to log: debug, info, warn or error")
 	f.StringVar(&s.logFormat, "log-format", logAuto, "log format: auto, text or json")
 	return cmd

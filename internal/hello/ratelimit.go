@@ -5,11 +5,8 @@ import (
 	"time"
 )
 
-// The Hello rate of v1 (spec 01 §7.3): so many per process and window.
-const (
-	DefaultRateMax    = 256
-	DefaultRateWindow = time.Second
-)
+// DefaultRateWindow is v1's window for counting Hellos (spec 01 §7.3).
+const DefaultRateWindow = time.Second
 
 // maxTracked bounds the table. A process beyond it pushes out the one whose
 // window is oldest: forgetting a count lets some more Hellos through, while
