@@ -14,6 +14,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/identity"
+	"github.com/seed-7265657e/usher/internal/loglimit"
 	"github.com/seed-7265657e/usher/internal/registry"
 )
 
@@ -25,7 +26,8 @@ import (
 // under way get their verdict.
 type Broker struct {
 	opts    Options
-	log     *slog.Logger
+	log     *slog.Logger // through lines
+	lines   *loglimit.Handler
 	binding *endpoint.Binding
 	started time.Time
 
@@ -71,10 +73,12 @@ func Listen(opts Options) (*Broker, error) {
 	if err := endpoint.CheckBackendRoom(); err != nil {
 		opts.Logger.Warn("backends that choose no pipe of their own can't serve here", "error", err)
 	}
+	lines := loglimit.New(opts.Logger.Handler())
 	tokens := handoff.NewTokens(tokenConfig(opts))
 	b := &Broker{
 		opts:      opts,
-		log:       opts.Logger,
+		log:       slog.New(lines),
+		lines:     lines,
 		binding:   binding,
 		started:   time.Now(),
 		memory:    memory{dir: opts.DefinitionDir},
@@ -157,6 +161,7 @@ func (b *Broker) Serve(ctx context.Context) error {
 	front.loop.Close()
 	front.runLate()
 	b.log.Info("stopped")
+	b.lines.Flush(context.WithoutCancel(ctx))
 	return err
 }
 

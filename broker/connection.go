@@ -288,6 +288,7 @@ func (c *connection) finish() {
 		return
 	}
 	c.phase = phaseClosed
+	c.freed(c.in.Held())
 	_ = c.conn.Close()
 	c.conns.remove(c)
 	c.admission.leave(c.cred.PID)

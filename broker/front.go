@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -28,6 +29,9 @@ type front struct {
 	flights   []*connection  // those offered to a backend
 	inFlight  map[string]int // how many of them, by service
 	drained   chan struct{}
+
+	large   int       // bytes of large first frames that have ended since freedAt
+	freedAt time.Time // when memory was last given back
 
 	lateMu sync.Mutex
 	late   []func() // posted when the loop had ended
@@ -222,6 +226,7 @@ func (f *front) tick(now time.Time) (next time.Time) {
 			f.acceptAgain()
 		}
 	}
+	next = loop.Earlier(next, f.freeMemory(now))
 	var due []*connection
 	f.conns.each(func(c *connection) {
 		switch {
@@ -253,6 +258,40 @@ func (f *front) runLate() {
 	for _, then := range f.late {
 		then()
 	}
+}
+
+const (
+	// largeFrame is what counts as a large first frame, in bytes: no Hello is.
+	largeFrame = 8 << 10
+	// freeAbove is from how many bytes of them on their memory is given back, and
+	// freeEvery how often at most, for it costs a collection.
+	freeAbove = 16 << 20
+	freeEvery = time.Second
+)
+
+// freed notes that a connection ended whose first frame took n bytes. A crowd of large
+// ones leaves memory with the process that nobody needs again; an idle process would
+// keep it for minutes.
+func (f *front) freed(n int) {
+	if n < largeFrame {
+		return
+	}
+	if f.large += n; f.large >= freeAbove {
+		f.loop.WakeAt(f.freedAt.Add(freeEvery))
+	}
+}
+
+// freeMemory gives back what freed has noted, and returns when to look again.
+func (f *front) freeMemory(now time.Time) (next time.Time) {
+	if f.large < freeAbove {
+		return time.Time{}
+	}
+	if due := f.freedAt.Add(freeEvery); now.Before(due) {
+		return due
+	}
+	f.large, f.freedAt = 0, now
+	f.wg.Go(debug.FreeOSMemory)
+	return time.Time{}
 }
 
 // abandon ends every wait at once: the end of draining.

@@ -3,6 +3,7 @@ package frame
 import (
 	"errors"
 	"io"
+	"syscall"
 
 	"github.com/seed-7265657e/usher/internal/brokerpb"
 )
@@ -26,11 +27,21 @@ type Partial struct {
 	small  [512]byte // a Hello's body; a larger one is allocated
 }
 
+// readsAtOnce is how many reads one Fill makes: as many as a frame takes whose bytes
+// are all there. A peer can make each read slow, by a byte of its own with descriptors
+// beside it that the kernel has to close; others have their turn in between.
+const readsAtOnce = 2
+
 // Fill reads on and returns the frame's body once it is whole; it is valid as long
-// as p. An error of r that is not io.EOF comes back as it is: after EAGAIN, Fill
-// goes on where it was. The others are those of ReadBody.
+// as p. An error of r that is not io.EOF comes back as it is: after EAGAIN, which Fill
+// also returns when it has read enough for once, it goes on where it was. The others
+// are those of ReadBody.
 func (p *Partial) Fill(r TryReader, limit uint32) ([]byte, error) {
+	reads := 0
 	for !p.within {
+		if reads++; reads > readsAtOnce {
+			return nil, syscall.EAGAIN
+		}
 		n, err := r.TryRead(p.header[p.done:])
 		if err != nil {
 			return nil, p.ended(err)
@@ -54,6 +65,9 @@ func (p *Partial) Fill(r TryReader, limit uint32) ([]byte, error) {
 			copy(grown, p.body)
 			p.body = grown
 		}
+		if reads++; reads > readsAtOnce {
+			return nil, syscall.EAGAIN
+		}
 		n, err := r.TryRead(p.body[p.done:])
 		if err != nil {
 			return nil, p.ended(err)
@@ -62,6 +76,9 @@ func (p *Partial) Fill(r TryReader, limit uint32) ([]byte, error) {
 	}
 	return p.body, nil
 }
+
+// Held returns how many bytes of memory the frame has taken so far.
+func (p *Partial) Held() int { return cap(p.body) }
 
 func (p *Partial) ended(err error) error {
 	if !errors.Is(err, io.EOF) {

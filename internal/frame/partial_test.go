@@ -84,3 +84,33 @@ func FuzzPartial(f *testing.F) {
 		}
 	})
 }
+
+// counted counts the reads.
+type counted struct {
+	from  *bytes.Reader
+	reads int
+}
+
+func (c *counted) TryRead(p []byte) (int, error) {
+	c.reads++
+	return c.from.Read(p[:1])
+}
+
+// TestPartialReadsLittleAtOnce: however small the pieces are in which a frame comes,
+// one call makes a few reads, and others have their turn.
+func TestPartialReadsLittleAtOnce(t *testing.T) {
+	var p frame.Partial
+	r := &counted{from: bytes.NewReader(encode(t, &brokerpb.Frame{EnvelopeVersion: 1, Payload: make([]byte, 100)}))}
+	for calls := 1; ; calls++ {
+		_, err := p.Fill(r, frame.MaxHelloBody)
+		if r.reads > 2*calls {
+			t.Fatalf("%d reads in %d calls", r.reads, calls)
+		}
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, syscall.EAGAIN) {
+			t.Fatal(err)
+		}
+	}
+}

@@ -102,6 +102,7 @@ var layers = map[string]int{
 	"internal/identity": leaf, "internal/endpoint": leaf, "internal/peer": leaf, "internal/fdpass": leaf,
 	"internal/claim": leaf, "internal/channel": leaf, "internal/failpoint": leaf,
 	"internal/unixconn": leaf, "internal/loop": leaf, "internal/stamp": leaf, "internal/rawsys": leaf, "internal/watch": leaf,
+	"internal/nofile": leaf, "internal/loglimit": leaf,
 
 	"handoff": domain, "internal/hello": domain, "internal/service": domain,
 	"internal/registry": domain, "internal/admin": domain,
@@ -192,6 +193,7 @@ func TestSDKDependencyCeiling(t *testing.T) {
 var systemDependent = []string{
 	"internal/fdpass", "internal/peer", "internal/endpoint", "internal/claim", "internal/channel",
 	"internal/identity", "internal/admin", "handoff", "backend", "internal/unixconn", "internal/loop", "internal/stamp", "internal/rawsys", "internal/watch",
+	"internal/nofile",
 	"internal/failpoint", "internal/demo", "internal/bench", "bench/peers", testHelpers, // they signal and stop processes
 }
 
