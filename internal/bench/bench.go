@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 
 	"github.com/seed-7265657e/usher/bench/cfloor"
 )
@@ -66,6 +67,9 @@ type Series struct {
 	P90   Figure `json:"p90"`
 	// P99 is missing where there are too few samples.
 	P99 *Figure `json:"p99"`
+	// Quantiles are the latencies that no more than 0, 1/N, … N/N of the samples
+	// exceed, for N steps: what a drawing needs of the samples.
+	Quantiles []float64 `json:"quantiles_us"`
 
 	samples [][]float64
 }
@@ -76,6 +80,8 @@ const (
 	usherPlain  = "usher, Accept and goroutine"
 	cFloor      = "C floor"
 )
+
+const quantileSteps = 400
 
 // Setting is one way to run the processes, and what was measured so.
 type Setting struct {
@@ -159,6 +165,10 @@ func (s *Series) sum() (err error) {
 	}
 	if p99, err := Percentile(s.samples, 0.99); err == nil {
 		s.P99 = &p99
+	}
+	sorted := slices.Sorted(slices.Values(slices.Concat(s.samples...)))
+	for i := range quantileSteps + 1 {
+		s.Quantiles = append(s.Quantiles, sorted[i*(len(sorted)-1)/quantileSteps])
 	}
 	return nil
 }

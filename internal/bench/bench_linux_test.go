@@ -1,13 +1,11 @@
 package bench_test
 
 import (
-	"bytes"
 	"encoding/json"
-	"encoding/xml"
-	"errors"
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"testing"
 
 	"github.com/seed-7265657e/usher/internal/bench"
@@ -33,7 +31,7 @@ func program(t *testing.T) string {
 }
 
 // TestHandoff measures everything with few samples: every figure is there or says
-// why not, and can be drawn.
+// why not.
 func TestHandoff(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 20 s")
@@ -64,19 +62,13 @@ func TestHandoff(t *testing.T) {
 	if r.RatioReconnectP99 != nil {
 		t.Error("400 samples made a P99")
 	}
-	var svg, png, out bytes.Buffer
-	if err := errors.Join(r.SVG(&svg), r.PNG(&png), r.Write(&out)); err != nil {
+	if err := r.Write(io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	for d := xml.NewDecoder(&svg); ; {
-		if _, err := d.Token(); err == io.EOF {
-			break
-		} else if err != nil {
-			t.Fatal("the drawing is no XML:", err)
+	for _, s := range r.Settings[0].Series {
+		if !slices.IsSorted(s.Quantiles) || len(s.Quantiles) < 100 {
+			t.Errorf("%s, %s: quantiles %v", s.Stack, s.Arm, s.Quantiles)
 		}
-	}
-	if !bytes.HasPrefix(png.Bytes(), []byte("\x89PNG")) {
-		t.Error("the picture is no PNG")
 	}
 }
 

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -63,7 +62,6 @@ func (b *benching) verb(use, short string, run func(cmd *cobra.Command) (any, fu
 
 func benchHandoffCommand() *cobra.Command {
 	b := &benching{}
-	var svg, png string
 	var check bool
 	var report *bench.Report
 	cmd := b.verb("handoff", "Handed over against reconnect and the C floor, and everything else", func(cmd *cobra.Command) (any, func(io.Writer) error, error) {
@@ -71,7 +69,7 @@ func benchHandoffCommand() *cobra.Command {
 		if report, err = bench.Handoff(cmd.Context(), b.opts); err != nil {
 			return nil, nil, err
 		}
-		return report, report.Write, errors.Join(drawTo(svg, report.SVG), drawTo(png, report.PNG))
+		return report, report.Write, nil
 	})
 	cmd.Long = "Measure the latency of a handoff whose first request goes along with Hello against a reconnect\n" +
 		"and against the same exchange in C, in rounds that alternate; then other ways, the cost in\n" +
@@ -80,8 +78,6 @@ func benchHandoffCommand() *cobra.Command {
 	f.IntVar(&b.opts.Restarts, "restarts", bench.DefaultRestarts, "how often all processes start anew")
 	f.IntVar(&b.opts.Pairs, "pairs", bench.DefaultPairs, "rounds of each start")
 	addFloor(cmd, &b.opts.Floor)
-	f.StringVar(&svg, "svg", "", "draw the latencies into this file")
-	f.StringVar(&png, "png", "", "draw the latencies into this file")
 	f.BoolVar(&check, "check", false, "exit 1 when a goal is missed")
 	run := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -105,17 +101,6 @@ func addFloor(cmd *cobra.Command, floor *cfloor.Claims) {
 		}
 		return nil
 	}
-}
-
-func drawTo(path string, draw func(io.Writer) error) error {
-	if path == "" {
-		return nil
-	}
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(draw(f), f.Close())
 }
 
 func benchLoadCommand() *cobra.Command {

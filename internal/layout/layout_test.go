@@ -189,6 +189,15 @@ func TestSDKDependencyCeiling(t *testing.T) {
 	}
 }
 
+// TestBinaryLinksNoDrawing: what ships draws nothing; bench/plot does.
+func TestBinaryLinksNoDrawing(t *testing.T) {
+	for _, path := range packages(t)[module+"/cmd/usher"].Deps {
+		if strings.Contains(path, "charts") || strings.Contains(path, "freetype") || strings.HasPrefix(path, "image") {
+			t.Errorf("cmd/usher depends on %s", path)
+		}
+	}
+}
+
 // systemDependent may have files for one system alone.
 var systemDependent = []string{
 	"internal/fdpass", "internal/peer", "internal/endpoint", "internal/claim", "internal/channel",

@@ -1,4 +1,4 @@
-package bench
+package main
 
 import (
 	"errors"
@@ -8,14 +8,9 @@ import (
 	"sort"
 
 	"github.com/go-analyze/charts"
+
+	"github.com/seed-7265657e/usher/internal/bench"
 )
-
-// SVG draws how the latencies of the unpinned run are distributed, and below it one
-// handoff.
-func (r *Report) SVG(w io.Writer) error { return r.draw(w, charts.ChartOutputSVG) }
-
-// PNG draws the same.
-func (r *Report) PNG(w io.Writer) error { return r.draw(w, charts.ChartOutputPNG) }
 
 // Sizes of the picture, in pixels.
 const (
@@ -32,31 +27,29 @@ const (
 	clip       = 0.99 // the axis ends at this percentile of the slowest series
 )
 
-// draw makes a cumulative distribution: what share of the requests had its answer
-// within how many µs.
-func (r *Report) draw(w io.Writer, format string) error {
+// draw draws how the latencies of the unpinned run are distributed (what share of the
+// requests had its answer within how many µs), and below it one handoff.
+func draw(w io.Writer, r *bench.Report, format string) error {
 	if len(r.Settings) == 0 {
 		return errors.New("nothing was measured that could be drawn")
 	}
 	var names []string
-	var sorted [][]float64
 	end := 0.0
 	for _, s := range r.Settings[0].Series {
-		all := slices.Sorted(slices.Values(slices.Concat(s.samples...)))
-		if len(all) == 0 {
-			return errors.New("the samples are gone: draw in the run that measures")
+		if len(s.Quantiles) < 2 {
+			return fmt.Errorf("%s, %s: no quantiles to draw", s.Stack, s.Arm)
 		}
-		names, sorted = append(names, s.Stack+": "+s.Arm), append(sorted, all)
-		end = max(end, all[int(clip*float64(len(all)-1))])
+		names = append(names, s.Stack+": "+s.Arm)
+		end = max(end, s.Quantiles[int(clip*float64(len(s.Quantiles)-1))])
 	}
 	labels := make([]string, gridPoints+1)
-	values := make([][]float64, len(sorted))
+	values := make([][]float64, len(names))
 	for i := range labels {
 		x := end * float64(i) / gridPoints
 		labels[i] = fmt.Sprintf("%.0f", x)
-		for j, all := range sorted {
-			within := sort.SearchFloat64s(all, x)
-			values[j] = append(values[j], 100*float64(within)/float64(len(all)))
+		for j, s := range r.Settings[0].Series {
+			within := sort.SearchFloat64s(s.Quantiles, x)
+			values[j] = append(values[j], 100*float64(within)/float64(len(s.Quantiles)))
 		}
 	}
 	opt := charts.NewLineChartOptionWithData(values)
@@ -86,7 +79,7 @@ func (r *Report) draw(w io.Writer, format string) error {
 }
 
 // drawTimeline draws a lane for each process, and in it what it does when.
-func drawTimeline(p *charts.Painter, marks []Mark) {
+func drawTimeline(p *charts.Painter, marks []bench.Mark) {
 	title := charts.FontStyle{FontSize: 14, FontColor: charts.ColorBlack}
 	text := charts.FontStyle{FontSize: 10, FontColor: charts.ColorBlack}
 	p.Text("One handoff of median length, µs since the client began", 20, 24, 0, title)
@@ -116,4 +109,4 @@ func drawTimeline(p *charts.Painter, marks []Mark) {
 var lanes = []struct {
 	process string
 	color   charts.Color
-}{{clientLane, charts.ColorBlue}, {brokerLane, charts.ColorRed}, {backendLane, charts.ColorGreen}}
+}{{"client", charts.ColorBlue}, {"broker", charts.ColorRed}, {"backend", charts.ColorGreen}}
