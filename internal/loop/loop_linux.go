@@ -50,7 +50,8 @@ type Loop struct {
 
 	mu      sync.Mutex
 	posted  []func()
-	ended   bool
+	ended   bool // nothing more is taken in
+	closed  bool
 	stopped bool // read on the loop alone
 }
 
@@ -111,8 +112,9 @@ func (l *Loop) Remove(fd int) {
 	_ = rawsys.EpollCtl(l.fd, unix.EPOLL_CTL_DEL, fd, nil)
 }
 
-// Post has f called on the loop's goroutine, soon; false, and f is never called,
-// once the loop has ended.
+// Post has f called on the loop's goroutine, soon. True means that f is called, once,
+// before Run returns; false, as soon as the loop has ended, that it never is. In a loop
+// that never ran it is Close that calls.
 func (l *Loop) Post(f func()) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -127,7 +129,8 @@ func (l *Loop) Post(f func()) bool {
 	return true
 }
 
-// Stop makes Run return once the events at hand have been handled.
+// Stop makes Run return once the events at hand have been handled, and everything that
+// has been posted has been called.
 func (l *Loop) Stop() { l.Post(func() { l.stopped = true }) }
 
 func (l *Loop) runPosted() {
@@ -139,6 +142,24 @@ func (l *Loop) runPosted() {
 	l.mu.Unlock()
 	for _, f := range fs {
 		f()
+	}
+}
+
+// end calls what is posted, and what that posts, until there is nothing; in the same
+// moment the loop has ended, and takes nothing more in.
+func (l *Loop) end() {
+	for {
+		l.mu.Lock()
+		fs := l.posted
+		l.posted = nil
+		l.ended = len(fs) == 0
+		l.mu.Unlock()
+		if len(fs) == 0 {
+			return
+		}
+		for _, f := range fs {
+			f()
+		}
 	}
 }
 
@@ -158,9 +179,11 @@ func (l *Loop) ring() {
 	l.WakeAt(l.tick(time.Now()))
 }
 
-// Run handles events until Stop. It may be called once. The caller has taken out
-// every descriptor that it will close; then it calls Close.
+// Run handles events until Stop, or until it fails, and then calls what is posted: what
+// is called so may post, but not for ever. It may be called once. The caller has taken
+// out every descriptor that it will close; then it calls Close.
 func (l *Loop) Run() error {
+	defer l.end()
 	var failed error
 	err := l.raw.Read(func(uintptr) bool {
 		failed = l.turn()
@@ -194,15 +217,16 @@ func (l *Loop) turn() error {
 	return nil
 }
 
-// Close frees what the loop owns, and runs nothing that is still posted. Call it
-// when Run has returned, or instead of it.
+// Close frees what the loop owns. Call it when Run has returned, or instead of it; it
+// then calls what has been posted first. It may be called again.
 func (l *Loop) Close() {
+	l.end()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ended {
+	if l.closed {
 		return
 	}
-	l.ended = true
+	l.closed = true
 	for _, fd := range []int{l.wake, l.timer} {
 		if fd >= 0 {
 			_ = unix.Close(fd)

@@ -1,7 +1,9 @@
 package loop_test
 
 import (
+	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -191,12 +193,92 @@ func TestTick(t *testing.T) {
 	wait(t, ticks)
 }
 
-// TestNeverRun: a loop that never ran frees what it owns.
+// TestNeverRun: a loop that never ran frees what it owns, and runs what it has taken
+// in.
 func TestNeverRun(t *testing.T) {
 	testutil.Leaks(t)
 	l, err := loop.New(never, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	ran := 0
+	if !l.Post(func() { ran++ }) {
+		t.Error("refused before Run")
+	}
 	l.Close()
+	l.Close()
+	if ran != 1 {
+		t.Errorf("run %d times", ran)
+	}
+	if l.Post(func() { t.Error("run after Close") }) {
+		t.Error("taken in after Close")
+	}
+}
+
+// TestPostedIsRun: what many goroutines post while the loop stops is either run, by
+// the time Run returns, or refused; and once Run has returned, before Close, all is
+// refused.
+func TestPostedIsRun(t *testing.T) {
+	testutil.Leaks(t)
+	for range 200 {
+		l, err := loop.New(never, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var accepted, ran atomic.Int64
+		var posters sync.WaitGroup
+		for range 4 {
+			posters.Go(func() {
+				for n := 0; n < 10_000 && l.Post(func() { ran.Add(1) }); n++ {
+					accepted.Add(1)
+				}
+			})
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- l.Run() }()
+		l.Stop()
+		if err := wait(t, ended); err != nil {
+			t.Fatal(err)
+		}
+		if l.Post(func() { t.Error("run after Run") }) {
+			t.Error("a loop that has stopped takes more in")
+		}
+		posters.Wait()
+		l.Close()
+		if accepted.Load() != ran.Load() {
+			t.Fatalf("%d were taken in, %d ran", accepted.Load(), ran.Load())
+		}
+	}
+}
+
+// TestPostedByThePosted: also what the last ones post themselves is run before Run
+// returns, in its order.
+func TestPostedByThePosted(t *testing.T) {
+	testutil.Leaks(t)
+	l, err := loop.New(never, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var order []int
+	var post func(n int)
+	post = func(n int) {
+		taken := l.Post(func() {
+			order = append(order, n)
+			if n < 3 {
+				post(n + 1)
+			}
+		})
+		if !taken {
+			t.Errorf("%d is refused", n)
+		}
+	}
+	l.Stop()
+	post(0)
+	if err := l.Run(); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(order, []int{0, 1, 2, 3}) {
+		t.Errorf("%v ran", order)
+	}
 }
