@@ -29,9 +29,6 @@ func recv(fd int, p []byte) (int, error) {
 	}
 }
 
-// maxParts is what one send takes; nobody has more.
-const maxParts = 4
-
 func send(fd int, parts [][]byte) (int, error) {
 	var iov [maxParts]unix.Iovec
 	n := 0

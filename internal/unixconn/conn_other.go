@@ -47,6 +47,13 @@ func (c *Conn) WriteParts(parts ...[]byte) (done int, err error) {
 // TryWrite writes the parts; on this system it may wait.
 func (c *Conn) TryWrite(parts ...[]byte) (int, error) { return c.WriteParts(parts...) }
 
+// Prefix does nothing: it is for connections that were handed over, of which there are
+// none on this system.
+func (c *Conn) Prefix([]byte) {}
+
+// Flush does nothing.
+func (c *Conn) Flush() error { return nil }
+
 // AwaitRead is false: there is no shorter way to wait than Read.
 func (c *Conn) AwaitRead(time.Duration) bool { return false }
 

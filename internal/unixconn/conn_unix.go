@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -21,15 +20,27 @@ import (
 //	 └────────────────────────Close──────────────────────┴──▶ closed
 //
 // raw: every operation is one non-blocking system call. parked: the runtime's
-// poller knows the descriptor, and everything goes through file.
+// poller knows the descriptor, and what waits does so there.
 type Conn struct {
 	fd     int
 	uses   atomic.Int32 // borrowers of fd, and one more until Close
 	closed atomic.Bool
-	file   atomic.Pointer[os.File] // set when parked; owns fd from then on
+	parked atomic.Pointer[parked]
 
-	parking sync.Mutex // held while file is made
-	writing sync.Mutex // held by one Write at a time: its bytes stay together
+	parking sync.Mutex // held while parked is made
+	writing sync.Mutex // held by one Write at a time, while it waits too: its bytes stay together
+	out     outgoing   // guarded by writing
+
+	prefixing sync.Mutex // guards prefix; never held across a call that can block
+	prefix    []byte     // what must go before anything else
+	prefixed  atomic.Bool
+}
+
+// parked is a Conn's place in the runtime's poller.
+type parked struct {
+	file    *os.File        // owns the descriptor
+	raw     syscall.RawConn // file's
+	sendOut func(fd uintptr) bool
 }
 
 // New makes a Conn of a connected Unix stream socket and owns fd from then on.
@@ -58,8 +69,8 @@ func (c *Conn) Return() {
 	if c.uses.Add(-1) > 0 {
 		return
 	}
-	if f := c.file.Load(); f != nil {
-		_ = f.Close()
+	if p := c.parked.Load(); p != nil {
+		_ = p.file.Close()
 		return
 	}
 	closeFD(c.fd)
@@ -76,9 +87,9 @@ func (c *Conn) Close() error {
 }
 
 // park registers the descriptor with the runtime's poller.
-func (c *Conn) park() (*os.File, error) {
-	if f := c.file.Load(); f != nil {
-		return f, nil
+func (c *Conn) park() (*parked, error) {
+	if p := c.parked.Load(); p != nil {
+		return p, nil
 	}
 	fd, ok := c.Borrow()
 	if !ok {
@@ -87,15 +98,17 @@ func (c *Conn) park() (*os.File, error) {
 	defer c.Return()
 	c.parking.Lock()
 	defer c.parking.Unlock()
-	if f := c.file.Load(); f != nil {
-		return f, nil
+	if p := c.parked.Load(); p != nil {
+		return p, nil
 	}
 	if err := unix.SetNonblock(fd, true); err != nil { // shared with other holders, who may have cleared it
 		return nil, err
 	}
-	f := os.NewFile(uintptr(fd), "unix connection")
-	c.file.Store(f)
-	return f, nil
+	file := os.NewFile(uintptr(fd), "unix connection")
+	raw, _ := file.SyscallConn() // fails without a file alone
+	p := &parked{file: file, raw: raw, sendOut: c.sendOut}
+	c.parked.Store(p)
+	return p, nil
 }
 
 // TryRead reads what is there, without waiting: unix.EAGAIN when nothing is,
@@ -121,56 +134,23 @@ func (c *Conn) TryWrite(parts ...[]byte) (int, error) {
 		return 0, net.ErrClosed
 	}
 	defer c.Return()
-	return send(fd, parts)
+	return c.send(fd, parts)
 }
 
 // Read implements net.Conn.
-func (c *Conn) Read(p []byte) (int, error) {
-	f := c.file.Load()
-	if f == nil {
-		n, err := c.TryRead(p)
+func (c *Conn) Read(b []byte) (int, error) {
+	p := c.parked.Load()
+	if p == nil {
+		n, err := c.TryRead(b)
 		if err != unix.EAGAIN {
 			return n, opError("read", err)
 		}
-		if f, err = c.park(); err != nil {
+		if p, err = c.park(); err != nil {
 			return 0, opError("read", err)
 		}
 	}
-	n, err := f.Read(p)
+	n, err := p.file.Read(b)
 	return n, opError("read", err)
-}
-
-// Write implements net.Conn.
-func (c *Conn) Write(p []byte) (int, error) { return c.WriteParts(p) }
-
-// WriteParts writes the parts one behind the other, in one system call where the
-// kernel has room.
-func (c *Conn) WriteParts(parts ...[]byte) (done int, err error) {
-	c.writing.Lock()
-	defer c.writing.Unlock()
-	if c.file.Load() == nil || len(parts) > 1 {
-		done, err = c.TryWrite(parts...)
-		if err != nil && err != unix.EAGAIN {
-			return done, opError("write", err)
-		}
-	}
-	skip := done
-	for _, p := range parts {
-		if skip >= len(p) {
-			skip -= len(p)
-			continue
-		}
-		f, err := c.park()
-		if err != nil {
-			return done, opError("write", err)
-		}
-		n, err := f.Write(p[skip:])
-		done, skip = done+n, 0
-		if err != nil {
-			return done, opError("write", err)
-		}
-	}
-	return done, nil
 }
 
 // waiting is set while a goroutine of this process waits in the kernel.
@@ -181,7 +161,7 @@ var waiting atomic.Bool
 // the runtime's poller, and occupies a thread instead: one goroutine of the
 // process at a time may, for the others AwaitRead is false at once.
 func (c *Conn) AwaitRead(d time.Duration) bool {
-	if d <= 0 || c.file.Load() != nil || !waiting.CompareAndSwap(false, true) {
+	if d <= 0 || c.parked.Load() != nil || !waiting.CompareAndSwap(false, true) {
 		return false
 	}
 	defer waiting.Store(false)
@@ -196,12 +176,12 @@ func (c *Conn) AwaitRead(d time.Duration) bool {
 }
 
 func (c *Conn) setDeadline(t time.Time, set func(deadlines, time.Time) error) error {
-	if t.IsZero() && c.file.Load() == nil && !c.closed.Load() {
+	if t.IsZero() && c.parked.Load() == nil && !c.closed.Load() {
 		return nil // no deadline has ever been set
 	}
-	f, err := c.park()
+	p, err := c.park()
 	if err == nil {
-		err = set(f, t)
+		err = set(p.file, t)
 	}
 	return c.opError("set", err)
 }
@@ -284,19 +264,14 @@ func (r rawConn) Write(f func(uintptr) bool) error {
 
 func (r rawConn) wait(op string, f func(uintptr) bool, wait func(syscall.RawConn, func(uintptr) bool) error) error {
 	done := false
-	if r.c.file.Load() == nil {
+	if r.c.parked.Load() == nil {
 		if err := r.Control(func(fd uintptr) { done = f(fd) }); err != nil || done {
 			return err
 		}
 	}
-	file, err := r.c.park()
+	p, err := r.c.park()
 	if err != nil {
 		return opError(op, err)
 	}
-	raw, err := file.SyscallConn()
-	if err == nil {
-		err = wait(raw, f)
-	}
-	runtime.KeepAlive(file)
-	return r.c.opError(op, err)
+	return r.c.opError(op, wait(p.raw, f))
 }

@@ -1,0 +1,11 @@
+package unixconn_test
+
+import (
+	"testing"
+
+	"github.com/seed-7265657e/usher/internal/testutil"
+)
+
+func TestMain(m *testing.M) {
+	testutil.Main(m, map[string]func() error{"closed standard output": writeWithoutStandardOutput})
+}
