@@ -212,21 +212,30 @@ func (*shutdownRequest) Error() string        { return errShutdown.Error() + " b
 func (*shutdownRequest) Is(target error) bool { return target == errShutdown }
 
 // watchSocket looks every second whether the socket's name still leads here. If
-// not, nobody can reach this broker and a successor may be starting: it ends.
+// it certainly does not, nobody can reach this broker and a successor may be
+// starting: it ends. A name that can't be looked at just now proves nothing.
 func (b *Broker) watchSocket(ctx context.Context) {
 	ticker := time.NewTicker(socketCheck)
 	defer ticker.Stop()
+	unknown := false
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		if err := b.binding.Check(); err != nil {
+		err := b.binding.Check()
+		switch {
+		case errors.Is(err, ErrReplaced):
 			b.log.Error("socket file removed or replaced: stopping", "error", err)
 			b.shutDown(err)
 			return
+		case err != nil && !unknown:
+			b.log.Warn("the socket's name can't be looked at; serving on", "error", err)
+		case err == nil && unknown:
+			b.log.Info("the socket's name leads here again")
 		}
+		unknown = err != nil
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 )
 
 // Binding is a bound socket that this process alone owns.
@@ -51,7 +52,8 @@ func Bind(path string) (*Binding, error) {
 }
 
 // Check reports whether the path still leads to this listener. It is ErrReplaced
-// when it does not, also after Unlink.
+// when it certainly does not, also after Unlink; any other error says that the
+// path can't be looked at now, and nothing about who has it.
 func (b *Binding) Check() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -61,14 +63,21 @@ func (b *Binding) Check() error {
 // check must be called with mu held and the listener open.
 func (b *Binding) check() error {
 	now, err := os.Lstat(b.Path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(now, b.file) {
+	if isMissing(err) || err == nil && !os.SameFile(now, b.file) {
 		return fmt.Errorf("%s: %w", b.Path, ErrReplaced)
 	}
 	return err
 }
 
+// isMissing reports whether err says that a path leads nowhere: the name is not
+// there, or a file stands where a directory was.
+func isMissing(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+}
+
 // Unlink removes the socket file if it is still this Binding's, and leaves the
-// listener open: what is queued can still be accepted. It may be called twice.
+// listener open: what is queued can still be accepted. It may be called again,
+// and after an error it tries again.
 func (b *Binding) Unlink() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -79,15 +88,15 @@ func (b *Binding) unlink() error {
 	if b.unlinked || b.closed {
 		return nil
 	}
-	b.unlinked = true
 	err := b.check()
-	if errors.Is(err, ErrReplaced) {
-		return nil // not ours: nothing to remove
+	if err == nil {
+		err = os.Remove(b.Path)
 	}
-	if err != nil {
-		return err
+	if err == nil || errors.Is(err, ErrReplaced) || isMissing(err) { // not there, or not ours: nothing to remove
+		b.unlinked = true
+		return nil
 	}
-	return os.Remove(b.Path)
+	return err
 }
 
 // Close removes the socket file if it is still this Binding's, closes the

@@ -5,7 +5,6 @@ package endpoint
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -59,7 +58,7 @@ func (l *nameLock) isVisible(path string) (bool, error) {
 		return false, err
 	}
 	theirs, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if isMissing(err) {
 		return false, nil
 	}
 	return err == nil && os.SameFile(mine, theirs), err
