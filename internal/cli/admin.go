@@ -87,9 +87,12 @@ func parseReply(f *brokerpb.Frame) (*brokerpb.AdminReply, error) {
 // dialBroker connects to socket.
 func dialBroker(ctx context.Context, socket string) (net.Conn, error) {
 	conn, err := endpoint.Dial(ctx, socket)
+	var forbidden *endpoint.VariableError
 	switch {
 	case err == nil:
 		return conn, nil
+	case errors.As(err, &forbidden): // a broker may be there: this user is not let in
+		return nil, err
 	case errors.Is(ctx.Err(), context.Canceled):
 		return nil, ctx.Err()
 	}

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 )
@@ -20,11 +19,7 @@ func BindBackend(path string) (*Binding, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := bind(path, false)
-	if err != nil {
-		return nil, fmt.Errorf("bind backend pipe %s: %w", path, err)
-	}
-	return b, nil
+	return bindAs("bind backend pipe", path, false)
 }
 
 // RemoveDead removes the pipe of a backend that is certainly gone, if its name is

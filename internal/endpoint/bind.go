@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"sync"
 	"syscall"
 )
@@ -41,12 +42,21 @@ type Binding struct {
 //  3. remove a socket that refuses connections; anything else in the way is an error
 //  4. bind, mode 0600, listen
 //
-// Errors: ErrUnnamedUser, *PathTooLongError, *InsecureDirError, *InUseError, *NotSocketError;
+// Errors: ErrUnnamedUser, *PathTooLongError, *InsecureDirError, *InUseError, *NotSocketError,
+// *VariableError when the environment led to a directory of another user;
 // errors.ErrUnsupported where there are no Unix sockets of this kind.
-func Bind(path string) (*Binding, error) {
-	b, err := bind(path, true)
+func Bind(path string) (*Binding, error) { return bindAs("bind", path, true) }
+
+// bindAs binds path, made absolute: it is told to others, and this process may go
+// to another directory. what begins the text of an error.
+func bindAs(what, path string, contested bool) (*Binding, error) {
+	path, err := filepath.Abs(path)
 	if err != nil {
-		return nil, fmt.Errorf("bind %s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	b, err := bind(path, contested)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", what, path, thisHost().explain(path, err))
 	}
 	return b, nil
 }

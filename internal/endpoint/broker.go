@@ -1,7 +1,5 @@
 package endpoint
 
-import "os"
-
 // SocketVariable names the broker's socket for every program of this
 // environment (spec 03 §18).
 const SocketVariable = "RUNNING_PROCESS_BROKER_V1_SOCKET"
@@ -13,8 +11,8 @@ func BrokerSocket(explicit string) (string, error) {
 	if explicit != "" {
 		return explicit, nil
 	}
-	if path := os.Getenv(SocketVariable); path != "" {
-		return path, nil
+	if path, err := thisHost().directory(SocketVariable); path != "" || err != nil {
+		return path, err
 	}
 	return Shared().SocketPath()
 }

@@ -17,7 +17,7 @@ import (
 // effective user: anyone can put a socket into a directory that does not exist
 // yet. A full backlog, which is EAGAIN at once on Linux, is waited for until ctx
 // ends; the error then joins ctx's. The caller owns the connection.
-// Errors: *ForeignListenerError.
+// Errors: *ForeignListenerError, *VariableError.
 func Dial(ctx context.Context, path string) (*unixconn.Conn, error) {
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		c, err := DialNow(path)
@@ -41,7 +41,7 @@ const (
 func DialNow(path string) (*unixconn.Conn, error) {
 	c, err := unixconn.Dial(path)
 	if err != nil {
-		return nil, err
+		return nil, thisHost().explain(path, err)
 	}
 	if err := checkListener(c, path, os.Geteuid()); err != nil {
 		_ = c.Close()

@@ -1,7 +1,6 @@
 package endpoint
 
 import (
-	"errors"
 	"fmt"
 	"path/filepath"
 )
@@ -15,16 +14,14 @@ const (
 
 // ServiceDefinitionDir returns the directory of service definitions and which
 // rule chose it: SourceEnv or SourceDefault. The directory may not exist.
+// Errors: *VariableError; no home directory.
 func ServiceDefinitionDir() (dir, source string, err error) {
 	return thisHost().serviceDefinitionDir()
 }
 
 func (h host) serviceDefinitionDir() (dir, source string, err error) {
-	if v, ok := h.lookup(ServiceDefVariable); ok {
-		if v == "" {
-			return "", "", fmt.Errorf("%s is set but empty: set it to a directory or unset it", ServiceDefVariable)
-		}
-		return v, SourceEnv, nil
+	if dir, err = h.directory(ServiceDefVariable); dir != "" || err != nil {
+		return dir, SourceEnv, err
 	}
 	base, err := h.configHome()
 	if err != nil {
@@ -36,38 +33,37 @@ func (h host) serviceDefinitionDir() (dir, source string, err error) {
 func (h host) configHome() (string, error) {
 	switch h.goos {
 	case "windows":
-		if v, ok := h.lookup("APPDATA"); ok && v != "" {
-			return v, nil
-		}
-		return "", errors.New("APPDATA is not set")
+		return h.required("APPDATA")
 	case "darwin":
-		home, err := h.home()
-		return filepath.Join(home, "Library", "Application Support"), err
+		return h.homeBelow("Library/Application Support")
 	}
-	if v, ok := h.lookup("XDG_CONFIG_HOME"); ok && v != "" {
-		return v, nil
+	if dir, err := h.directory("XDG_CONFIG_HOME"); dir != "" || err != nil {
+		return dir, err
 	}
-	home, err := h.home()
-	return filepath.Join(home, ".config"), err
+	return h.homeBelow(".config")
+}
+
+// required is directory where there is nothing else to go by.
+func (h host) required(variable string) (string, error) {
+	dir, err := h.directory(variable)
+	if dir == "" && err == nil {
+		err = fmt.Errorf("%s is not set", variable)
+	}
+	return dir, err
 }
 
 // StateDir is the directory of usher's state; only its file system is looked at.
 // It may not exist.
 func StateDir() (string, error) { return thisHost().stateDir() }
 
-func (h host) stateDir() (string, error) {
+func (h host) stateDir() (dir string, err error) {
 	if h.goos == "windows" {
-		if v, ok := h.lookup("LOCALAPPDATA"); ok && v != "" {
-			return filepath.Join(v, "running-process"), nil
-		}
-		return "", errors.New("LOCALAPPDATA is not set")
+		dir, err = h.required("LOCALAPPDATA")
+	} else if dir, err = h.directory("XDG_STATE_HOME"); dir == "" && err == nil {
+		dir, err = h.homeBelow(".local/state")
 	}
-	if v, ok := h.lookup("XDG_STATE_HOME"); ok && v != "" {
-		return filepath.Join(v, "running-process"), nil
-	}
-	home, err := h.home()
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(home, ".local", "state", "running-process"), nil
+	return filepath.Join(dir, "running-process"), nil
 }

@@ -85,6 +85,8 @@ type InsecureDirError struct {
 	Path   string
 	Reason string
 	Fix    string
+
+	foreign bool // another user's
 }
 
 func (e *InsecureDirError) Error() string {

@@ -128,11 +128,14 @@ func checkPath(t *testing.T, goos, leaf string, want pathVector) {
 	}
 }
 
-func TestSetButEmptyVariableCountsAsSet(t *testing.T) {
+// TestEmptyVariableCountsAsUnset: the reference takes an empty one for set, and
+// gets a path relative to whatever directory each process is in; so client,
+// broker and backend miss one another. usher follows the XDG specification.
+func TestEmptyVariableCountsAsUnset(t *testing.T) {
 	empty := ""
 	for goos, want := range map[string]string{
-		"linux":  "running-process/broker/x.sock",
-		"darwin": ".rp-7/" + HashInput("x") + ".sock",
+		"linux":  "/tmp/running-process-7/broker/x.sock",
+		"darwin": "/tmp/.rp-7/" + HashInput("x") + ".sock",
 	} {
 		got, err := pathVector{RuntimeDir: &empty, TempDir: &empty, UID: 7}.host(goos).socketPath("x")
 		if err != nil || got != want {
@@ -227,7 +230,7 @@ func TestServiceDefinitionDir(t *testing.T) {
 		{goos: "linux", env: map[string]string{"XDG_CONFIG_HOME": "/cfg"}, dir: "/cfg/running-process/services", source: "platform-default"},
 		{goos: "linux", env: map[string]string{"XDG_CONFIG_HOME": ""}, dir: "/home/u/.config/running-process/services", source: "platform-default"},
 		{goos: "linux", env: map[string]string{ServiceDefVariable: "/defs"}, dir: "/defs", source: "env:RUNNING_PROCESS_SERVICE_DEF_DIR"},
-		{goos: "linux", env: map[string]string{ServiceDefVariable: ""}, fails: true},
+		{goos: "linux", env: map[string]string{ServiceDefVariable: ""}, dir: "/home/u/.config/running-process/services", source: "platform-default"},
 		{goos: "darwin", dir: "/home/u/Library/Application Support/running-process/services", source: "platform-default"},
 		{goos: "windows", fails: true},
 	} {
@@ -262,7 +265,7 @@ func TestStateDir(t *testing.T) {
 		{"linux", "XDG_STATE_HOME", "/state", "/state/running-process"},
 		{"linux", "XDG_STATE_HOME", "", "/home/u/.local/state/running-process"},
 		{"darwin", "", "", "/home/u/.local/state/running-process"},
-		{"windows", "LOCALAPPDATA", "/local", "/local/running-process"},
+		{"windows", "LOCALAPPDATA", `C:\local`, `C:\local/running-process`},
 		{"windows", "", "", ""},
 	} {
 		h := host{goos: c.goos, home: home, lookup: func(k string) (string, bool) { return c.value, k == c.variable }}

@@ -21,27 +21,32 @@ func thisHost() host {
 }
 
 // SocketPath turns a leaf name into the path (Windows: pipe name) of its socket.
-// A variable that is set but empty counts as set and gives a relative path
-// (spec 03 §1). Errors: *PathTooLongError.
+// Errors: *PathTooLongError; *VariableError, where the environment names no
+// absolute path.
 func SocketPath(leaf string) (string, error) { return thisHost().socketPath(leaf) }
 
 // CheckLength reports a path that can't be bound here. Errors: *PathTooLongError.
 func CheckLength(path string) error { return thisHost().checkLength(path) }
 
-func (h host) socketPath(leaf string) (string, error) {
-	var path string
+func (h host) socketPath(leaf string) (path string, err error) {
 	switch h.goos {
 	case "windows":
 		path = `\\.\pipe\` + leaf
 	case "darwin":
-		base, ok := h.lookup("TMPDIR")
-		if !ok {
+		base, err := h.directory("TMPDIR")
+		if err != nil {
+			return "", err
+		}
+		if base == "" {
 			base = "/tmp"
 		}
-		path = join(base, ".rp-"+strconv.Itoa(h.uid)+"/"+HashInput(leaf)+".sock")
+		path = join(base, h.tempDir()+"/"+HashInput(leaf)+".sock")
 	default:
-		base, ok := h.lookup("XDG_RUNTIME_DIR")
-		if ok {
+		base, err := h.directory("XDG_RUNTIME_DIR")
+		if err != nil {
+			return "", err
+		}
+		if base != "" {
 			base = join(base, "running-process")
 		} else {
 			base = "/tmp/running-process-" + strconv.Itoa(h.uid)
@@ -53,6 +58,9 @@ func (h host) socketPath(leaf string) (string, error) {
 	}
 	return path, nil
 }
+
+// tempDir is the directory of sockets below macOS' TMPDIR.
+func (h host) tempDir() string { return ".rp-" + strconv.Itoa(h.uid) }
 
 func (h host) checkLength(path string) error {
 	e := PathTooLongError{Path: path, Len: len(path)}
@@ -74,7 +82,7 @@ func (h host) checkLength(path string) error {
 // is: peers written in other languages don't clean it either, and the text must
 // be the same on both sides.
 func join(base, rest string) string {
-	if base == "" || strings.HasSuffix(base, "/") {
+	if strings.HasSuffix(base, "/") {
 		return base + rest
 	}
 	return base + "/" + rest

@@ -12,8 +12,10 @@ import (
 
 // CheckPrivate reports whether dir is a directory that only the calling user can
 // list or change. A missing directory is an error that is fs.ErrNotExist.
-// Errors: *InsecureDirError.
-func CheckPrivate(dir string) error {
+// Errors: *InsecureDirError, *VariableError.
+func CheckPrivate(dir string) error { return thisHost().explain(dir, checkPrivate(dir)) }
+
+func checkPrivate(dir string) error {
 	fi, err := os.Stat(dir)
 	if err != nil {
 		return err
@@ -31,17 +33,19 @@ func CheckPrivate(dir string) error {
 
 // EnsurePrivate creates dir with its parents if it is missing, sets its mode to
 // 0700 and checks the result.
-func EnsurePrivate(dir string) error {
+func EnsurePrivate(dir string) error { return thisHost().explain(dir, ensurePrivate(dir)) }
+
+func ensurePrivate(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	if CheckPrivate(dir) == nil {
+	if checkPrivate(dir) == nil {
 		return nil
 	}
 	if err := os.Chmod(dir, 0o700); err != nil {
 		return err
 	}
-	return CheckPrivate(dir)
+	return checkPrivate(dir)
 }
 
 // ensureParent makes the directory of a socket usable: missing levels are created
@@ -82,7 +86,7 @@ func foreign(dir string, fi fs.FileInfo) error { return foreignTo(dir, owner(fi)
 func foreignTo(dir string, uid, self int) error {
 	return &InsecureDirError{
 		Path: dir, Reason: fmt.Sprintf("belongs to uid %d, not to uid %d", uid, self),
-		Fix: "choose a directory of your own",
+		Fix: "choose a directory of your own", foreign: true,
 	}
 }
 

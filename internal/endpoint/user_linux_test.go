@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -100,4 +101,39 @@ func TestDialNowDoesNotWaitForAFullBacklog(t *testing.T) {
 		return
 	}
 	t.Error("the backlog never filled")
+}
+
+// TestOtherUsersDirectoryNamesTheVariable: after su the environment may still be
+// the first user's. Who may not enter, or may and must not trust it, is told which
+// variable to unset.
+func TestOtherUsersDirectoryNamesTheVariable(t *testing.T) {
+	const owner, stranger = 12345, 12346
+	run := shortDir(t)
+	socket := filepath.Join(run, "running-process", "broker", "s.sock")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(socket), 0o700), os.Chown(run, owner, owner)); err != nil && os.Geteuid() == 0 {
+		t.Fatal(err)
+	}
+	asks := map[string]func() error{
+		"Bind":          func() error { _, err := Bind(socket); return err },
+		"Dial":          func() error { _, err := Dial(t.Context(), socket); return err },
+		"CheckPrivate":  func() error { return CheckPrivate(filepath.Dir(socket)) },
+		"EnsurePrivate": func() error { return EnsurePrivate(filepath.Join(filepath.Dir(socket), "new")) },
+	}
+	for name, ask := range asks {
+		t.Setenv("XDG_RUNTIME_DIR", run)
+		err := asUser(t, stranger, ask)
+		var variable *VariableError
+		if !errors.As(err, &variable) || variable.Variable != "XDG_RUNTIME_DIR" || !strings.Contains(err.Error(), "unset it") {
+			t.Errorf("%s: %v", name, err)
+		}
+		t.Setenv("XDG_RUNTIME_DIR", filepath.Join(run, "another"))
+		if err := asUser(t, stranger, ask); err == nil || errors.As(err, &variable) {
+			t.Errorf("%s at a path that no variable named: %v", name, err)
+		}
+	}
+	t.Setenv("XDG_RUNTIME_DIR", run)
+	var variable *VariableError
+	if _, err := Bind(socket); !errors.As(err, &variable) {
+		t.Errorf("root: %v", err)
+	}
 }
