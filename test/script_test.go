@@ -89,7 +89,7 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 var signals = map[string]os.Signal{
-	"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL,
+	"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "KILL": syscall.SIGKILL,
 	"STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT,
 }
 

@@ -70,13 +70,24 @@ func New(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 }
 
 // Main runs usher with this process' arguments and streams and returns its exit
-// code. The first SIGINT or SIGTERM ends the verb's context; the second has its
-// default effect.
+// code. The first signal of those that ask a process to end, a closing terminal's
+// included, ends the verb's context; the second has its default effect.
 func Main() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	return Run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+}
+
+// endings are the signals that end a verb, but for those that whoever started
+// usher has it ignore, as nohup does.
+func endings() (signals []os.Signal) {
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(s) {
+			signals = append(signals, s)
+		}
+	}
+	return signals
 }
 
 // Run runs usher once and returns its exit code: 0 done, 1 failed, 2 wrong usage,

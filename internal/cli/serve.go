@@ -34,7 +34,7 @@ func serveCommand(a *app) *cobra.Command {
 		Use:   "serve",
 		Short: "Run the broker in the foreground",
 		Long: "Run the broker in the foreground. It logs to standard error: text on a terminal, JSON otherwise.\n" +
-			"SIGINT or SIGTERM gives connections under way their verdict and ends it; a second one ends it at once.",
+			"SIGINT, SIGTERM or SIGHUP gives connections under way their verdict and ends it; a second one ends it at once.",
 		Example: "  usher serve\n" +
 			"  usher serve --instance explicit:ci --drain-timeout 30s\n" +
 			"  usher serve --backend notes@1.2.0=/run/user/1000/notes.sock",

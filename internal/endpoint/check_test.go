@@ -78,35 +78,3 @@ func TestFileInPlaceOfTheDirectoryIsReplaced(t *testing.T) {
 		t.Errorf("Close = %v", err)
 	}
 }
-
-// TestForbiddenSocketIsNotReplaced is the same for a directory that its owner has
-// closed to himself.
-func TestForbiddenSocketIsNotReplaced(t *testing.T) {
-	check := func() error {
-		dir := filepath.Join(os.TempDir(), filepath.Base(shortDir(t))+"x")
-		b, err := Bind(filepath.Join(dir, "s.sock"))
-		if err != nil {
-			return err
-		}
-		defer func() { _, _ = b.Close(), os.RemoveAll(dir) }()
-		if err := os.Chmod(dir, 0); err != nil {
-			return err
-		}
-		said := b.Check()
-		if err := os.Chmod(dir, 0o700); err != nil {
-			return err
-		}
-		if !errors.Is(said, fs.ErrPermission) || errors.Is(said, ErrReplaced) {
-			return errors.Join(errors.New("Check says"), said)
-		}
-		return nil
-	}
-	if os.Geteuid() == 0 {
-		check = func(inner func() error) func() error {
-			return func() error { return asUser(t, 12345, inner) }
-		}(check)
-	}
-	if err := check(); err != nil {
-		t.Error(err)
-	}
-}

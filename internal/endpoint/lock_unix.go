@@ -35,13 +35,12 @@ func takeLock(path, held string) (*nameLock, error) {
 			return nil, &InUseError{Path: held, PID: readPID(path)}
 		}
 		same, err := l.isVisible(path)
-		if err == nil && same {
-			err = os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600)
-		}
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), l.file.Close())
 		}
 		if same {
+			// For people alone: a full file system must not keep the owner from serving.
+			_ = os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600)
 			return l, nil
 		}
 		if err := l.file.Close(); err != nil {
@@ -69,11 +68,10 @@ func (l *nameLock) release() error {
 	if l == nil {
 		return nil
 	}
-	var err error
 	if same, _ := l.isVisible(l.file.Path()); same {
-		err = os.Truncate(l.file.Path(), 0)
+		_ = os.Truncate(l.file.Path(), 0)
 	}
-	return errors.Join(err, l.file.Close())
+	return l.file.Close()
 }
 
 // readPID returns the pid in a lock file, or 0: the owner may not have written
