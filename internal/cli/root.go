@@ -79,10 +79,11 @@ func Main() int {
 	return Run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 }
 
-// endings are the signals that end a verb, but for those that whoever started
-// usher has it ignore, as nohup does.
-func endings() (signals []os.Signal) {
-	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+// endings are the signals that end a verb: SIGTERM, and those of a terminal,
+// unless whoever started usher has it ignore them, as nohup does.
+func endings() []os.Signal {
+	signals := []os.Signal{syscall.SIGTERM} // never none: that would mean all
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGHUP} {
 		if !signal.Ignored(s) {
 			signals = append(signals, s)
 		}
