@@ -104,7 +104,7 @@ func (l *Listener) bind() (err error) {
 	if l.opts.HandoffEndpoint == "" {
 		return nil
 	}
-	if l.v1, err = endpoint.BindBackend(l.opts.HandoffEndpoint); err != nil {
+	if l.v1, err = endpoint.BindHandoff(l.opts.HandoffEndpoint); err != nil {
 		return errors.Join(err, l.pipe.Close())
 	}
 	return nil

@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -185,32 +186,58 @@ func TestOutOfBand(t *testing.T) {
 	checkHandoffs(t, s, handoffCounts{})
 }
 
-// TestDescriptorsFromClient: a plain read discards what a client attaches.
-// Leaks judges it.
+// TestDescriptorsFromClient: the kernel refuses what a client attaches, and an
+// older one has a plain read discard it. Leaks judges that.
 func TestDescriptorsFromClient(t *testing.T) {
-	s := newSite(t, nil)
-	backend := s.fake(demoVersion)
+	for name, older := range map[string]bool{"refused": false, "discarded": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, nil)
+			if older {
+				s.PassDescriptors()
+			} else {
+				probe, _ := testutil.SocketPair(t)
+				if _, err := unix.GetsockoptInt(testutil.FD(t, probe), unix.SOL_SOCKET, unix.SO_PASSRIGHTS); err != nil {
+					t.Skipf("this kernel can't refuse descriptors: %v", err)
+				}
+			}
+			s.fake(demoVersion)
+			for _, n := range []int{1, 2, 3, fdpass.MaxDescriptors} {
+				attach(t, s, n, !older)
+				s.settle()
+			}
+		})
+	}
+}
+
+// attach says Hello with n descriptors. When they are refused, nothing has been
+// sent, and the same Hello without them is served.
+func attach(t *testing.T, s *site, n int, refused bool) {
+	t.Helper()
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = null.Close() }()
+	fds := make([]int, n)
+	for i := range fds {
+		fds[i] = int(null.Fd())
+	}
 	wire := helloFor(t, noHandoff, nil)
-	for _, n := range []int{1, 2, 3, fdpass.MaxDescriptors} {
-		fds := make([]int, n)
-		for i := range fds {
-			fds[i] = int(null.Fd())
+	c := s.dial()
+	defer func() { _ = c.Close() }()
+	before := testutil.OpenDescriptors(t)
+	sent, err := fdpass.Send(testutil.FD(t, c), wire, fds...)
+	if refused {
+		if sent != 0 || !errors.Is(err, unix.EPERM) {
+			t.Errorf("sending %d descriptors: %d bytes, %v; want EPERM", n, sent, err)
 		}
-		c := s.dial()
-		before := testutil.OpenDescriptors(t)
-		if sent, err := fdpass.Send(testutil.FD(t, c), wire, fds...); sent != len(wire) || err != nil {
-			t.Fatal(sent, err)
-		}
-		readSentAway(t, c, backend.pipe)
-		s.settle()
-		if after := testutil.OpenDescriptors(t); after > before {
-			t.Errorf("with %d descriptors, %d more are open", n, after-before)
-		}
-		_ = c.Close()
+		send(t, c, wire)
+	} else if sent != len(wire) || err != nil {
+		t.Fatal(sent, err)
+	}
+	readSentAway(t, c, filepath.Join(s.dir, "fake-"+demoVersion))
+	s.settle()
+	if after := testutil.OpenDescriptors(t); after > before {
+		t.Errorf("with %d descriptors, %d more are open", n, after-before)
 	}
 }

@@ -11,6 +11,7 @@ import (
 // BindBackend makes this process the owner of a backend pipe. With an empty path
 // it takes a fresh random name in the user's runtime directory, which needs no
 // lock because nobody else can choose it; with a path it does what Bind does.
+// Nobody can send descriptors to it, as for Bind.
 func BindBackend(path string) (*Binding, error) {
 	if path != "" {
 		return Bind(path)
@@ -19,7 +20,13 @@ func BindBackend(path string) (*Binding, error) {
 	if err != nil {
 		return nil, err
 	}
-	return bindAs("bind backend pipe", path, false)
+	return bindAs("bind backend pipe", path, socketKind{})
+}
+
+// BindHandoff is Bind for the handoff endpoint of the v1 protocol (spec 02 §8),
+// where connections arrive as descriptors.
+func BindHandoff(path string) (*Binding, error) {
+	return bindAs("bind handoff endpoint", path, socketKind{contested: true, descriptors: true})
 }
 
 // RemoveDead removes the pipe of a backend that is certainly gone, if its name is

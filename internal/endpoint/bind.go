@@ -45,16 +45,24 @@ type Binding struct {
 // Errors: ErrUnnamedUser, *PathTooLongError, *InsecureDirError, *InUseError, *NotSocketError,
 // *VariableError when the environment led to a directory of another user;
 // errors.ErrUnsupported where there are no Unix sockets of this kind.
-func Bind(path string) (*Binding, error) { return bindAs("bind", path, true) }
+//
+// Nobody can send descriptors to it, where the kernel can refuse them.
+func Bind(path string) (*Binding, error) { return bindAs("bind", path, socketKind{contested: true}) }
+
+// socketKind is what is particular to a socket.
+type socketKind struct {
+	contested   bool // others may want the same path: take the lock, and clear away what a dead owner left
+	descriptors bool // peers send descriptors
+}
 
 // bindAs binds path, made absolute: it is told to others, and this process may go
 // to another directory. what begins the text of an error.
-func bindAs(what, path string, contested bool) (*Binding, error) {
+func bindAs(what, path string, kind socketKind) (*Binding, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	b, err := bind(path, contested)
+	b, err := bind(path, kind)
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", what, path, thisHost().explain(path, err))
 	}

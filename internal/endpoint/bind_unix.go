@@ -3,6 +3,7 @@
 package endpoint
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,9 +20,8 @@ import (
 // symlink is followed.
 const lockFlags = os.O_CREATE | os.O_RDWR | unix.O_NOFOLLOW
 
-// bind is Bind; contested says that others may want the same path, which takes
-// the lock and clears away what a dead owner left.
-func bind(path string, contested bool) (_ *Binding, err error) {
+// bind is Bind, for the kind of socket that is wanted.
+func bind(path string, kind socketKind) (_ *Binding, err error) {
 	if os.Geteuid() == peer.OverflowUID {
 		return nil, ErrUnnamedUser
 	}
@@ -32,7 +32,7 @@ func bind(path string, contested bool) (_ *Binding, err error) {
 		return nil, err
 	}
 	var lock *nameLock
-	if contested {
+	if kind.contested {
 		if lock, err = takeLock(path+".lock", path); err != nil {
 			return nil, err
 		}
@@ -40,7 +40,7 @@ func bind(path string, contested bool) (_ *Binding, err error) {
 			return nil, errors.Join(err, lock.release())
 		}
 	}
-	b, err := listen(path)
+	b, err := listen(path, kind)
 	if err != nil {
 		return nil, errors.Join(err, lock.release())
 	}
@@ -82,14 +82,19 @@ func clearStale(path string) error {
 
 // listen binds path, which must be free. Between bind and chmod the socket may
 // be open to more than its owner, but the directory above it is not.
-func listen(path string) (*Binding, error) {
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+func listen(path string, kind socketKind) (*Binding, error) {
+	var config net.ListenConfig
+	if !kind.descriptors {
+		config.Control = refuseDescriptors
+	}
+	listener, err := config.Listen(context.Background(), "unix", path)
 	if err != nil {
 		if errors.Is(err, unix.EADDRINUSE) {
 			return nil, &InUseError{Path: path}
 		}
 		return nil, err
 	}
+	l := listener.(*net.UnixListener)
 	l.SetUnlinkOnClose(false) // Close removes the file only if it is still ours
 	err = os.Chmod(path, 0o600)
 	if err == nil {

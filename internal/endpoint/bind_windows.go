@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-func bind(string, bool) (*Binding, error) {
+func bind(string, socketKind) (*Binding, error) {
 	return nil, fmt.Errorf("named pipes can't be served yet: %w", errors.ErrUnsupported)
 }
 

@@ -1,0 +1,8 @@
+//go:build unix && !linux
+
+package endpoint
+
+import "syscall"
+
+// refuseDescriptors does nothing: these systems can't refuse them.
+func refuseDescriptors(string, string, syscall.RawConn) error { return nil }
