@@ -98,10 +98,16 @@ func (c *connection) verify(req *usherpb.Register) (*entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errUnverified, err)
 	}
-	path, hash, err := c.executable(process)
+	ctx, cancel := c.hashing()
+	defer cancel()
+	path, hash, err := c.executable(ctx, process)
 	if err == nil {
-		build, _ := c.hashes.Hash(definition.GetBinaryPath())
-		if !definition.AllowsExecutable(path, hash, build) {
+		build, buildErr := c.hashes.Hash(ctx, definition.GetBinaryPath())
+		switch {
+		case definition.AllowsExecutable(path, hash, build):
+		case buildErr != nil:
+			err = fmt.Errorf("it runs %s, and the build that the service is defined with is unknown: %w", path, buildErr)
+		default:
 			err = fmt.Errorf("it runs %s, but the service is defined with %s: define the service with this binary, or start that one",
 				path, definition.GetBinaryPath())
 		}
@@ -124,22 +130,6 @@ func openPeer(c *unixconn.Conn) (p *peer.Process, err error) {
 	}
 	ctlErr := raw.Control(func(fd uintptr) { p, err = peer.OpenProcess(int(fd)) })
 	return p, errors.Join(ctlErr, err)
-}
-
-// executable returns path and hash of what the process runs, read while the
-// process was certainly alive.
-func (b *Broker) executable(p *peer.Process) (path string, hash [32]byte, err error) {
-	path, link, err := p.Executable()
-	if err != nil {
-		return "", hash, err
-	}
-	if hash, err = b.hashes.Hash(link); err != nil {
-		return "", hash, fmt.Errorf("executable of process %d: %w", p.PID(), err)
-	}
-	if !p.Alive() {
-		return "", hash, fmt.Errorf("process %d: %w", p.PID(), os.ErrProcessDone)
-	}
-	return path, hash, nil
 }
 
 // ownSocket checks the pipe that clients will be sent to.

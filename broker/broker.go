@@ -49,6 +49,7 @@ type Broker struct {
 	draining atomic.Bool
 	stop     context.CancelCauseFunc // ends Serve; set by Serve
 	stopSet  chan struct{}           // closed when stop is set
+	serving  context.Context         // ends when draining begins; set by Serve
 	work     context.Context         // ends with Serve; set by Serve
 	front    *front
 	uid      int  // whose clients and backends are served
@@ -144,7 +145,7 @@ func (b *Broker) Serve(ctx context.Context) error {
 	// Backends stay reachable while connections drain.
 	work, endWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer endWork()
-	b.work = work
+	b.serving, b.work = ctx, work
 	b.wg.Go(front.run)
 	b.wg.Go(func() { b.watchSocket(ctx) })
 	for _, s := range b.opts.Static {

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -23,7 +24,7 @@ type facts struct {
 }
 
 // look reads the files.
-func (b *Broker) look(name string) (*facts, *hello.Refusal) {
+func (b *Broker) look(ctx context.Context, name string) (*facts, *hello.Refusal) {
 	d, refusal := b.define(name)
 	if refusal != nil {
 		return nil, refusal
@@ -32,7 +33,7 @@ func (b *Broker) look(name string) (*facts, *hello.Refusal) {
 	instance, err := d.Instance()
 	f.instance, f.instanceErr = instance.String(), err
 	f.handoff, f.handoffErr = d.HandoffPolicy()
-	f.build, f.buildErr = b.hashes.Hash(d.GetBinaryPath())
+	f.build, f.buildErr = b.hashes.Hash(ctx, d.GetBinaryPath())
 	return f, nil
 }
 

@@ -30,7 +30,9 @@ type entry = registry.Entry[*backend]
 // version and build. It follows rows 19 to 35 of spec 01 §7.1.
 func (c *connection) resolve(request *brokerpb.Frame, h *brokerpb.Hello) (*target, *hello.Refusal) {
 	began := time.Now()
-	f, refusal := c.look(h.ServiceName)
+	ctx, cancel := c.hashing()
+	defer cancel()
+	f, refusal := c.look(ctx, h.ServiceName)
 	if refusal != nil {
 		return nil, refusal
 	}
@@ -66,7 +68,7 @@ func (c *connection) match(f *facts, request *brokerpb.Frame, h *brokerpb.Hello)
 	} // unreadable otherwise: matches no build
 	t.key = registry.Key{Instance: f.instance, Service: h.ServiceName, Version: h.WantedVersion}
 	if t.backend = c.find(t, nil); t.backend == nil {
-		return nil, hello.BackendNotRegistered()
+		return nil, noBackend(f.buildErr)
 	}
 	if err := t.definition.CheckUsable(); err != nil {
 		return nil, hello.BackendUnusable(err)

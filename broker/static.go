@@ -46,6 +46,7 @@ func (b *Broker) probeStatic(ctx context.Context, s StaticBackend) (*entry, erro
 	if err := names.Version(s.Version); err != nil {
 		return nil, err
 	}
+	hashing := ctx // which may take longer than an answer
 	definition, refusal := b.define(s.Service)
 	if refusal != nil {
 		return nil, refusal
@@ -69,7 +70,7 @@ func (b *Broker) probeStatic(ctx context.Context, s StaticBackend) (*entry, erro
 	if err == nil && int(said.GetPid()) != process.PID() {
 		err = fmt.Errorf("endpoint is served by process %d but names process %d", process.PID(), said.GetPid())
 	}
-	path, hash, exeErr := b.executable(process)
+	path, hash, exeErr := b.executable(hashing, process)
 	switch {
 	case err != nil:
 	case exeErr != nil:

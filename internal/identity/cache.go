@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -15,7 +16,28 @@ const maxCached = 256
 // again.
 const changeTries = 3
 
+// maxHashed is the largest file that is hashed, in bytes. Code and data of an
+// executable end there on common machines (displacements of 32 bits), and any
+// disk delivers as much within a connection's deadline; a file of any size costs
+// nothing to make.
+const maxHashed = 2 << 30
+
 var errChanged = errors.New("the file changed while it was read: try again when it is written completely")
+
+// TooLargeError reports a file that is not hashed for its size. Nothing was read.
+type TooLargeError struct {
+	Path string
+	Size int64 // bytes
+}
+
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("%s has %d bytes, and no file above %d is hashed: it is no executable that could serve, or strip it",
+		e.Path, e.Size, int64(maxHashed))
+}
+
+// turn is taken by who reads a file to hash it: one at a time in a process, so
+// that hashing takes one core at most, whoever asks for how many files.
+var turn = make(chan struct{}, 1)
 
 // HashCache remembers the BLAKE3 of files for as long as device, inode, size and
 // both change times stay the same (spec 03 §24). A hit costs one stat. Callers
@@ -25,49 +47,82 @@ type HashCache struct {
 	files map[fileKey]*cachedHash
 }
 
+// cachedHash is the hash of one file; sum and err are set when done is closed.
 type cachedHash struct {
-	once sync.Once
+	done chan struct{}
 	sum  [HashLen]byte
 	err  error
 }
 
-// Hash returns the BLAKE3 of the file's content now. Failures are not
-// remembered. Errors: *os.PathError; a file that is not regular is an error.
-func (c *HashCache) Hash(path string) ([HashLen]byte, error) {
-	for range changeTries {
-		fi, err := os.Stat(path)
+// Hash returns the BLAKE3 of the file's content now. It waits its turn, and ends
+// with ctx wherever it is. Failures are not remembered. Errors: *os.PathError,
+// *TooLargeError, ctx's; a file that is not regular is an error.
+func (c *HashCache) Hash(ctx context.Context, path string) ([HashLen]byte, error) {
+	for tries := 0; tries < changeTries; {
+		key, err := hashable(path)
 		if err != nil {
 			return [HashLen]byte{}, err
 		}
-		if !fi.Mode().IsRegular() {
-			return [HashLen]byte{}, fmt.Errorf("%s is not a regular file", path)
+		entry, mine := c.entry(key)
+		if mine {
+			entry.sum, entry.err = hashInTurn(ctx, path, key)
+			if entry.err != nil {
+				c.forget(key, entry)
+			}
+			close(entry.done)
+		} else if err := entry.wait(ctx); err != nil {
+			return [HashLen]byte{}, fmt.Errorf("hash %s: %w", path, err)
 		}
-		key := keyOf(path, fi)
-		entry := c.entry(key)
-		entry.once.Do(func() { entry.sum, entry.err = hashAs(path, key) })
-		if entry.err == nil {
+		switch {
+		case entry.err == nil:
 			return entry.sum, nil
-		}
-		c.forget(key, entry)
-		if !errors.Is(entry.err, errChanged) {
+		case !mine: // another's failure, or his haste: begin again
+		case errors.Is(entry.err, errChanged):
+			tries++
+		default:
 			return [HashLen]byte{}, entry.err
 		}
 	}
 	return [HashLen]byte{}, fmt.Errorf("%s: %w", path, errChanged)
 }
 
-func (c *HashCache) entry(key fileKey) *cachedHash {
+// hashable returns the key of a file that can be hashed.
+func hashable(path string) (fileKey, error) {
+	fi, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return fileKey{}, err
+	case !fi.Mode().IsRegular():
+		return fileKey{}, fmt.Errorf("%s is not a regular file", path)
+	case fi.Size() > maxHashed:
+		return fileKey{}, &TooLargeError{Path: path, Size: fi.Size()}
+	}
+	return keyOf(path, fi), nil
+}
+
+// entry returns the file's entry; mine says that it is new, and the caller's to
+// fill.
+func (c *HashCache) entry(key fileKey) (e *cachedHash, mine bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e := c.files[key]; e != nil {
-		return e
+		return e, false
 	}
 	if c.files == nil || len(c.files) >= maxCached {
 		c.files = make(map[fileKey]*cachedHash)
 	}
-	e := new(cachedHash)
+	e = &cachedHash{done: make(chan struct{})}
 	c.files[key] = e
-	return e
+	return e, true
+}
+
+func (e *cachedHash) wait(ctx context.Context) error {
+	select {
+	case <-e.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (c *HashCache) forget(key fileKey, failed *cachedHash) {
@@ -78,8 +133,14 @@ func (c *HashCache) forget(key fileKey, failed *cachedHash) {
 	}
 }
 
-// hashAs hashes the file at path if it is the one of key before and after.
-func hashAs(path string, key fileKey) (sum [HashLen]byte, err error) {
+// hashInTurn hashes the file at path if it is the one of key before and after.
+func hashInTurn(ctx context.Context, path string, key fileKey) (sum [HashLen]byte, err error) {
+	select {
+	case turn <- struct{}{}:
+		defer func() { <-turn }()
+	case <-ctx.Done():
+		return sum, fmt.Errorf("hash %s: %w", path, ctx.Err())
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return sum, err
@@ -88,8 +149,8 @@ func hashAs(path string, key fileKey) (sum [HashLen]byte, err error) {
 	if !isFile(f, path, key) {
 		return sum, errChanged
 	}
-	if sum, err = contentHash(f); err != nil {
-		return sum, err
+	if sum, err = contentHash(ctx, f, key.size); err != nil {
+		return sum, fmt.Errorf("hash %s: %w", path, err)
 	}
 	if !isFile(f, path, key) {
 		return sum, errChanged

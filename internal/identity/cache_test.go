@@ -25,7 +25,7 @@ func TestHashCacheSeesChanges(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "bin")
 	expect := func(step, content string) {
 		t.Helper()
-		if got, err := c.Hash(path); err != nil || got != blake3.Sum256([]byte(content)) {
+		if got, err := c.Hash(t.Context(), path); err != nil || got != blake3.Sum256([]byte(content)) {
 			t.Errorf("%s: %x, %v", step, got, err)
 		}
 	}
@@ -63,9 +63,10 @@ func TestHashCacheHitsWithoutReading(t *testing.T) {
 		t.Fatal(err)
 	}
 	planted := [HashLen]byte{42}
-	entry := c.entry(keyOf(path, fi))
-	entry.once.Do(func() { entry.sum = planted })
-	if got, err := c.Hash(path); err != nil || got != planted {
+	entry, _ := c.entry(keyOf(path, fi))
+	entry.sum = planted
+	close(entry.done)
+	if got, err := c.Hash(t.Context(), path); err != nil || got != planted {
 		t.Errorf("Hash = %x, %v; want the cached value", got, err)
 	}
 }
@@ -73,20 +74,20 @@ func TestHashCacheHitsWithoutReading(t *testing.T) {
 func TestHashCacheForgetsFailures(t *testing.T) {
 	var c HashCache
 	path := filepath.Join(t.TempDir(), "bin")
-	if _, err := c.Hash(path); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := c.Hash(t.Context(), path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("missing: %v", err)
 	}
 	if err := os.Mkdir(path, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Hash(path); err == nil {
+	if _, err := c.Hash(t.Context(), path); err == nil {
 		t.Error("a directory has a hash")
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
 	writeFile(t, path, "x")
-	if _, err := c.Hash(path); err != nil {
+	if _, err := c.Hash(t.Context(), path); err != nil {
 		t.Errorf("after the failures: %v", err)
 	}
 }
@@ -102,7 +103,7 @@ func TestHashCacheIsBoundedAndConcurrent(t *testing.T) {
 		all.Go(func() {
 			for i := range maxCached + 1 {
 				want := blake3.Sum256([]byte(strconv.Itoa(i)))
-				if got, err := c.Hash(filepath.Join(dir, strconv.Itoa(i))); err != nil || got != want {
+				if got, err := c.Hash(t.Context(), filepath.Join(dir, strconv.Itoa(i))); err != nil || got != want {
 					t.Errorf("file %d: %x, %v", i, got, err)
 				}
 			}

@@ -1,8 +1,8 @@
 package identity
 
 import (
+	"context"
 	"crypto/sha256"
-	"fmt"
 	"io"
 	"os"
 
@@ -38,12 +38,27 @@ func FileHash(path string) (Digest, error) {
 	return d, nil
 }
 
-// contentHash is the BLAKE3 of an open regular file from its beginning.
-func contentHash(f *os.File) (sum [HashLen]byte, err error) {
-	h := blake3.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return sum, fmt.Errorf("hash: %w", err)
+// hashBlock is how much is read between two looks at the context.
+const hashBlock = 1 << 20
+
+// contentHash is the BLAKE3 of an open regular file of size bytes, from its
+// beginning. A file that grows meanwhile is errChanged.
+func contentHash(ctx context.Context, f *os.File, size int64) (sum [HashLen]byte, err error) {
+	h, block := blake3.New(), make([]byte, min(hashBlock, size+1))
+	for {
+		if err := ctx.Err(); err != nil {
+			return sum, err
+		}
+		n, err := f.Read(block)
+		_, _ = h.Write(block[:n]) // never fails
+		switch size -= int64(n); {
+		case size < 0:
+			return sum, errChanged
+		case err == io.EOF:
+			h.Sum(sum[:0])
+			return sum, nil
+		case err != nil:
+			return sum, err
+		}
 	}
-	h.Sum(sum[:0])
-	return sum, nil
 }

@@ -86,7 +86,7 @@ func TestFileHashVector(t *testing.T) {
 	if err != nil || hex.EncodeToString(d.BLAKE3[:]) != v.BLAKE3 || hex.EncodeToString(d.SHA256[:]) != v.SHA256 {
 		t.Errorf("FileHash = %x, %v", d, err)
 	}
-	sum, err := new(HashCache).Hash(path)
+	sum, err := new(HashCache).Hash(t.Context(), path)
 	if err != nil || sum != d.BLAKE3 {
 		t.Errorf("HashCache.Hash = %x, %v", sum, err)
 	}

@@ -1,0 +1,74 @@
+package broker_test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/usherpb"
+)
+
+// sparseService defines a service whose binary has size bytes and takes no room.
+func (s *site) sparseService(name string, size int64) {
+	s.tb.Helper()
+	path := filepath.Join(s.dir, name)
+	if err := os.WriteFile(path, nil, 0o700); err != nil {
+		s.tb.Fatal(err)
+	}
+	if err := os.Truncate(path, size); err != nil {
+		s.tb.Skipf("no sparse files here: %v", err)
+	}
+	s.write(name+".toml", fmt.Sprintf("binary_path = %q\n", path))
+}
+
+func (s *site) helloTo(service string) net.Conn {
+	s.tb.Helper()
+	c := s.dial()
+	send(s.tb, c, helloFor(s.tb, noHandoff, func(r *hello.Request) { r.Service = service }))
+	return c
+}
+
+// TestHugeBinaryIsRefusedWithTheReason: a binary of any size costs nothing to
+// make. It is not read, and who asks for it is told why.
+func TestHugeBinaryIsRefusedWithTheReason(t *testing.T) {
+	s := newSite(t, nil)
+	s.sparseService("huge", 1<<40)
+	_, reply := readReply(t, s.helloTo("huge"))
+	if r := reply.GetRefused(); r.GetCode() != brokerpb.ErrorCode_ERROR_SERVICE_UNKNOWN || !strings.Contains(r.GetReason(), "huge has 1099511627776 bytes") {
+		t.Errorf("Hello: %v", r)
+	}
+	answer, _, err := register(s.Socket(), &usherpb.Register{ServiceName: "huge", ServiceVersion: demoVersion, BackendPipe: s.pipe("p")})
+	if err != nil || answer.Accepted || !strings.Contains(answer.Reason, "huge has 1099511627776 bytes") {
+		t.Errorf("registration: %v, %v", answer, err)
+	}
+}
+
+// TestHashingKeepsNobodyWaiting: while binaries are hashed that take long, other
+// services are served, and the end of serving ends it.
+func TestHashingKeepsNobodyWaiting(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.fake(demoVersion)
+	var waiting []net.Conn
+	for i := range 8 { // one after the other, these take several seconds
+		name := fmt.Sprintf("slow-%d", i)
+		s.sparseService(name, 2<<30)
+		waiting = append(waiting, s.helloTo(name))
+	}
+	testutil.WaitFor(t, "all of them are under way", func() bool { n, _, _ := s.Pending(); return n == len(waiting) })
+	for range 20 {
+		readSentAway(t, s.helloTo(demo), b.pipe)
+	}
+	s.stop()
+	for _, c := range waiting {
+		readRefusal(t, c, shuttingDown, "broker is shutting down; retry shortly")
+	}
+	if err := s.end(); err != nil {
+		t.Error(err)
+	}
+}
