@@ -5,6 +5,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/failpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/loop"
@@ -45,6 +46,8 @@ func (l *Listener) acceptDialled() {
 	}
 	c, err := unixconn.Accept(l.pipeFD)
 	switch {
+	case err == nil && endpoint.IsProbe(c): // the broker, which asks whose pipe this is
+		_ = c.Close()
 	case err == nil:
 		l.yield(c)
 	case errors.Is(err, syscall.EAGAIN):

@@ -50,6 +50,27 @@ func DialNow(path string) (*unixconn.Conn, error) {
 	return c, nil
 }
 
+// CheckServedBy returns nil when process pid listens at path, as the own user. It
+// never waits. Where the system can't tell who listens, it is nil when anybody
+// does. Errors: *ForeignListenerError, *OtherListenerError; syscall.EAGAIN when the
+// listener's queue is full.
+func CheckServedBy(path string, pid int) error {
+	cred, err := probe(path)
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+		return nil
+	case errors.Is(err, syscall.EAGAIN):
+		return fmt.Errorf("%s can't be asked who serves it, its queue is full: %w", path, err)
+	case err != nil:
+		return fmt.Errorf("who serves %s: %w", path, err)
+	case cred.CheckUser(os.Geteuid()) != nil:
+		return &ForeignListenerError{Path: path, UID: cred.UID}
+	case cred.PID != pid:
+		return &OtherListenerError{Path: path, PID: cred.PID, Want: pid}
+	}
+	return nil
+}
+
 // checkListener tells whether the listener that c reached at path runs as user
 // uid. Where the system can't say, the directory's mode alone protects path.
 func checkListener(c syscall.Conn, path string, uid int) error {

@@ -64,6 +64,17 @@ func (e *ForeignListenerError) Error() string {
 		"set XDG_RUNTIME_DIR to a directory of your own, or name the socket of a process that runs as you", e.Path, e.UID)
 }
 
+// OtherListenerError reports that another process than the one that named a
+// socket listens there.
+type OtherListenerError struct {
+	Path      string
+	PID, Want int // PID is 0 when the listener is not visible here
+}
+
+func (e *OtherListenerError) Error() string {
+	return fmt.Sprintf("%s is served by process %d, not by process %d, which named it: name a socket of your own", e.Path, e.PID, e.Want)
+}
+
 // ErrUnnamedUser reports that this process runs as the user id that stands for
 // everybody unknown: it could not tell its own clients from strangers.
 var ErrUnnamedUser = fmt.Errorf("user id %d is what the kernel reports for users it can't name, so it is nobody's identity: run as another user", peer.OverflowUID)
