@@ -91,7 +91,7 @@ func (c *connection) verify(req *usherpb.Register) (*entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: service %q: %w", errUnverified, req.ServiceName, err)
 	}
-	if err := ownSocket(req.BackendPipe); err != nil {
+	if err := ownSocket(req.BackendPipe, c.cred.PID); err != nil {
 		return nil, fmt.Errorf("%w: backend pipe: %w", errUnverified, err)
 	}
 	process, err := openPeer(c.conn)
@@ -132,8 +132,9 @@ func openPeer(c *unixconn.Conn) (p *peer.Process, err error) {
 	return p, errors.Join(ctlErr, err)
 }
 
-// ownSocket checks the pipe that clients will be sent to.
-func ownSocket(path string) error {
+// ownSocket checks the pipe that clients will be sent to: process pid, which named
+// it, must listen there.
+func ownSocket(path string, pid int) error {
 	if !filepath.IsAbs(path) {
 		return fmt.Errorf("%q is no absolute path", path)
 	}
@@ -144,7 +145,7 @@ func ownSocket(path string) error {
 	if st.Mode().Type() != os.ModeSocket {
 		return fmt.Errorf("%s is no socket", path)
 	}
-	return nil
+	return endpoint.CheckServedBy(path, pid)
 }
 
 // watchBackend has e's channel served by the loop until channel or process ends.

@@ -151,6 +151,11 @@ func (b *Broker) Serve(ctx context.Context) error {
 	for _, s := range b.opts.Static {
 		b.wg.Go(func() { b.watchStatic(work, s) })
 	}
+	b.wg.Go(func() { // bounded, and nobody waits for it
+		if n := endpoint.RemoveDeadBackends(); n > 0 {
+			b.log.Info("removed the pipes of backends that are gone", "pipes", n)
+		}
+	})
 	b.log.Info("serving", "socket", b.Socket(), "definitions", b.opts.DefinitionDir)
 
 	<-ctx.Done()

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -90,7 +92,7 @@ func (s *site) echoProcess(pipe string) *process {
 // "offer" for each.
 func (s *site) refusingProcess(pipe string) *process {
 	s.tb.Helper()
-	return start(s.tb, "backend", envSocket+"="+s.Socket(), envPipe+"="+s.pipe(pipe), envMode+"=refuse")
+	return start(s.tb, "backend", envSocket+"="+s.Socket(), envPipe+"="+filepath.Join(s.dir, pipe), envMode+"=refuse")
 }
 
 func backendProcess() error {
@@ -113,6 +115,11 @@ func backendProcess() error {
 }
 
 func refuseAll() error {
+	l, err := net.Listen("unix", os.Getenv(envPipe))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = l.Close() }()
 	answer, ch, err := register(os.Getenv(envSocket), &usherpb.Register{
 		ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: os.Getenv(envPipe),
 	})

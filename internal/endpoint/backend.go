@@ -2,10 +2,7 @@ package endpoint
 
 import (
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
-	"os"
-	"path/filepath"
 )
 
 // BindBackend makes this process the owner of a backend pipe. With an empty path
@@ -27,21 +24,6 @@ func BindBackend(path string) (*Binding, error) {
 // where connections arrive as descriptors.
 func BindHandoff(path string) (*Binding, error) {
 	return bindAs("bind handoff endpoint", path, socketKind{contested: true, descriptors: true})
-}
-
-// RemoveDead removes the pipe of a backend that is certainly gone, if its name is
-// one of NewBackendPath's: nobody else ever takes such a name, so this can't hit a
-// successor. A pipe at a chosen path is left alone: its next owner clears it away
-// in Bind, under the lock.
-func RemoveDead(path string) {
-	mine, err := NewBackendPath()
-	if err != nil || filepath.Dir(path) != filepath.Dir(mine) || len(path) != len(mine) {
-		return
-	}
-	shared := len(mine) - len(".sock") - hex.EncodedLen(randomLen)
-	if path[:shared] == mine[:shared] {
-		_ = os.Remove(path)
-	}
 }
 
 // randomLen is how many random bytes make a pipe's name.
