@@ -82,7 +82,7 @@ var errUnverified = errors.New("backend not verified")
 // verify makes an entry of a registering process: its user was checked at
 // accept, its pid is pinned, and its executable must be the build that the
 // definition names. The caller closes the entry's process.
-func (c *connection) verify(req *usherpb.Register) (*entry, error) {
+func (c *connection) verify(job context.Context, req *usherpb.Register) (*entry, error) {
 	definition, refusal := c.define(req.ServiceName)
 	if refusal != nil {
 		return nil, fmt.Errorf("%w: service %q: %s", errUnverified, req.ServiceName, refusal.Reason)
@@ -98,7 +98,7 @@ func (c *connection) verify(req *usherpb.Register) (*entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errUnverified, err)
 	}
-	ctx, cancel := c.hashing()
+	ctx, cancel := c.hashing(job)
 	defer cancel()
 	path, hash, err := c.executable(ctx, process)
 	if err == nil {

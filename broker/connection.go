@@ -169,8 +169,8 @@ func (c *connection) serveHello(f *brokerpb.Frame, size int) {
 		c.resolved(f, t, refusal)
 		return
 	}
-	c.away(func(context.Context) func() {
-		t, refusal := c.resolve(f, h)
+	c.away(func(job context.Context) func() {
+		t, refusal := c.resolve(job, f, h)
 		return func() { c.resolved(f, t, refusal) }
 	})
 }

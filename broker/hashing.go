@@ -12,11 +12,11 @@ import (
 	"github.com/seed-7265657e/usher/internal/peer"
 )
 
-// hashing is the context for reading whole files on a connection's behalf. It ends
-// with the connection and its deadline, and at once when the broker begins to
-// drain: a large file must not keep it.
-func (c *connection) hashing() (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithDeadline(c.ctx, c.deadline)
+// hashing is the context for reading whole files on a connection's behalf: its job's,
+// ended at the connection's deadline, and at once when the broker begins to drain: a
+// large file must not keep it.
+func (c *connection) hashing(job context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithDeadline(job, c.deadline)
 	stop := context.AfterFunc(c.serving, cancel)
 	return ctx, func() { stop(); cancel() }
 }

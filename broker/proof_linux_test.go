@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -29,6 +30,11 @@ import (
 //	wait     waits for a line of input
 //	die      kills itself, the connection open
 func adopterProcess() error {
+	l, err := net.Listen("unix", os.Getenv(envPipe))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = l.Close() }()
 	words := strings.Fields(os.Getenv(envMode))
 	page := words[0] == "page"
 	answer, fds, err := registration(os.Getenv(envSocket), &usherpb.Register{
@@ -131,7 +137,7 @@ func TestProofOfDeath(t *testing.T) {
 			}
 			t.Run(c.name+", "+kind, func(t *testing.T) {
 				s := newSite(t, func(o *options) { o.AckDeadline = time.Minute })
-				b := start(t, "adopter", envSocket+"="+s.Socket(), envPipe+"="+s.pipe("p"), envMode+"="+kind+" "+c.does)
+				b := start(t, "adopter", envSocket+"="+s.Socket(), envPipe+"="+filepath.Join(s.dir, "adopter"), envMode+"="+kind+" "+c.does)
 				conn := s.dial()
 				send(t, conn, append(earlyHello(t), c.sent...))
 				if c.proven {

@@ -27,8 +27,8 @@ func (c *connection) serveRegistration(f *brokerpb.Frame) {
 		c.finish()
 		return
 	}
-	c.away(func(ctx context.Context) func() {
-		e, err := c.mayRegister(req)
+	c.away(func(job context.Context) func() {
+		e, err := c.mayRegister(job, req)
 		return func() {
 			if err != nil {
 				c.refuseRegistration(f, req, err)
@@ -65,7 +65,7 @@ func (c *connection) register(request *brokerpb.Frame, req *usherpb.Register, e 
 	c.log.Info("backend registered", "service", e.Service, "version", e.Version, "backend_pid", e.PID, "pipe", e.Pipe)
 }
 
-func (c *connection) mayRegister(req *usherpb.Register) (*entry, error) {
+func (c *connection) mayRegister(job context.Context, req *usherpb.Register) (*entry, error) {
 	if c.draining.Load() {
 		return nil, errors.New("broker is shutting down")
 	}
@@ -75,7 +75,7 @@ func (c *connection) mayRegister(req *usherpb.Register) (*entry, error) {
 	if err := names.Version(req.ServiceVersion); err != nil {
 		return nil, err
 	}
-	return c.verify(req)
+	return c.verify(job, req)
 }
 
 // place looks for the backend's older registration, which a new one replaces, and

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -28,9 +29,9 @@ type entry = registry.Entry[*backend]
 
 // resolve is step 3, resolve: service definition, version policy, live backend of that
 // version and build. It follows rows 19 to 35 of spec 01 §7.1.
-func (c *connection) resolve(request *brokerpb.Frame, h *brokerpb.Hello) (*target, *hello.Refusal) {
+func (c *connection) resolve(job context.Context, request *brokerpb.Frame, h *brokerpb.Hello) (*target, *hello.Refusal) {
 	began := time.Now()
-	ctx, cancel := c.hashing()
+	ctx, cancel := c.hashing(job)
 	defer cancel()
 	f, refusal := c.look(ctx, h.ServiceName)
 	if refusal != nil {
