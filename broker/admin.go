@@ -47,6 +47,7 @@ func (b *Broker) snapshot() admin.Snapshot {
 		SocketPath:          b.Socket(),
 		ServiceDefDir:       b.opts.DefinitionDir,
 		ServiceDefDirSource: b.opts.DefinitionSource,
+		System:              b.system,
 		Inodes:              inodes(),
 		Handoffs:            b.counters.handoffs(),
 		Clients:             b.counters.clients(),

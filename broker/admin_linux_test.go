@@ -25,20 +25,26 @@ func adminFrame(verb brokerpb.AdminVerb, change func(*brokerpb.AdminRequest)) *b
 // admin asks the broker for verb.
 func (s *site) admin(verb brokerpb.AdminVerb, change func(*brokerpb.AdminRequest)) *brokerpb.AdminReply {
 	s.tb.Helper()
-	c := s.dial()
-	send(s.tb, c, bytesOf(s.tb, adminFrame(verb, change)))
-	f := readFrame(s.tb, c)
+	return adminOf(s.tb, s.Socket(), verb, change)
+}
+
+// adminOf asks the broker at socket.
+func adminOf(tb testing.TB, socket string, verb brokerpb.AdminVerb, change func(*brokerpb.AdminRequest)) *brokerpb.AdminReply {
+	tb.Helper()
+	c := dial(tb, socket)
+	send(tb, c, bytesOf(tb, adminFrame(verb, change)))
+	f := readFrame(tb, c)
 	if err := frame.Check(f, brokerpb.FrameKind_FRAME_KIND_RESPONSE, frame.Admin); err != nil {
-		s.tb.Fatal(err)
+		tb.Fatal(err)
 	}
 	if f.RequestId != 77 || f.Traceparent != "00-trace-parent-01" || f.Tracestate != "rp=1" {
-		s.tb.Errorf("id and trace are not echoed: %v", f)
+		tb.Errorf("id and trace are not echoed: %v", f)
 	}
 	reply := new(brokerpb.AdminReply)
 	if err := frame.Unmarshal(f.Payload, reply); err != nil {
-		s.tb.Fatal(err)
+		tb.Fatal(err)
 	}
-	readEnd(s.tb, c)
+	readEnd(tb, c)
 	return reply
 }
 

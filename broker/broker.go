@@ -11,10 +11,13 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/handoff"
+	"github.com/seed-7265657e/usher/internal/admin"
+	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/identity"
 	"github.com/seed-7265657e/usher/internal/loglimit"
+	"github.com/seed-7265657e/usher/internal/peer"
 	"github.com/seed-7265657e/usher/internal/registry"
 )
 
@@ -52,6 +55,7 @@ type Broker struct {
 	serving  context.Context         // ends when draining begins; set by Serve
 	work     context.Context         // ends with Serve; set by Serve
 	front    *front
+	system   admin.System
 	uid      int  // whose clients and backends are served
 	debug    bool // somebody reads the debug log
 
@@ -89,6 +93,7 @@ func Listen(opts Options) (*Broker, error) {
 		handoffs:  handoff.Orchestrator{Tokens: tokens, Acks: handoff.NewAcks(tokens, opts.AckDeadline)},
 		admission: admission{total: opts.MaxHandshakes, perPeer: opts.MaxHandshakesPerPeer},
 		stopSet:   make(chan struct{}),
+		system:    admin.System{Processes: peer.Means(), Claims: claim.Means()},
 		uid:       os.Geteuid(),
 		debug:     opts.Logger.Enabled(context.Background(), slog.LevelDebug),
 	}

@@ -32,6 +32,10 @@ func TestMain(m *testing.M) {
 		"broker":  brokerProcess,
 		"adopter": adopterProcess,
 		"foreign": foreignProcess,
+
+		"refused broker":       refusedBroker,
+		"refused backend":      refusedBackend,
+		"broker without flock": brokerWithoutFlock,
 	})
 }
 

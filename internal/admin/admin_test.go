@@ -61,6 +61,7 @@ func (v snapshotVector) snapshot() Snapshot {
 		Uptime: time.Duration(v.UptimeMS) * time.Millisecond, Accepting: v.Accepting,
 		ConnectionsOpen: v.Connections, FDDemoted: v.Demoted, SocketPath: "/run/user/1000/broker.sock",
 		ServiceDefDir: v.Dir, ServiceDefDirSource: v.DirSource,
+		System: System{Processes: "pidfd", Claims: "page"},
 		Inodes: Inodes{Total: v.Inodes.Total, Free: v.Inodes.Free},
 	}
 	for _, b := range v.Backends {
@@ -98,6 +99,7 @@ func expected(v any) any {
 				"adopted": 0.0, "not_taken": 0.0, "unknown": 0.0, "late_ack": 0.0, "retried": 0.0, "stray_ack": 0.0, "proven_unread": 0.0, "fallbacks": []any{},
 			}
 			v["clients"] = map[string]any{"reconnected": 0.0, "gone": 0.0, "foreign": 0.0, "accept_failures": 0.0, "refused": map[string]any{}}
+			v["system"] = map[string]any{"processes": "pidfd", "claims": "page"}
 		}
 	case []any:
 		for i := range v {
@@ -150,7 +152,7 @@ func parse(t *testing.T, body string) any {
 func TestStatusBytes(t *testing.T) {
 	s := Snapshot{
 		Now: time.UnixMilli(7), Instance: `<a>&"é`, PID: 1, Uptime: 2 * time.Second, Accepting: true, ConnectionsOpen: 3,
-		Inodes: Inodes{Total: 10, Free: 20},
+		Inodes: Inodes{Total: 10, Free: 20}, System: System{Processes: "pidfd", Claims: "pipe"},
 		Handoffs: Handoffs{
 			Adopted: 1, NotTaken: 2, Unknown: 3, LateAck: 4, Retried: 5,
 			Fallbacks: []Fallback{{Stage: "AwaitAck", Reason: "BackendAckTimeout", Count: 6}},
@@ -162,7 +164,7 @@ func TestStatusBytes(t *testing.T) {
 		`"fd_pressure":{"demoted":false},"generated_at_unix_ms":7,` +
 		`"handoffs":{"adopted":1,"fallbacks":[{"count":6,"reason":"BackendAckTimeout","stage":"AwaitAck"}],"late_ack":4,"not_taken":2,"proven_unread":0,"retried":5,"stray_ack":0,"unknown":3},` +
 		`"inode_pressure":{"inodes_free":20,"inodes_total":10,"inodes_used":0,"supported":true,"used_ratio":0.0},` +
-		`"schema_version":1,"uptime_seconds":2.0}`
+		`"schema_version":1,"system":{"claims":"pipe","processes":"pidfd"},"uptime_seconds":2.0}`
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

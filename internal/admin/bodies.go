@@ -5,7 +5,8 @@ import "github.com/seed-7265657e/usher/internal/frame"
 // notCounted is the detail that v1 gives for a file system without inodes.
 const notCounted = "inode accounting not applicable on this filesystem"
 
-// status is spec 04 §4.1, with handoffs by outcome and clients by fate.
+// status is spec 04 §4.1, with handoffs by outcome, clients by fate, and the mode
+// that the system allows.
 func (s *Snapshot) status() object {
 	backends := []object{}
 	for _, b := range s.rows() {
@@ -29,6 +30,7 @@ func (s *Snapshot) status() object {
 		"backends":         backends,
 		"handoffs":         s.Handoffs.body(),
 		"clients":          s.Clients.body(),
+		"system":           object{"processes": s.System.Processes, "claims": s.System.Claims},
 	}
 }
 

@@ -21,6 +21,7 @@ type Snapshot struct {
 	ServiceDefDir       string
 	ServiceDefDirSource string // as endpoint.ServiceDefinitionDir names it
 
+	System   System
 	Inodes   Inodes
 	Backends []Backend
 	Handoffs Handoffs
@@ -44,6 +45,12 @@ func (b Backend) state() string {
 		return "stale"
 	}
 	return "running"
+}
+
+// System says what the broker relies on here, the best first.
+type System struct {
+	Processes string // how processes are held on to: "pidfd", "pid and start time", "none"
+	Claims    string // what a claim is at best: "page", "eventfd", "pipe", "none"
 }
 
 // Handoffs counts attempts by outcome since serving began.

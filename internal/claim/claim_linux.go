@@ -13,7 +13,7 @@ var system = kernel{eventfd: newEventfd, pipe: newPipe}
 
 func newEventfd() (int, error) {
 	fd, err := rawsys.Eventfd(1, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
-	if err == unix.ENOSYS {
+	if rawsys.Refused(err) {
 		return -1, errors.ErrUnsupported
 	}
 	if err != nil {
@@ -24,13 +24,17 @@ func newEventfd() (int, error) {
 
 // readNow reads without blocking, whatever the descriptor's mode: O_NONBLOCK is
 // shared with the other side, which could clear it. A kernel that can't promise
-// that for one read (before 5.9) is left with the flag.
+// that for one read (before 5.9), or may not, is left with the flag; so it is
+// asked first whether there is anything to read.
 func readNow(fd int, buf []byte) (int, error) {
 	n, err := rawsys.ReadNow(fd, buf)
-	if err == unix.ENOSYS || err == unix.EOPNOTSUPP {
-		return unix.Read(fd, buf)
+	if !rawsys.Refused(err) && err != unix.EOPNOTSUPP && err != unix.EINVAL {
+		return n, err
 	}
-	return n, err
+	if ready, err := rawsys.Readable(fd); err == nil && !ready {
+		return 0, unix.EAGAIN
+	}
+	return unix.Read(fd, buf)
 }
 
 func pipeCloexec(p *[2]int) error { return unix.Pipe2(p[:], unix.O_CLOEXEC) }

@@ -25,7 +25,13 @@ type status struct {
 	} `json:"fd_pressure"`
 	Handoffs *handoffCounts  `json:"handoffs"` // nil from a v1 broker
 	Clients  *clientCounts   `json:"clients"`  // likewise
+	System   *systemMeans    `json:"system"`   // likewise
 	Backends []statusBackend `json:"backends"`
+}
+
+type systemMeans struct {
+	Processes string `json:"processes"`
+	Claims    string `json:"claims"`
 }
 
 type handoffCounts struct {
@@ -130,8 +136,11 @@ func (s *status) print(out io.Writer, socket string, now time.Time) error {
 	if c := s.Clients; c != nil {
 		fmt.Fprintf(w, "clients\treconnected %d, refused %d, gone %d\n", c.Reconnected, c.refused(), c.Gone)
 	}
+	if m := s.System; m != nil {
+		fmt.Fprintf(w, "system\tprocesses by %s, claims by %s\n", m.Processes, m.Claims)
+	}
 	if len(s.Backends) == 0 {
-		fmt.Fprintf(w, "backends\tnone: they register by themselves when they start\n")
+		fmt.Fprintf(w, "backends\t%s\n", s.noBackends())
 		return w.Flush()
 	}
 	if err := w.Flush(); err != nil {
@@ -143,6 +152,14 @@ func (s *status) print(out io.Writer, socket string, now time.Time) error {
 		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s ago\t%s\n", b.Service, b.Version, b.PID, b.State, seconds(active.Seconds()), b.Pipe)
 	}
 	return w.Flush()
+}
+
+// noBackends says what to do about it. A v1 broker takes no registrations.
+func (s *status) noBackends() string {
+	if s.Handoffs == nil {
+		return "none: this is a v1 broker, where none register; it starts them, or was told of one when it was started"
+	}
+	return "none: they register by themselves when they start"
 }
 
 func (s *status) accepting() string {

@@ -61,6 +61,9 @@ func TestStatusOfOthers(t *testing.T) {
 		stdout, stderr string
 	}{
 		{"v1", &brokerpb.AdminReply{Body: `{"broker_instance":"launch","accepting_hello":true,"uptime_seconds":90.5}`}, 0, "launch, pid 0, up 1m30s", ""},
+		{"v1 without backends", &brokerpb.AdminReply{Body: `{"broker_instance":"launch"}`}, 0, "none: this is a v1 broker, where none register", ""},
+		{"usher's without backends", &brokerpb.AdminReply{Body: `{"handoffs":{}}`}, 0, "none: they register by themselves", ""},
+		{"system", &brokerpb.AdminReply{Body: `{"system":{"processes":"pid and start time","claims":"pipe"}}`}, 0, "processes by pid and start time, claims by pipe", ""},
 		{"draining", &brokerpb.AdminReply{Body: `{"accepting_hello":false}`}, 0, "no: draining", ""},
 		{"demoted", &brokerpb.AdminReply{Body: `{"fd_pressure":{"demoted":true}}`}, 0, "no: short of file descriptors", ""},
 		{"not JSON", &brokerpb.AdminReply{Body: "hello"}, 1, "", "not readable"},

@@ -79,6 +79,21 @@ func (e *OtherListenerError) Error() string {
 // everybody unknown: it could not tell its own clients from strangers.
 var ErrUnnamedUser = fmt.Errorf("user id %d is what the kernel reports for users it can't name, so it is nobody's identity: run as another user", peer.OverflowUID)
 
+// LockRefusedError reports that the system locks no file here. Without the lock two
+// processes could own one socket, so none does.
+type LockRefusedError struct {
+	Path string
+	Err  error
+}
+
+func (e *LockRefusedError) Error() string {
+	return fmt.Sprintf("%s can't be locked (flock: %v), and without the lock two processes could serve one socket: "+
+		"allow flock(2) if a filter (seccomp) forbids it, or put the socket on a local file system", e.Path, e.Err)
+}
+
+// Unwrap returns the system's word.
+func (e *LockRefusedError) Unwrap() error { return e.Err }
+
 // NotSocketError reports that something other than a socket stands at the path.
 // It is never removed.
 type NotSocketError struct {

@@ -5,11 +5,13 @@ package endpoint
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
 
 	"github.com/gofrs/flock"
+	"golang.org/x/sys/unix"
 )
 
 // lockTries bounds how often a lock file that was replaced under our hands is
@@ -28,6 +30,9 @@ func takeLock(path, held string) (*nameLock, error) {
 	for range lockTries {
 		l := &nameLock{flock.New(path, flock.SetFlag(lockFlags), flock.SetPermissions(0o600))}
 		ok, err := l.file.TryLock()
+		if errno := unix.Errno(0); errors.As(err, &errno) && !isPathError(err) {
+			return nil, &LockRefusedError{Path: path, Err: err}
+		}
 		if err != nil {
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
@@ -48,6 +53,12 @@ func takeLock(path, held string) (*nameLock, error) {
 		}
 	}
 	return nil, fmt.Errorf("lock %s: the file keeps being replaced: stop whatever deletes it", path)
+}
+
+// isPathError tells a file that can't be opened from a lock that can't be had.
+func isPathError(err error) bool {
+	var path *fs.PathError
+	return errors.As(err, &path)
 }
 
 // isVisible tells whether the locked file is the one that others open.

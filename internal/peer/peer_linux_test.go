@@ -20,7 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testutil.Main(m, map[string]func() error{"connect and stay": connectAndStay})
+	testutil.Main(m, map[string]func() error{"connect and stay": connectAndStay, "watch refused": watchRefused})
 }
 
 // connectAndStay connects to the path in the first line of standard input, says
@@ -49,6 +49,7 @@ func connectAndStay() error {
 type child struct {
 	*exec.Cmd
 	stdin io.WriteCloser
+	lines *bufio.Reader
 }
 
 // end lets the child exit and reaps it.
@@ -77,10 +78,16 @@ func start(t *testing.T, cmd *exec.Cmd, path string) *child {
 	if _, err := io.WriteString(stdin, path+"\n"); err != nil {
 		t.Fatal(err)
 	}
-	if line, err := bufio.NewReader(stdout).ReadString('\n'); line != "ready\n" {
-		t.Fatalf("the child said %q, %v", line, err)
+	c := &child{cmd, stdin, bufio.NewReader(stdout)}
+	c.says(t, "ready")
+	return c
+}
+
+func (c *child) says(t *testing.T, word string) {
+	t.Helper()
+	if line, err := c.lines.ReadString('\n'); line != word+"\n" {
+		t.Fatalf("the child said %q, %v; want %q", line, err, word)
 	}
-	return &child{cmd, stdin}
 }
 
 // connected runs a child that has connected to the socket that is returned.

@@ -8,11 +8,19 @@
 package rawsys
 
 import (
+	"errors"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
+
+// Refused reports whether a system call failed because this kernel doesn't know it,
+// or a filter (seccomp) forbids it. Asked only of calls that fail so for no other
+// reason.
+func Refused(err error) bool {
+	return errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
+}
 
 // Close closes fd, which is no file on a disk.
 func Close(fd int) { _, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
