@@ -44,6 +44,7 @@ func (b *Broker) snapshot() admin.Snapshot {
 		Accepting:           !b.pressure.active() && !b.draining.Load(),
 		ConnectionsOpen:     b.conns.count(),
 		FDDemoted:           b.pressure.active(),
+		FDUsage:             admin.ProbeDescriptors(),
 		SocketPath:          b.Socket(),
 		ServiceDefDir:       b.opts.DefinitionDir,
 		ServiceDefDirSource: b.opts.DefinitionSource,

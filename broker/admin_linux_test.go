@@ -122,6 +122,9 @@ func TestAdminVerbs(t *testing.T) {
 		brokerpb.AdminVerb_ADMIN_VERB_READYZ:         true,
 		brokerpb.AdminVerb_ADMIN_VERB_BACKEND_HEALTH: true,
 		brokerpb.AdminVerb_ADMIN_VERB_CONFIG:         true,
+		brokerpb.AdminVerb_ADMIN_VERB_DUMP:           true,
+		brokerpb.AdminVerb_ADMIN_VERB_DIAGNOSE:       true,
+		brokerpb.AdminVerb_ADMIN_VERB_METRICS:        true,
 	}
 	verbs := []brokerpb.AdminVerb{99}
 	for n := range brokerpb.AdminVerb_name {

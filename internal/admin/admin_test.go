@@ -3,6 +3,7 @@ package admin
 import (
 	"encoding/json"
 	"errors"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -73,15 +74,19 @@ func (v snapshotVector) snapshot() Snapshot {
 	return s
 }
 
-// notServed are the verbs of v1 that usher answers like an unknown one.
-var notServed = map[brokerpb.AdminVerb]bool{
-	brokerpb.AdminVerb_ADMIN_VERB_DUMP:     true,
-	brokerpb.AdminVerb_ADMIN_VERB_DIAGNOSE: true,
-	brokerpb.AdminVerb_ADMIN_VERB_METRICS:  true,
+// real are the keys where usher has a value of its own instead of v1's constant.
+var real = map[string]any{
+	"pipe": "/run/user/1000/broker.sock", "active_budget_rows": map[string]any{"source": "runtime", "value": 0.0}, "spawn_budgets": []any{},
 }
 
-// real are the keys where usher has a value of its own instead of v1's constant.
-var real = map[string]any{"pipe": "/run/user/1000/broker.sock", "active_budget_rows": map[string]any{"source": "runtime", "value": 0.0}}
+// counted puts the samples that v1 leaves out behind the type of a metric.
+func counted(body string, backends []Backend) string {
+	const name = "running_process_broker_v1_active_backends"
+	for _, b := range backends {
+		body = strings.Replace(body, "# TYPE "+name+" gauge\n", "# TYPE "+name+" gauge\n"+name+`{service="`+b.Service+`"} 1`+"\n", 1)
+	}
+	return body
+}
 
 // expected puts usher's own values into a body of the vectors.
 func expected(v any) any {
@@ -115,19 +120,14 @@ func TestVectors(t *testing.T) {
 	for _, c := range v.Vectors {
 		t.Run(c.Name, func(t *testing.T) {
 			req := testutil.Message(t, "AdminRequest", c.Request).(*brokerpb.AdminRequest)
-			got := Answer(req, v.Snapshots[c.Snapshot].snapshot())
-			if notServed[req.GetVerb()] {
-				if got.GetExitCode() != 2 || got.GetBody() != "unsupported admin verb\n" {
-					t.Errorf("reply %v", got)
-				}
-				return
-			}
+			s := v.Snapshots[c.Snapshot].snapshot()
+			got := Answer(req, s)
 			if int32(got.GetKind()) != c.Reply.Kind || got.GetExitCode() != c.Reply.ExitCode || got.GetContentType() != c.Reply.ContentType {
 				t.Errorf("reply %v, want %+v", got, c.Reply)
 			}
 			if got.GetKind() != brokerpb.AdminReplyKind_ADMIN_REPLY_KIND_JSON {
-				if got.GetBody() != c.Reply.Body {
-					t.Errorf("body %q, want %q", got.GetBody(), c.Reply.Body)
+				if want := counted(c.Reply.Body, s.Backends); got.GetBody() != want {
+					t.Errorf("body %q, want %q", got.GetBody(), want)
 				}
 				return
 			}
@@ -254,4 +254,30 @@ func FuzzHandle(f *testing.F) {
 			t.Errorf("body %s", answer.GetBody())
 		}
 	})
+}
+
+// TestActiveBackends: one sample a service, of those that live.
+func TestActiveBackends(t *testing.T) {
+	s := Snapshot{FDUsage: 0.25, Backends: []Backend{{Service: "b"}, {Service: "a", Stale: true}, {Service: "b", PID: 2}, {Service: "b", Stale: true}}}
+	body := Answer(&brokerpb.AdminRequest{Verb: brokerpb.AdminVerb_ADMIN_VERB_METRICS}, s).GetBody()
+	for _, want := range []string{"active_backends{service=\"a\"} 0\n", "active_backends{service=\"b\"} 2\n", "fd_usage_ratio 0.25\n"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("%q is not in\n%s", want, body)
+		}
+	}
+}
+
+func TestProbeDescriptors(t *testing.T) {
+	before := ProbeDescriptors()
+	if before <= 0 || before >= 1 {
+		t.Skipf("usage %g is not to be had here", before)
+	}
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	if after := ProbeDescriptors(); after <= before {
+		t.Errorf("with one more, usage goes from %g to %g", before, after)
+	}
 }

@@ -30,8 +30,7 @@ func Handle(f *brokerpb.Frame, s Snapshot) (reply *brokerpb.Frame, verb brokerpb
 }
 
 // Answer renders the reply to one request. Fields of the request that the verb
-// does not use are ignored. DUMP, DIAGNOSE and METRICS are not served: they get
-// the answer of an unknown verb.
+// does not use are ignored.
 func Answer(req *brokerpb.AdminRequest, s Snapshot) *brokerpb.AdminReply {
 	switch req.GetVerb() {
 	case brokerpb.AdminVerb_ADMIN_VERB_STATUS:
@@ -52,6 +51,12 @@ func Answer(req *brokerpb.AdminRequest, s Snapshot) *brokerpb.AdminReply {
 		return s.json("backend-health", s.backendHealth(req.GetServiceName()))
 	case brokerpb.AdminVerb_ADMIN_VERB_CONFIG:
 		return s.json("config", object{"values": s.config()})
+	case brokerpb.AdminVerb_ADMIN_VERB_DUMP:
+		return s.json("dump", s.dump())
+	case brokerpb.AdminVerb_ADMIN_VERB_DIAGNOSE:
+		return s.json("diagnose", s.diagnose(req.GetOutputPath()))
+	case brokerpb.AdminVerb_ADMIN_VERB_METRICS:
+		return s.metrics()
 	case brokerpb.AdminVerb_ADMIN_VERB_SHUTDOWN:
 		return text(exitDone, "broker shutting down\n")
 	}

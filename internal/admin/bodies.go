@@ -154,7 +154,7 @@ func (s *Snapshot) config() object {
 		"diagnostics": object{
 			"bundle_format": leaf("schema-v1", "tar.gz"),
 			"bundle_mode":   leaf("schema-v1", "metadata-only"),
-			"redactions":    leaf("schema-v1", []string{"home", "secret-env", "acl-identities"}),
+			"redactions":    leaf("schema-v1", redactions),
 		},
 	}
 }

@@ -15,7 +15,8 @@ type Snapshot struct {
 	Uptime          time.Duration // since serving began
 	Accepting       bool          // takes new Hellos: neither short of descriptors nor draining
 	ConnectionsOpen int
-	FDDemoted       bool // short of file descriptors
+	FDDemoted       bool    // short of file descriptors
+	FDUsage         float64 // open descriptors, as a part of how many there may be; 0 where the system doesn't tell
 	SocketPath      string
 
 	ServiceDefDir       string

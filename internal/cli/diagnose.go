@@ -1,0 +1,21 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/seed-7265657e/usher/internal/brokerpb"
+)
+
+func diagnoseCommand(a *app) *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "diagnose",
+		Short: "Show what a diagnostic bundle would hold, as JSON; none is written",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.relay(cmd, &brokerpb.AdminRequest{Verb: brokerpb.AdminVerb_ADMIN_VERB_DIAGNOSE, OutputPath: output})
+		},
+	}
+	cmd.Flags().StringVar(&output, "output", "", "name of the bundle in the answer (default bundle.tar.gz)")
+	return cmd
+}
