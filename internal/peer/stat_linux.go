@@ -101,7 +101,7 @@ func (s *statFile) read() (processStat, error) {
 // parseStat reads "PID (NAME) STATE ...", where NAME may hold anything. A zombie
 // has ended, unless other threads of it live on.
 func parseStat(line []byte) (processStat, error) {
-	const state, threads, start = 3 - 3, 20 - 3, 22 - 3 // proc(5) counts from 1; NAME is the second
+	const state, threads, start = 0, 17, 19 // behind NAME; 3, 20 and 22 in proc(5)
 	_, rest, _ := bytes.Cut(line[max(0, bytes.LastIndexByte(line, ')')):], []byte(" "))
 	fields := bytes.Fields(rest)
 	if len(fields) <= start {
