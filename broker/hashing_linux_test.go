@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -71,4 +72,58 @@ func TestHashingKeepsNobodyWaiting(t *testing.T) {
 	if err := s.end(); err != nil {
 		t.Error(err)
 	}
+}
+
+// registrantProcess registers, and waits for the answer.
+func registrantProcess() error {
+	l, err := net.Listen("unix", os.Getenv(envPipe))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = l.Close() }()
+	say("ready")
+	_, _, err = register(os.Getenv(envSocket), &usherpb.Register{ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: os.Getenv(envPipe)})
+	return err
+}
+
+// TestHashingEndsWithTheProcess: nobody needs to know any more what a process ran
+// that has died.
+func TestHashingEndsWithTheProcess(t *testing.T) {
+	s := newSite(t, nil)
+	var waiting []net.Conn
+	for i := range 8 { // before its turn comes, these take several seconds
+		name := fmt.Sprintf("slow-%d", i)
+		s.sparseService(name, 2<<30)
+		waiting = append(waiting, s.helloTo(name))
+	}
+	underWay := func(n int) func() bool {
+		return func() bool { now, _, _ := s.Pending(); return now == n }
+	}
+	testutil.WaitFor(t, "all of them are under way", underWay(len(waiting)))
+	binary, err := os.ReadFile(ownBinary(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(s.dir, "large")
+	if err := errors.Join(os.WriteFile(path, binary, 0o700), os.Truncate(path, 2<<30)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := testutil.Helper(t, "registrant")
+	cmd.Path = path
+	cmd.Env = append(cmd.Env, envSocket+"="+s.Socket(), envPipe+"="+filepath.Join(s.dir, "p"))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	testutil.WaitFor(t, "it registers", underWay(len(waiting)+1))
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	testutil.WaitFor(t, "its registration has ended", underWay(len(waiting)))
+	for i, c := range waiting {
+		if n := testutil.Unread(t, c.(*net.UnixConn)); n > 0 {
+			t.Errorf("client %d was answered before: the registration waited its turn", i)
+		}
+	}
+	s.stop()
 }

@@ -33,6 +33,7 @@ func TestMain(m *testing.M) {
 		"adopter": adopterProcess,
 		"foreign": foreignProcess,
 
+		"registrant":           registrantProcess,
 		"refused broker":       refusedBroker,
 		"refused backend":      refusedBackend,
 		"broker without flock": brokerWithoutFlock,

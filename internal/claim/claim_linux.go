@@ -28,7 +28,7 @@ func newEventfd() (int, error) {
 // asked first whether there is anything to read.
 func readNow(fd int, buf []byte) (int, error) {
 	n, err := rawsys.ReadNow(fd, buf)
-	if !rawsys.Refused(err) && err != unix.EOPNOTSUPP && err != unix.EINVAL {
+	if err == nil || !rawsys.Refused(err) && err != unix.EOPNOTSUPP && err != unix.EINVAL {
 		return n, err
 	}
 	if ready, err := rawsys.Readable(fd); err == nil && !ready {
