@@ -185,9 +185,16 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
-// fullBacklog is a socket where nobody accepts and nobody else fits in; room
-// makes place for one.
+// fullBacklog is a socket where nobody accepts and nobody else fits in.
 func fullBacklog(t testing.TB) (path string, ln *net.UnixListener) {
+	t.Helper()
+	path, ln = shallow(t)
+	fill(t, path)
+	return path, ln
+}
+
+// shallow is a socket with the smallest backlog there is.
+func shallow(t testing.TB) (path string, ln *net.UnixListener) {
 	t.Helper()
 	path = testutil.SocketPath(t)
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
@@ -204,10 +211,16 @@ func fullBacklog(t testing.TB) (path string, ln *net.UnixListener) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
+	return path, l.(*net.UnixListener)
+}
+
+// fill leaves no room in the backlog at path.
+func fill(t testing.TB, path string) {
+	t.Helper()
 	for {
 		c, err := net.Dial("unix", path)
 		if errors.Is(err, syscall.EAGAIN) {
-			return path, l.(*net.UnixListener)
+			return
 		}
 		if err != nil {
 			t.Fatal(err)

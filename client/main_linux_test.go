@@ -2,12 +2,15 @@ package client_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +19,7 @@ import (
 	"github.com/seed-7265657e/usher/client"
 	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
@@ -54,7 +58,7 @@ func mustDial(t testing.TB, o client.Options) *client.Conn {
 }
 
 // real starts a broker and a backend behind it.
-func real(t testing.TB) (socket string, ln *backend.Listener) {
+func real(t testing.TB, change ...func(*broker.Options)) (socket string, ln *backend.Listener) {
 	t.Helper()
 	dir := testutil.SocketDir(t)
 	exe, err := os.Executable()
@@ -65,9 +69,13 @@ func real(t testing.TB) (socket string, ln *backend.Listener) {
 	if err := os.WriteFile(filepath.Join(dir, service+".toml"), []byte(definition), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b, err := broker.Listen(broker.Options{
+	opts := broker.Options{
 		Socket: filepath.Join(dir, "b"), DefinitionDir: dir, DefinitionSource: "test", Logger: slog.New(slog.DiscardHandler),
-	})
+	}
+	for _, f := range change {
+		f(&opts)
+	}
+	b, err := broker.Listen(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,4 +150,87 @@ func named(t testing.TB, name string) (path string) {
 }
 
 // hold keeps c open until the client has gone.
-func hold(c *net.UnixConn) { _, _ = c.Read(make([]byte, 1)) }
+func hold(c *net.UnixConn) { _, _ = io.Copy(io.Discard, c) }
+
+// usherThen is a broker that has answered as usher before, so that Dial does not
+// ask; from then on it does what answer does.
+func usherThen(t testing.TB, answer func(c *net.UnixConn, hello *brokerpb.Frame)) (socket string) {
+	t.Helper()
+	var known atomic.Bool
+	socket = fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+		if known.Load() {
+			answer(c, f)
+			return
+		}
+		handOver(c, f)
+	})
+	_ = mustDial(t, options(socket)).Close()
+	known.Store(true)
+	return socket
+}
+
+// fullBroker has answered as usher before, and its backlog is full.
+func fullBroker(t testing.TB) (path string, ln *net.UnixListener) {
+	t.Helper()
+	path, ln = shallow(t)
+	served := make(chan error, 1)
+	go func() {
+		c, err := ln.AcceptUnix()
+		if err == nil {
+			serve(t, c, handOver)
+		}
+		served <- err
+	}()
+	_ = mustDial(t, options(path)).Close()
+	if err := <-served; err != nil {
+		t.Fatal(err)
+	}
+	fill(t, path)
+	return path, ln
+}
+
+// serveAll answers every connection that ln has, until the test ends.
+func serveAll(t testing.TB, ln *net.UnixListener, answer func(c *net.UnixConn, hello *brokerpb.Frame)) {
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := ln.AcceptUnix()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { serve(t, c, answer) })
+		}
+	})
+	t.Cleanup(func() { _ = ln.Close(); wg.Wait() })
+}
+
+// serve reads a Hello, has it answered and closes c, at the latest when the test
+// ends.
+func serve(t testing.TB, c *net.UnixConn, answer func(c *net.UnixConn, hello *brokerpb.Frame)) {
+	defer context.AfterFunc(t.Context(), func() { _ = c.Close() })()
+	defer func() { _ = c.Close() }()
+	if f, _, err := frame.Read(c, frame.MaxHelloBody); err == nil {
+		answer(c, f)
+	}
+}
+
+// handOver answers as the backend that takes the connection.
+func handOver(c *net.UnixConn, hello *brokerpb.Frame) { _, _ = c.Write(handedOver(hello)) }
+
+func handedOver(f *brokerpb.Frame) []byte {
+	return wire(grant(f, hello.Grant{BackendPipe: "/x", Token: token, ServerCapabilities: frame.CapUsher}), frame.HandoffReady(token, 1))
+}
+
+// wantTimeout: the call ended because its deadline passed.
+func wantTimeout(t testing.TB, what string, err error) {
+	t.Helper()
+	timeout, ok := err.(net.Error)
+	if !ok || !timeout.Timeout() || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("%s: %v; want a timeout", what, err)
+	}
+}
+
+// TestMain is the helper processes too.
+func TestMain(m *testing.M) {
+	testutil.Main(m, map[string]func() error{"converse": converseWithService})
+}
