@@ -4,20 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
-	"github.com/seed-7265657e/usher/internal/hello"
-	"github.com/seed-7265657e/usher/internal/unixconn"
 )
-
-// attempts is how often the broker is asked when the connection ends before a
-// verdict and nothing can have been run, or the backend it named is gone.
-const attempts = 3
 
 // MaxEarlyData is how long a first request may be, in bytes, to go along with
 // Hello.
@@ -44,68 +37,58 @@ func Dial(ctx context.Context, opts Options) (*Conn, error) { return open(ctx, o
 
 // DialWith connects to the wanted service and sends it the first request, which
 // goes along with Hello when it is at most MaxEarlyData long. The verdict is known
-// when it returns, and Read gives the answer.
+// when it returns, and Read gives the answer. ctx and Options.Timeout bound the
+// call, also where the request is longer.
 //
 // Errors are those of Dial, and then the request has not been run; or
-// ErrOutcomeUnknown when the connection failed before its verdict, unless
-// Options.Idempotent has it sent again.
+// ErrOutcomeUnknown when the connection failed, or the time was over, after a part
+// of the request had left and before the verdict, unless Options.Idempotent has it
+// sent again.
 func DialWith(ctx context.Context, opts Options, request []byte) (*Conn, error) {
-	d, err := prepare(opts)
+	s, err := prepare(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, verdict(ctx, err)
-	}
 	early := request
-	if len(request) > MaxEarlyData || d.NoHandoff {
+	if len(request) > MaxEarlyData || s.NoHandoff {
 		early = nil
 	}
-	conn := d.skip()
-	if conn == nil {
-		o, err := d.run(ctx, early, time.Now().Add(d.Timeout))
-		if err != nil {
-			return nil, err
-		}
-		conn = newConn(d, o)
-		if len(early) > 0 {
-			conn.sent.Store(true)
-			return conn, nil
+	x := newExchange(s, early)
+	if s.skip() {
+		early = nil
+	} else if err := s.dial(ctx, x); err != nil {
+		return nil, err
+	}
+	if len(early) == 0 && len(request) > 0 {
+		if err := s.sendFirst(ctx, request, x.deadline); err != nil {
+			_ = s.close()
+			return nil, s.dialError(err)
 		}
 	}
-	if len(request) > 0 {
-		if _, err := conn.Write(request); err != nil {
-			_ = conn.Close()
-			return nil, err
-		}
-	}
-	return conn, nil
+	return newConn(s), nil
 }
 
 // open is Dial; writesFirst says that the connection's user writes before it
 // reads, whatever order its goroutines run in.
 func open(ctx context.Context, opts Options, writesFirst bool) (*Conn, error) {
-	d, err := prepare(opts)
+	s, err := prepare(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, verdict(ctx, err)
+	s.writesFirst = writesFirst
+	if s.skip() || !s.Eager && !s.NoHandoff && knownUsher.has(s.key()) {
+		return newConn(s), nil
 	}
-	if conn := d.skip(); conn != nil {
-		return conn, nil
-	}
-	if !d.Eager && !d.NoHandoff && knownUsher.has(d.key()) {
-		return newLazyConn(d, writesFirst), nil
-	}
-	o, err := d.run(ctx, nil, time.Now().Add(d.Timeout))
-	if err != nil {
+	if err := s.dial(ctx, newExchange(s, nil)); err != nil {
 		return nil, err
 	}
-	return newConn(d, o), nil
+	return newConn(s), nil
 }
 
-func prepare(opts Options) (*dialing, error) {
+// dialing is what a connection is made for.
+type dialing struct{ Options }
+
+func prepare(ctx context.Context, opts Options) (*stream, error) {
 	if err := checkEnabled(); err != nil {
 		return nil, err
 	}
@@ -113,90 +96,112 @@ func prepare(opts Options) (*dialing, error) {
 		return nil, err
 	}
 	d := &dialing{Options: opts}
-	_, err := d.hello(0) // what is wrong with the Options shows here
-	return d, err
+	if _, err := d.hello(0); err != nil { // what is wrong with the Options shows here
+		return nil, err
+	}
+	s := &stream{dialing: d}
+	switch err := ctx.Err(); {
+	case errors.Is(err, context.Canceled):
+		return nil, s.dialError(err)
+	case err != nil:
+		return nil, s.dialError(&noAnswer{})
+	}
+	return s, nil
 }
 
-// errEnded says that the broker's connection ended without a verdict.
-var errEnded = fmt.Errorf("%w: it ended the connection without an answer", ErrBrokerUnreachable)
-
-// dialing is the making of one connection.
-type dialing struct{ Options }
-
-// opened is a connection to a backend.
-type opened struct {
-	conn     *unixconn.Conn
-	rest     []byte // read from conn already
-	route    Route
-	endpoint string
-	version  string
-	id       uint64
-}
-
-// skip dials the cached endpoint; nil when the rule forbids it or nobody answers
+// skip dials the cached endpoint; false when the rule forbids it or nobody answers
 // there.
-func (d *dialing) skip() *Conn {
-	if d.CachedEndpoint == "" || d.OwnVersion == "" || d.OwnVersion != d.Version {
+func (s *stream) skip() bool {
+	if s.CachedEndpoint == "" || s.OwnVersion == "" || s.OwnVersion != s.Version {
+		return false
+	}
+	c, err := endpoint.DialNow(s.CachedEndpoint) // a full backlog is no answer either: the broker may know better
+	if err != nil || s.use(c) != nil {
+		return false
+	}
+	s.settle(&opened{route: HelloSkipped, endpoint: s.CachedEndpoint})
+	return true
+}
+
+// dial takes the whole exchange within ctx.
+func (s *stream) dial(ctx context.Context, x *exchange) error {
+	if by, bounded := ctx.Deadline(); bounded {
+		x.deadline = earlier(x.deadline, by)
+	}
+	s.x = x
+	c := &caller{op: "dial", ctx: ctx}
+	if err := s.take(c); err != nil {
+		return s.dialError(err)
+	}
+	defer s.leave()
+	return s.dialError(s.run(c, settled))
+}
+
+// sendFirst writes the first request behind the verdict, by then.
+func (s *stream) sendFirst(ctx context.Context, request []byte, by time.Time) error {
+	conn := s.opened.Load().conn
+	n, err := conn.TryWrite(request)
+	s.outcome.send(n > 0)
+	if n < len(request) && (err == nil || errors.Is(err, syscall.EAGAIN)) {
+		var more int
+		more, err = writeBy(ctx, conn, request[n:], by)
+		n += more
+	}
+	if err == nil {
 		return nil
 	}
-	c, err := endpoint.DialNow(d.CachedEndpoint) // a full backlog is no answer either: the broker may know better
-	if err != nil {
-		return nil
+	late := errors.Is(err, os.ErrDeadlineExceeded)
+	switch cancelled := errors.Is(ctx.Err(), context.Canceled); {
+	case late && cancelled:
+		err = ctx.Err()
+	case late:
+		err = errLate
 	}
-	return newConn(d, &opened{conn: c, route: HelloSkipped, endpoint: d.CachedEndpoint})
-}
-
-// run asks the broker until there is a verdict, in vain or not, or asking again
-// does not help.
-func (d *dialing) run(ctx context.Context, early []byte, deadline time.Time) (*opened, error) {
-	for n := 1; ; n++ {
-		var o *opened
-		x, err := d.ask(ctx, early, deadline)
-		if err == nil {
-			o, err = x.conclude()
-		}
-		if err == nil {
-			return o, nil
-		}
-		if n == attempts || !d.again(err) || ctx.Err() != nil || !time.Now().Before(deadline) {
-			return nil, fmt.Errorf("dial %s@%s: %w", d.Service, d.Version, err)
-		}
-	}
-}
-
-// again reports whether asking again is safe and may help.
-func (d *dialing) again(err error) bool {
-	return errors.Is(err, errEnded) || errors.Is(err, ErrBackendUnreachable) || d.Idempotent && errors.Is(err, ErrOutcomeUnknown)
-}
-
-// connect dials path, with patience for a full backlog.
-func connect(ctx context.Context, path string, deadline time.Time) (*unixconn.Conn, error) {
-	c, err := endpoint.DialNow(path)
-	if !errors.Is(err, syscall.EAGAIN) {
-		return c, err
-	}
-	ctx, cancel := context.WithDeadline(ctx, deadline)
-	defer cancel()
-	if c, err = endpoint.Dial(ctx, path); err != nil && ctx.Err() != nil {
-		err = verdict(ctx, err)
-	}
-	return c, err
-}
-
-// verdict turns a failed exchange into what the caller may conclude from it.
-func verdict(ctx context.Context, err error) error {
-	var refusal *hello.RefusedError
 	switch {
-	case errors.As(err, &refusal):
-		return refused(refusal)
-	case errors.Is(ctx.Err(), context.Canceled):
-		return ctx.Err()
-	case ctx.Err() != nil, errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("%w: %w", ErrNoAnswer, err)
-	case errors.Is(err, net.ErrClosed):
+	case n > 0:
+		return &OutcomeError{Err: err}
+	case err == errLate:
+		return &noAnswer{}
+	case late:
 		return err
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return fmt.Errorf("%w (%w)", errEnded, err)
 	}
-	return err
+	return fmt.Errorf("%w at %s: %w", ErrBackendUnreachable, s.info().endpoint, err)
 }
+
+// writer is what writeBy writes to.
+type writer interface {
+	Write([]byte) (int, error)
+	SetWriteDeadline(time.Time) error
+}
+
+// writeBy writes p until then, or until ctx ends. It leaves no deadline behind.
+func writeBy(ctx context.Context, w writer, p []byte, by time.Time) (int, error) {
+	if err := w.SetWriteDeadline(by); err != nil {
+		return 0, err
+	}
+	ended := make(chan struct{})
+	release := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		_ = w.SetWriteDeadline(time.Unix(1, 0))
+	})
+	n, err := w.Write(p)
+	if !release() {
+		<-ended
+	}
+	_ = w.SetWriteDeadline(time.Time{})
+	return n, err
+}
+
+// dialError is err in the form that net gives it.
+func (s *stream) dialError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &net.OpError{Op: "dial", Net: "unix", Addr: target(s.Service + "@" + s.Version), Err: err}
+}
+
+// target names a service at a version in errors.
+type target string
+
+func (target) Network() string  { return "unix" }
+func (t target) String() string { return string(t) }

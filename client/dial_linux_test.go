@@ -113,7 +113,7 @@ func TestRefusals(t *testing.T) {
 			socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
 				write(c, hello.ReplyFrame(f, (&hello.Refusal{Code: brokerpb.ErrorCode(code), Reason: "because", RetryAfter: 1500 * time.Microsecond}).Reply()))
 			})
-			_, err := client.Dial(bounded(t), options(socket))
+			_, err := client.Dial(bounded(t), options(socket, func(o *client.Options) { o.Timeout = moment }))
 			var refused *client.RefusedError
 			if !errors.As(err, &refused) {
 				t.Fatal(err)
@@ -255,7 +255,7 @@ func TestFullBacklogIsWaitedFor(t *testing.T) {
 			if err != nil {
 				return
 			}
-			write(c, hello.ReplyFrame(nil, (&hello.Refusal{Code: brokerpb.ErrorCode_ERROR_SHUTTING_DOWN}).Reply()))
+			write(c, hello.ReplyFrame(nil, (&hello.Refusal{Code: brokerpb.ErrorCode_ERROR_SERVICE_UNKNOWN}).Reply()))
 			_ = c.Close()
 		}
 	}()

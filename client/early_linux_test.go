@@ -114,7 +114,9 @@ func TestEarlyVerdicts(t *testing.T) {
 	}{
 		{"not adopted", func(c *net.UnixConn, f *brokerpb.Frame) { write(c, grant(f, hello.Grant{BackendPipe: pipe})) },
 			false, "pipe got request", nil, 1},
-		{"refused", func(c *net.UnixConn, f *brokerpb.Frame) { write(c, hello.ReplyFrame(f, hello.ShuttingDown().Reply())) },
+		{"refused", func(c *net.UnixConn, f *brokerpb.Frame) {
+			write(c, hello.ReplyFrame(f, hello.BelowMinVersion().Reply()))
+		},
 			false, "", new(client.RefusedError), 1},
 		{"end", func(c *net.UnixConn, _ *brokerpb.Frame) { early(c, 7) }, false, "", client.ErrOutcomeUnknown, 1},
 		{"reset", func(*net.UnixConn, *brokerpb.Frame) {}, false, "", client.ErrOutcomeUnknown, 1},
@@ -216,7 +218,7 @@ func TestLazyErrors(t *testing.T) {
 	var refuse atomic.Bool
 	socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
 		if refuse.Load() {
-			write(c, hello.ReplyFrame(f, hello.ShuttingDown().Reply()))
+			write(c, hello.ReplyFrame(f, hello.BelowMinVersion().Reply()))
 			return
 		}
 		write(c, grant(f, hello.Grant{BackendPipe: "/x", Token: token, ServerCapabilities: frame.CapUsher}), frame.HandoffReady(token, 1))

@@ -19,26 +19,76 @@ var (
 	// ErrBackendUnreachable says that the broker named a backend whose pipe does
 	// not answer. Nothing was sent; dialling again asks the broker anew.
 	ErrBackendUnreachable = errors.New("backend unreachable")
-	// ErrNoAnswer says that neither broker nor backend answered Dial in time.
-	// Nothing was sent; dialling again is safe.
-	ErrNoAnswer error = noAnswer{}
+	// ErrNoAnswer says that neither broker nor backend answered in time. Nothing was
+	// sent; dialling again is safe. It is a net.Error with Timeout() true, and an
+	// os.ErrDeadlineExceeded and context.DeadlineExceeded too.
+	ErrNoAnswer error = &noAnswer{}
 	// ErrOutcomeUnknown says that a connection failed when a request may have
 	// reached the backend. It must not be sent again unless it is idempotent. It
 	// comes from a Conn, and from DialWith; never from Dial, which sends no request.
 	ErrOutcomeUnknown = errors.New("outcome unknown")
 )
 
-// noAnswer is a timeout for whoever asks.
-type noAnswer struct{}
+// late is a timeout for whoever asks.
+type late struct{}
 
-func (noAnswer) Error() string { return "no answer in time; nothing was sent, dialling again is safe" }
+func (late) Error() string { return "no verdict in time" }
 
-// Is makes errors.Is(err, context.DeadlineExceeded) true.
-func (noAnswer) Is(target error) bool { return target == context.DeadlineExceeded }
+// Is makes a late one each of the two.
+func (late) Is(target error) bool {
+	return target == os.ErrDeadlineExceeded || target == context.DeadlineExceeded
+}
 
 // Timeout and Temporary are net.Error's.
-func (noAnswer) Timeout() bool   { return true }
-func (noAnswer) Temporary() bool { return true }
+func (late) Timeout() bool   { return true }
+func (late) Temporary() bool { return true }
+
+// errLate says no more than that the time is over.
+var errLate net.Error = late{}
+
+// noAnswer is an ErrNoAnswer, with what was waited for where that is known.
+type noAnswer struct {
+	late
+	cause error
+}
+
+func (e *noAnswer) Error() string {
+	const text = "no answer in time; nothing was sent, dialling again is safe"
+	if e.cause == nil {
+		return text
+	}
+	return fmt.Sprintf("%s: %v", text, e.cause)
+}
+
+func (e *noAnswer) Is(target error) bool { return target == ErrNoAnswer || e.late.Is(target) }
+
+func (e *noAnswer) Unwrap() error { return e.cause }
+
+var (
+	// errEnded says that the broker's connection ended without a verdict.
+	errEnded = fmt.Errorf("%w: it ended the connection without an answer", ErrBrokerUnreachable)
+	// errOver is what a connection says whose time was over before.
+	errOver = errors.New("the connection has ended: no verdict came in time")
+)
+
+// callerError gives what a call returns its form.
+func (s *stream) callerError(c *caller, err error) error {
+	switch err {
+	case nil:
+		return nil
+	case net.ErrClosed, os.ErrDeadlineExceeded: // of the call, not of the exchange
+		return s.outcome.of(opError(c.op, err))
+	}
+	return opError(c.op, err)
+}
+
+// opError is err in the form that net's connections give it.
+func opError(op string, err error) error {
+	if _, unknown := err.(*OutcomeError); unknown || err == nil {
+		return err
+	}
+	return &net.OpError{Op: op, Net: "unix", Err: err}
+}
 
 // Code says why a broker refused (spec 01 §5.1).
 type Code uint32

@@ -1,227 +1,238 @@
 package client
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"sync/atomic"
-	"syscall"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/unixconn"
 )
 
-// exchange is one Hello under way: sent, with the early data behind it, and not
-// answered. It owns conn until it is concluded.
+// exchange is the way from the question to a backend. Its steps are taken by
+// whoever has the stream's turn; one that has to wait longer than its caller can be
+// taken again by the next.
+//
+//	  ┌───────────────────────────────┐ ended with nothing run
+//	  ▼                               │
+//	dial ──▶ send ──▶ reply ──▶ ready ┴─────────────▶ settled: handed over
+//	                    └─────────┴──▶ redial ──▶ replay ──▶ settled: reconnected
 type exchange struct {
 	*dialing
-	ctx        context.Context
-	conn       *unixconn.Conn
-	early      []byte      // kept until the verdict: it may have to be sent again
-	reached    bool        // the whole Hello has been sent, and so early data may have been
-	deadline   time.Time   // of the whole exchange
-	until      time.Time   // of the next read; never after deadline
-	halfClosed atomic.Bool // the client's direction has been closed behind early
+	s    *stream
+	step step
 
-	buf     []byte
-	n       int // bytes in buf
-	release func() bool
+	early    []byte    // kept until the verdict: it may have to be sent again
+	deadline time.Time // of the whole exchange
+	readyBy  time.Time // of the step ready
+	token    []byte
+	granted  *opened // what the reply says
+
+	// Of the present connection:
+	conn  *unixconn.Conn
+	head  []byte // the Hello; nothing on a backend's pipe
+	sent  int    // bytes of hello and early that have gone
+	tried bool   // to send without waiting
+	armed bool   // reads and writes end in time
+	buf   []byte
+	n     int // bytes in buf
+
+	retries
 }
+
+type step uint8
+
+const (
+	stepDial step = iota
+	stepSend
+	stepReply
+	stepReady
+	stepRedial
+	stepReplay
+)
 
 // soon is how long a verdict is waited for in the kernel: far longer than one
 // takes. After that the wait goes through the runtime's poller, which costs more
 // and occupies no thread.
 const soon = 5 * time.Millisecond
 
-// ask connects to the broker and sends Hello with early behind it. Errors are
-// verdicts; nothing has been sent then.
-func (d *dialing) ask(ctx context.Context, early []byte, deadline time.Time) (*exchange, error) {
-	request, err := d.hello(len(early))
-	if err != nil {
-		return nil, err
+func newExchange(s *stream, early []byte) *exchange {
+	return &exchange{dialing: s.dialing, s: s, early: early, deadline: time.Now().Add(s.Timeout)}
+}
+
+// run drives the exchange for c: until there is a connection, or, where c wants no
+// more than that, until the question has been sent. Errors are those of callers
+// (over), or the end of the stream.
+func (s *stream) run(c *caller, goal state) error {
+	for {
+		s.mu.Lock()
+		state, why, flushed, err := s.state, s.why, s.flushed, s.over(c)
+		s.mu.Unlock()
+		switch {
+		case state == settled:
+			return nil
+		case state == failed:
+			return why
+		case err != nil:
+			return err
+		case goal == asked && flushed:
+			return nil
+		}
+		if s.x == nil {
+			s.x = newExchange(s, nil)
+		}
+		if err := s.x.advance(c); err != nil {
+			return err
+		}
 	}
-	c, err := connect(ctx, d.Broker, deadline)
+}
+
+// advance takes one step. Its error is the end of the stream.
+func (x *exchange) advance(c *caller) error {
+	if x.late(c) && !x.arrived() {
+		return x.end(x.lateError(c))
+	}
+	next, err := x.do()
 	switch {
 	case err == nil:
-	case ctx.Err() != nil, errors.Is(err, ErrNoAnswer):
-		return nil, verdict(ctx, err)
-	default:
-		return nil, fmt.Errorf("%w at %s: %w (start one with \"usher serve\")", ErrBrokerUnreachable, d.Broker, err)
+		x.step = next
+		return nil
+	case x.s.current() == closed:
+		return nil // which the caller learns from the stream
 	}
-	x := &exchange{dialing: d, ctx: ctx, conn: c, early: early, deadline: deadline, until: deadline, buf: make([]byte, 4<<10)}
-	n, err := c.TryWrite(request, early)
-	if err == nil && n < len(request)+len(early) || errors.Is(err, errAgain) {
-		x.bind()
-		rest := append(append([]byte(nil), request...), early...)[n:]
-		more, _ := c.Write(rest)
-		n += more
+	if x.step, err = x.retry(err); err != nil {
+		return x.end(err)
 	}
-	// A broker that refuses without reading may have closed its end already: its
-	// answer is there all the same, so a failed write is not the verdict.
-	x.reached = n > len(request)
-	return x, nil
+	return nil
 }
 
-// conclude reads the verdict and returns the connection that it leads to.
-func (x *exchange) conclude() (*opened, error) {
-	o, err := x.judge()
-	if x.release != nil && !x.release() && !errors.Is(err, ErrOutcomeUnknown) {
-		err = verdict(x.ctx, errors.Join(x.ctx.Err(), err))
+func (x *exchange) do() (step, error) {
+	switch x.step {
+	case stepDial:
+		return x.dial()
+	case stepSend:
+		return x.send()
+	case stepReply:
+		return x.reply()
+	case stepReady:
+		return x.ready()
+	case stepRedial:
+		return x.redial()
 	}
-	if err == nil && o.route == HandedOver {
-		if x.release != nil {
-			err = x.conn.SetDeadline(time.Time{})
-		}
-		if err == nil {
-			return o, nil
-		}
-	}
-	_ = x.conn.Close()
-	if err != nil {
-		return nil, err
-	}
-	return x.reconnect(o)
+	return x.replay()
 }
 
-// judge reads the verdict. The route of what it returns says what to do.
-func (x *exchange) judge() (*opened, error) {
-	f, err := x.next()
-	if err != nil {
-		return nil, x.noVerdict(err)
+// dial connects to the broker.
+func (x *exchange) dial() (step, error) {
+	connected, err := x.connect(x.Broker)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("%w at %s: %w (start one with \"usher serve\")", ErrBrokerUnreachable, x.Broker, err)
+	case !connected:
+		return stepDial, nil
+	}
+	x.head, err = x.hello(len(x.early))
+	return stepSend, err
+}
+
+// send sends Hello with the early data behind it. A broker that refuses without
+// reading may have closed its end already: its answer is there all the same, so a
+// failed write is not the verdict.
+func (x *exchange) send() (step, error) {
+	done, err := x.push()
+	if !done && err == nil {
+		return stepSend, nil
+	}
+	x.s.begin(len(x.early) > 0, true)
+	return stepReply, nil
+}
+
+// reply reads the broker's answer.
+func (x *exchange) reply() (step, error) {
+	f, err := x.frame(x.deadline)
+	if f == nil {
+		return stepReply, x.noVerdict(err)
 	}
 	granted, err := hello.ParseReply(f)
 	if err != nil {
 		var refusal *hello.RefusedError
-		if errors.As(err, &refusal) {
-			knownUsher.forget(x.key())
-			return nil, refused(refusal)
+		if !errors.As(err, &refusal) {
+			return 0, x.noVerdict(err)
 		}
-		return nil, x.noVerdict(err)
+		knownUsher.forget(x.key())
+		x.notRun()
+		return 0, refused(refusal)
 	}
 	x.learn(granted)
-	o := &opened{conn: x.conn, route: Reconnected, endpoint: granted.BackendPipe, version: granted.DaemonVersion, id: granted.ConnectionId}
-	if x.NoHandoff || granted.ServerCapabilities&frame.CapHandlePassing == 0 || len(granted.HandlePassedToken) == 0 {
-		return o, nil
+	x.granted = &opened{route: Reconnected, endpoint: granted.BackendPipe, version: granted.DaemonVersion, id: granted.ConnectionId}
+	x.token = granted.HandlePassedToken
+	// With early data a token says that a backend may have the connection, whatever
+	// else the reply says.
+	if len(x.token) > 0 && !x.NoHandoff && (x.reached() || granted.ServerCapabilities&frame.CapHandlePassing != 0) {
+		x.readyBy = time.Now().Add(x.ReadyTimeout)
+		return stepReady, nil
 	}
-	err = x.ready(granted.HandlePassedToken)
-	switch {
-	case err == nil:
-		o.route, o.rest = HandedOver, x.buf[:x.n]
-	case len(x.early) > 0: // announced as handed over: the backend may have it
-		return nil, &OutcomeError{Err: err}
-	}
-	return o, nil // else nothing has been sent on this connection
+	return x.notAdopted()
 }
 
 // ready waits for the end of an announced handoff.
-func (x *exchange) ready(token []byte) error {
-	if limit := time.Now().Add(x.ReadyTimeout); limit.Before(x.until) {
-		x.until = limit
-		if x.release != nil && x.ctx.Err() == nil {
-			_ = x.conn.SetReadDeadline(limit) // the end of ctx may have been undone; conclude sees it
-		}
+func (x *exchange) ready() (step, error) {
+	by := earlier(x.readyBy, x.deadline)
+	f, err := x.frame(by)
+	switch {
+	case f != nil:
+		err = frame.ParseHandoffReady(f, x.token)
+	case err == nil && passed(by, time.Now()) && !x.arrived():
+		err = errLate
+	case err == nil:
+		return stepReady, nil
 	}
-	f, err := x.next()
-	if err != nil {
-		return err
-	}
-	return frame.ParseHandoffReady(f, token)
-}
-
-// noVerdict is what a failure before the verdict means: nothing when no early byte
-// can have left, else unknown.
-func (x *exchange) noVerdict(err error) error {
-	if x.reached && len(x.early) > 0 {
-		return &OutcomeError{Err: err}
-	}
-	return verdict(x.ctx, err)
-}
-
-// next returns the next frame. What follows it stays in buf.
-func (x *exchange) next() (*brokerpb.Frame, error) {
-	for {
-		f, used, err := frame.Decode(x.buf[:x.n], frame.MaxHelloBody)
-		if err == nil {
-			x.n = copy(x.buf, x.buf[used:x.n])
-			return f, nil
-		}
-		if !errors.Is(err, frame.ErrNeedMore) {
-			return nil, err
-		}
-		if err := x.fill(); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// fill reads more, within the deadline.
-func (x *exchange) fill() error {
-	if x.n == len(x.buf) {
-		x.buf = append(x.buf, make([]byte, len(x.buf))...)
-	}
-	if x.release == nil && !x.conn.AwaitRead(min(soon, time.Until(x.until))) {
-		x.bind()
-	}
-	n, err := x.conn.Read(x.buf[x.n:])
-	x.n += n
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	if n > 0 {
-		err = nil
-	}
-	return err
-}
-
-// bind makes reads and writes end at the deadline and with ctx.
-func (x *exchange) bind() {
-	if x.release != nil {
-		return
-	}
-	_ = x.conn.SetDeadline(x.until)
-	x.release = context.AfterFunc(x.ctx, func() { _ = x.conn.SetDeadline(time.Unix(1, 0)) })
-}
-
-// reconnect dials the backend's pipe, and sends there what has not been taken.
-func (x *exchange) reconnect(o *opened) (*opened, error) {
-	if o.endpoint == "" {
-		return nil, errors.New("the broker named no backend pipe")
-	}
-	c, err := connect(x.ctx, o.endpoint, x.deadline)
 	switch {
 	case err == nil:
-	case x.ctx.Err() != nil, errors.Is(err, ErrNoAnswer):
-		return nil, verdict(x.ctx, err)
-	default:
-		return nil, fmt.Errorf("%w at %s: %w", ErrBackendUnreachable, o.endpoint, err)
+		x.granted.route, x.granted.rest = HandedOver, x.buf[:x.n]
+		x.s.settle(x.granted)
+		return stepReady, nil
+	case x.reached(): // announced as handed over: the backend may have it
+		return 0, &OutcomeError{Err: err}
 	}
-	o.conn = c
-	if len(x.early) > 0 {
-		if err := x.replay(c); err != nil {
-			_ = c.Close()
-			return nil, &OutcomeError{Err: err}
-		}
+	return x.notAdopted() // nothing has been sent on this connection
+}
+
+// notAdopted goes to the backend's own pipe: nobody has read the early data.
+func (x *exchange) notAdopted() (step, error) {
+	x.notRun()
+	x.disconnect()
+	if x.granted.endpoint == "" {
+		return 0, errors.New("the broker named no backend pipe")
 	}
-	if x.halfClosed.Load() {
-		_ = c.CloseWrite()
+	return stepRedial, nil
+}
+
+// redial connects to the backend's pipe.
+func (x *exchange) redial() (step, error) {
+	connected, err := x.connect(x.granted.endpoint)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("%w at %s: %w", ErrBackendUnreachable, x.granted.endpoint, err)
+	case !connected:
+		return stepRedial, nil
 	}
-	return o, nil
+	x.head = nil
+	return stepReplay, nil
 }
 
 // replay sends the early data on a connection that has not seen it.
-func (x *exchange) replay(c *unixconn.Conn) error {
-	n, err := c.TryWrite(x.early)
-	if errors.Is(err, errAgain) || err == nil && n < len(x.early) {
-		_ = c.SetWriteDeadline(x.deadline)
-		_, err = c.Write(x.early[n:])
-		_ = c.SetWriteDeadline(time.Time{})
+func (x *exchange) replay() (step, error) {
+	done, err := x.push()
+	switch {
+	case err != nil && x.reached():
+		return 0, &OutcomeError{Err: err}
+	case err != nil:
+		return 0, fmt.Errorf("%w at %s: %w", ErrBackendUnreachable, x.granted.endpoint, err)
+	case done:
+		x.s.begin(len(x.early) > 0, true)
+		x.s.settle(x.granted)
 	}
-	return err
+	return stepReplay, nil
 }
-
-// errAgain says that the kernel has no room now.
-const errAgain = syscall.EAGAIN

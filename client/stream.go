@@ -1,0 +1,172 @@
+package client
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+
+	"github.com/seed-7265657e/usher/internal/unixconn"
+)
+
+// stream is a connection from before the broker is asked to its end.
+//
+//	unasked ──the first byte of Hello──▶ asked ──a backend──▶ settled
+//	   │                                   │                     │
+//	   ├──────────no backend──▶ failed ◀───┘                     │
+//	   │                           │                             │
+//	   └─────────────────────────Close───────────────────────────┴──▶ closed
+//
+// Until it is settled, the calls take turns: whoever has the turn drives the
+// exchange, as far as the call needs and its deadline allows; the others wait,
+// each until its own deadline. Once settled, calls go to the socket.
+type stream struct {
+	*dialing
+	writesFirst bool      // a Read waits for somebody else to ask
+	x           *exchange // of who has the turn
+	outcome     outcome
+
+	opened  atomic.Pointer[opened] // set when settled
+	resting atomic.Bool            // rest is not empty
+
+	mu         sync.Mutex // guards what follows; not held across what can wait
+	state      state
+	why        error          // failed: what to say about it
+	sock       *unixconn.Conn // nil before the first
+	early      bool           // the caller's bytes go along with Hello
+	flushed    bool           // all that is to be sent before the verdict has gone to sock
+	halfClosed bool           // the caller has ended its direction, perhaps before sock was there
+	rest       []byte         // read along with the verdict, and not yet by the caller
+	waits      waits
+}
+
+type state uint8
+
+const (
+	unasked state = iota
+	asked
+	settled
+	failed
+	closed
+)
+
+// opened is a connection to a backend.
+type opened struct {
+	conn     *unixconn.Conn
+	rest     []byte // read from conn already
+	route    Route
+	endpoint string
+	version  string
+	id       uint64
+}
+
+// info is what is known about the backend: nothing, until there is one.
+func (s *stream) info() opened {
+	if o := s.opened.Load(); o != nil {
+		return *o
+	}
+	return opened{}
+}
+
+// use makes c the socket, and owns it. On a closed stream it is closed.
+func (s *stream) use(c *unixconn.Conn) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == closed {
+		_ = c.Close()
+		return net.ErrClosed
+	}
+	s.sock, s.flushed, s.waits.armed = c, false, false
+	return nil
+}
+
+// drop closes the socket, which is no way to a backend.
+func (s *stream) drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dropLocked()
+}
+
+func (s *stream) dropLocked() {
+	if s.sock != nil {
+		_ = s.sock.Close()
+	}
+	s.sock, s.flushed, s.waits.armed = nil, false, false
+}
+
+// begin notes that something has been sent, and flush that all has, so that the
+// caller's direction may end behind it.
+func (s *stream) begin(early, flush bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == unasked {
+		s.state, s.early = asked, early
+	}
+	if s.flushed = flush; flush && s.halfClosed && s.sock != nil {
+		_ = s.sock.CloseWrite()
+	}
+}
+
+// settle makes the socket the connection that stays, with the caller's deadlines.
+func (s *stream) settle(o *opened) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == closed {
+		return // and so is the socket
+	}
+	o.conn = s.sock
+	s.state, s.x = settled, nil
+	s.rest, o.rest = o.rest, nil
+	s.resting.Store(len(s.rest) > 0)
+	if w := &s.waits; w.armed || !w.read.IsZero() {
+		_ = o.conn.SetReadDeadline(w.read)
+	}
+	if w := &s.waits; w.armed || !w.write.IsZero() {
+		_ = o.conn.SetWriteDeadline(w.write)
+	}
+	s.opened.Store(o)
+}
+
+// fail ends the stream. why is what later calls are told.
+func (s *stream) fail(why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dropLocked()
+	if s.state != closed {
+		s.state, s.why, s.x = failed, why, nil
+	}
+}
+
+func (s *stream) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == closed {
+		return opError("close", net.ErrClosed)
+	}
+	s.state = closed
+	s.waits.tell()
+	if s.sock != nil {
+		_ = s.sock.Close()
+	}
+	return nil
+}
+
+// await returns the settled connection, or why there is none for this caller.
+func (s *stream) await(c *caller) (*opened, error) {
+	if o := s.opened.Load(); o != nil {
+		return o, nil
+	}
+	if err := s.take(c); err != nil {
+		return nil, s.callerError(c, err)
+	}
+	defer s.leave()
+	if err := s.run(c, settled); err != nil {
+		return nil, s.callerError(c, err)
+	}
+	return s.opened.Load(), nil
+}
+
+func (s *stream) current() state {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state
+}

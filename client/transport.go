@@ -1,0 +1,119 @@
+package client
+
+import (
+	"errors"
+	"io"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/frame"
+)
+
+// What an exchange does with its present connection. Each of these waits at most
+// until the step's time or the driver's is over, and then returns without an error:
+// run looks at what is over, and the step is taken again or not.
+
+// connect dials path. Not connected, without an error: the backlog is full, and it
+// is to be tried again.
+func (x *exchange) connect(path string) (connected bool, err error) {
+	c, err := endpoint.DialNow(path)
+	if errors.Is(err, syscall.EAGAIN) {
+		x.busy, x.pause = err, min(max(2*x.pause, firstPause), lastPause)
+		x.s.sleep(earlier(time.Now().Add(x.pause), x.deadline))
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	x.busy, x.pause = nil, 0
+	x.conn, x.sent, x.n, x.tried, x.armed = c, 0, 0, false, false
+	return true, x.s.use(c)
+}
+
+func (x *exchange) disconnect() {
+	x.s.drop()
+	x.conn = nil
+}
+
+// push sends what is left of hello and early, and reports whether that is all.
+// An error is one of the connection, never of time.
+func (x *exchange) push() (done bool, err error) {
+	var n int
+	if !x.tried {
+		x.tried = true
+		n, err = x.conn.TryWrite(x.head, x.early)
+	} else {
+		x.arm(x.deadline)
+		n, err = x.conn.Write(append(x.head[:len(x.head):len(x.head)], x.early...)[x.sent:])
+	}
+	if n > 0 {
+		x.sent += n
+		x.s.begin(len(x.early) > 0, false)
+		x.s.outcome.send(x.reached() || x.lost != nil)
+	}
+	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, os.ErrDeadlineExceeded) {
+		err = nil
+	}
+	return x.sent == len(x.head)+len(x.early), err
+}
+
+// frame returns the next frame, or nil when there is none yet. What follows it stays
+// in buf.
+func (x *exchange) frame(by time.Time) (*brokerpb.Frame, error) {
+	f, used, err := frame.Decode(x.buf[:x.n], frame.MaxHelloBody)
+	switch {
+	case err == nil:
+		x.n = copy(x.buf, x.buf[used:x.n])
+		return f, nil
+	case errors.Is(err, frame.ErrNeedMore):
+		return nil, x.fill(by)
+	}
+	return nil, err
+}
+
+// fill waits for more until then, as long as the driver may.
+func (x *exchange) fill(by time.Time) error {
+	if x.armed || !x.conn.AwaitRead(min(soon, time.Until(x.s.within(by)))) {
+		x.arm(by)
+	}
+	n, err := x.conn.Read(x.room())
+	x.n += n
+	switch {
+	case n > 0, errors.Is(err, os.ErrDeadlineExceeded):
+		return nil
+	case err == io.EOF:
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// arrived takes what has arrived already, though it is late, and reports whether
+// there was something.
+func (x *exchange) arrived() bool {
+	if x.step != stepReply && x.step != stepReady {
+		return false
+	}
+	if _, _, err := frame.Decode(x.buf[:x.n], frame.MaxHelloBody); !errors.Is(err, frame.ErrNeedMore) {
+		return true
+	}
+	n, err := x.conn.TryRead(x.room())
+	if err == nil {
+		x.n += n
+	}
+	return err == nil && n > 0
+}
+
+func (x *exchange) room() []byte {
+	if x.n == len(x.buf) {
+		x.buf = append(x.buf, make([]byte, max(4<<10, len(x.buf)))...)
+	}
+	return x.buf[x.n:]
+}
+
+func (x *exchange) arm(by time.Time) {
+	x.s.arm(by)
+	x.armed = true
+}
