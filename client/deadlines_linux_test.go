@@ -162,9 +162,12 @@ func TestCloseBeforeVerdict(t *testing.T) {
 	stuck, _ := fullBacklog(t)
 	nothing := func(c *net.UnixConn, _ *brokerpb.Frame) { hold(c) }
 	toStuck := func(c *net.UnixConn, f *brokerpb.Frame) { write(c, grant(f, hello.Grant{BackendPipe: stuck})) }
+	busy := func(c *net.UnixConn, f *brokerpb.Frame) {
+		write(c, hello.ReplyFrame(f, (&hello.Refusal{Code: brokerpb.ErrorCode_ERROR_RATE_LIMITED, RetryAfter: time.Second}).Reply()))
+	}
 	read := func(c *client.Conn) error { _, err := c.Read(make([]byte, 1)); return err }
 	long := func(c *client.Conn) error { _, err := c.Write(make([]byte, client.MaxEarlyData+1)); return err }
-	for name, answer := range map[string]func(*net.UnixConn, *brokerpb.Frame){"reply": nothing, "pipe with a full backlog": toStuck} {
+	for name, answer := range map[string]func(*net.UnixConn, *brokerpb.Frame){"reply": nothing, "pipe with a full backlog": toStuck, "time to ask again": busy} {
 		for what, call := range map[string]func(*client.Conn) error{"read": read, "long write": long, "CloseWrite": (*client.Conn).CloseWrite} {
 			t.Run(name+"/"+what, func(t *testing.T) {
 				c := mustDial(t, options(usherThen(t, answer)))

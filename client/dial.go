@@ -24,6 +24,8 @@ const MaxEarlyData = 16 << 10
 //	reconnect  not handed over: dial the pipe the broker named
 //
 // It sends nothing but Hello, so whatever fails, no request has been run.
+// A refusal that passes by itself is waited out: the broker is asked again as long
+// as there is time, and the last refusal is the answer.
 // Errors: *RefusedError; ErrBrokerUnreachable; ErrBackendUnreachable;
 // ErrBrokerDisabled; ErrNoAnswer when Timeout or ctx's deadline passed; ctx's
 // own error when it was cancelled. ctx and Options.Timeout bound the

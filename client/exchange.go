@@ -14,9 +14,9 @@ import (
 // whoever has the stream's turn; one that has to wait longer than its caller can be
 // taken again by the next.
 //
-//	  ┌───────────────────────────────┐ ended with nothing run
-//	  ▼                               │
-//	dial ──▶ send ──▶ reply ──▶ ready ┴─────────────▶ settled: handed over
+//	  ┌── later ◀────────────────────┐ refused for a while, or ended with nothing run
+//	  ▼                              │
+//	dial ──▶ send ──▶ reply ──▶ ready ──────────────▶ settled: handed over
 //	                    └─────────┴──▶ redial ──▶ replay ──▶ settled: reconnected
 type exchange struct {
 	*dialing
@@ -50,6 +50,7 @@ const (
 	stepReady
 	stepRedial
 	stepReplay
+	stepLater
 )
 
 // soon is how long a verdict is waited for in the kernel: far longer than one
@@ -119,8 +120,10 @@ func (x *exchange) do() (step, error) {
 		return x.ready()
 	case stepRedial:
 		return x.redial()
+	case stepReplay:
+		return x.replay()
 	}
-	return x.replay()
+	return x.later()
 }
 
 // dial connects to the broker.
@@ -165,6 +168,7 @@ func (x *exchange) reply() (step, error) {
 		return 0, refused(refusal)
 	}
 	x.learn(granted)
+	x.refusal = nil
 	x.granted = &opened{route: Reconnected, endpoint: granted.BackendPipe, version: granted.DaemonVersion, id: granted.ConnectionId}
 	x.token = granted.HandlePassedToken
 	// With early data a token says that a backend may have the connection, whatever

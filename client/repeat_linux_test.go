@@ -150,6 +150,15 @@ func TestHalfCloseBeforeVerdict(t *testing.T) {
 				write(c, grant(f, hello.Grant{BackendPipe: pipe}))
 			}
 		},
+		"refused for a moment": func(c *net.UnixConn, f *brokerpb.Frame) {
+			if asked.Add(1) == 1 {
+				_, _ = io.ReadAll(c)
+				write(c, busyFor(f, time.Millisecond))
+				return
+			}
+			handOver(c, f)
+			wholeRequest(c)
+		},
 	}
 	for name, answer := range answers {
 		t.Run(name, func(t *testing.T) {
@@ -166,6 +175,14 @@ func TestHalfCloseBeforeVerdict(t *testing.T) {
 			}
 		})
 	}
+}
+
+func busyFor(f *brokerpb.Frame, d time.Duration) *brokerpb.Frame {
+	return refusal(f, brokerpb.ErrorCode_ERROR_RATE_LIMITED, d)
+}
+
+func refusal(f *brokerpb.Frame, code brokerpb.ErrorCode, d time.Duration) *brokerpb.Frame {
+	return hello.ReplyFrame(f, (&hello.Refusal{Code: code, Reason: "because", RetryAfter: d}).Reply())
 }
 
 // TestNoRepetitionAfterDeadline: an idempotent request is sent again for a caller

@@ -2,6 +2,8 @@ package client
 
 import (
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"time"
 )
 
@@ -9,25 +11,42 @@ import (
 // verdict and nothing can have been run, or the backend it named is gone.
 const attempts = 3
 
-// firstPause and lastPause bound the pause before a full backlog is tried again.
 const (
+	// firstPause and lastPause bound the pause before a full backlog is tried again,
+	// and a refusal's, which says itself how long it wants to be left alone.
 	firstPause = time.Millisecond
 	lastPause  = 50 * time.Millisecond
+	// nextBroker is the pause after a broker has said that it shuts down: it may
+	// take as long until its successor listens.
+	nextBroker = 50 * time.Millisecond
+	// inVain bounds how long a backend that is not registered, and a broker that
+	// does not come back, are asked for. Both take about a second to come back, and
+	// one who asks for what does not exist at all is told soon.
+	inVain = 2 * time.Second
 )
 
 // retries is what an exchange remembers of the times it was asked in vain.
 type retries struct {
-	tries int           // connections that ended without a verdict, or led to nobody
-	lost  error         // the first of unknown outcome
-	pause time.Duration // before a full backlog is tried again
-	busy  error         // the backlog is full
+	tries   int           // connections that ended without a verdict, or led to nobody
+	lost    error         // the first of unknown outcome
+	refusal *RefusedError // the last
+	waited  time.Time     // when asking for what is not there began
+	times   int           // refusals in all
+	until   time.Time     // of the step later
+	pause   time.Duration // before a full backlog is tried again
+	busy    error         // the backlog is full
 }
 
 // retry decides what follows a failure: another try where that is safe and may
 // help, else the error.
 func (x *exchange) retry(err error) (step, error) {
 	x.disconnect()
+	var refusal *RefusedError
 	switch {
+	case errors.As(err, &refusal):
+		x.refusal = refusal
+		x.times++
+		return x.postpone(x.patience(refusal), err)
 	case errors.Is(err, ErrOutcomeUnknown):
 		if !x.Idempotent {
 			return 0, err
@@ -36,11 +55,60 @@ func (x *exchange) retry(err error) (step, error) {
 			x.lost = errors.Unwrap(err)
 		}
 	case errors.Is(err, errEnded), errors.Is(err, ErrBackendUnreachable):
+	case errors.Is(err, ErrBrokerUnreachable) && x.refusal != nil && x.refusal.Code == CodeShuttingDown:
+		return x.postpone(x.inVain(nextBroker), fmt.Errorf("%w; then %w", x.refusal, err))
 	default:
 		return 0, err
 	}
 	if x.tries++; x.tries == attempts {
 		return 0, err
+	}
+	return stepDial, nil
+}
+
+// patience is how long to wait before asking again after a refusal; 0 for not at
+// all. The early data of one that is refused has been read by nobody.
+func (x *exchange) patience(r *RefusedError) time.Duration {
+	switch r.Code {
+	case CodeShuttingDown:
+		return nextBroker
+	case CodeRateLimited, CodeFDPressure:
+		return r.RetryAfter
+	case CodeBackendUnavailable:
+		return x.inVain(r.RetryAfter)
+	}
+	return 0
+}
+
+// inVain shortens a pause so that inVain is not exceeded: 0 when it is over.
+func (x *exchange) inVain(pause time.Duration) time.Duration {
+	now := time.Now()
+	if x.waited.IsZero() {
+		x.waited = now
+	}
+	return max(min(pause, x.waited.Add(inVain).Sub(now)), 0)
+}
+
+// postpone waits for pause and then asks again; it is err where that makes no sense.
+// A pause is never less than grows with the refusals, and a little longer than
+// asked for, so that those who were refused together don't come back together.
+func (x *exchange) postpone(pause time.Duration, err error) (step, error) {
+	if pause <= 0 || pause >= time.Until(x.deadline) {
+		return 0, err
+	}
+	pause = max(pause, min(firstPause<<min(x.times, 10), lastPause))
+	pause += rand.N(pause/4 + 1)
+	if x.until = time.Now().Add(pause); !x.until.Before(x.deadline) {
+		return 0, err
+	}
+	return stepLater, nil
+}
+
+// later waits until it is time to ask again.
+func (x *exchange) later() (step, error) {
+	if !passed(x.until, time.Now()) {
+		x.s.sleep(x.until)
+		return stepLater, nil
 	}
 	return stepDial, nil
 }

@@ -52,6 +52,8 @@ func (x *exchange) lateError(c *caller) error {
 		return &OutcomeError{Err: cause}
 	case cancelled:
 		return cause
+	case x.refusal != nil:
+		return x.refusal
 	case x.lost != nil: // so that it is not true that nothing was sent
 		return errLate
 	}

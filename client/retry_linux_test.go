@@ -1,0 +1,193 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/seed-7265657e/usher/client"
+	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/testutil"
+)
+
+// TestRefusalIsWaitedOut: what passes by itself is asked for again, with the early
+// data, which nobody has read.
+func TestRefusalIsWaitedOut(t *testing.T) {
+	tests := []struct {
+		code  brokerpb.ErrorCode
+		after time.Duration
+		waits bool
+	}{
+		{brokerpb.ErrorCode_ERROR_RATE_LIMITED, time.Millisecond, true},
+		{brokerpb.ErrorCode_ERROR_RATE_LIMITED, 0, false},
+		{brokerpb.ErrorCode_ERROR_RATE_LIMITED, math.MaxInt64, false},
+		{brokerpb.ErrorCode_ERROR_FD_PRESSURE, time.Millisecond, true},
+		{brokerpb.ErrorCode_ERROR_SHUTTING_DOWN, 0, true},
+		{brokerpb.ErrorCode_ERROR_SHUTTING_DOWN, time.Hour, true},
+		{brokerpb.ErrorCode_ERROR_BACKEND_SPAWN_FAILED, time.Millisecond, true},
+		{brokerpb.ErrorCode_ERROR_BACKEND_SPAWN_FAILED, 0, false},
+		{brokerpb.ErrorCode_ERROR_VERSION_BLOCKED, time.Millisecond, false},
+		{brokerpb.ErrorCode_ERROR_SERVICE_UNKNOWN, time.Millisecond, false},
+		{brokerpb.ErrorCode_ERROR_INTERNAL, time.Millisecond, false},
+	}
+	for _, test := range tests {
+		t.Run(test.code.String()+" "+test.after.String(), func(t *testing.T) {
+			testutil.Leaks(t)
+			var asked atomic.Int32
+			socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+				if asked.Add(1) <= 5 {
+					write(c, refusal(f, test.code, test.after))
+					return
+				}
+				handOver(c, f)
+				_, _ = io.Copy(c, c)
+			})
+			c, err := client.DialWith(bounded(t), options(socket), []byte("request"))
+			if !test.waits {
+				var refused *client.RefusedError
+				if !errors.As(err, &refused) || asked.Load() != 1 {
+					t.Errorf("asked %d times: %v", asked.Load(), err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatalf("asked %d times: %v", asked.Load(), err)
+			}
+			defer func() { _ = c.Close() }()
+			_ = c.SetDeadline(time.Now().Add(patience))
+			if got := early(c, 7); got != "request" || asked.Load() != 6 {
+				t.Errorf("asked %d times, read %q", asked.Load(), got)
+			}
+		})
+	}
+}
+
+// TestRefusalIsReportedInTime: the last refusal is the answer, at the latest when
+// the time is over, and soon when it would help nobody to wait.
+func TestRefusalIsReportedInTime(t *testing.T) {
+	testutil.Leaks(t)
+	var asked atomic.Int32
+	var code atomic.Int32
+	var after atomic.Int64
+	socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+		asked.Add(1)
+		write(c, refusal(f, brokerpb.ErrorCode(code.Load()), time.Duration(after.Load())))
+	})
+	dial := func(ctx context.Context, timeout time.Duration) (time.Duration, error) {
+		asked.Store(0)
+		began := time.Now()
+		_, err := client.Dial(ctx, options(socket, func(o *client.Options) { o.Timeout = timeout }))
+		var refused *client.RefusedError
+		if !errors.As(err, &refused) && !errors.Is(err, context.Canceled) || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		return time.Since(began), err
+	}
+	code.Store(int32(brokerpb.ErrorCode_ERROR_RATE_LIMITED))
+	after.Store(int64(moment))
+	if took, _ := dial(t.Context(), 5*moment); asked.Load() < 2 || took > patience/2 {
+		t.Errorf("asked %d times in %v", asked.Load(), took)
+	}
+	after.Store(int64(time.Hour))
+	if took, _ := dial(t.Context(), time.Minute); asked.Load() != 1 || took > patience/2 {
+		t.Errorf("a pause beyond the time: asked %d times in %v", asked.Load(), took)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(moment, cancel)
+	after.Store(int64(patience))
+	if took, err := dial(ctx, time.Minute); !errors.Is(err, context.Canceled) || took > patience/2 {
+		t.Errorf("cancelled: %v after %v", err, took)
+	}
+	code.Store(int32(brokerpb.ErrorCode_ERROR_BACKEND_SPAWN_FAILED))
+	after.Store(int64(time.Second))
+	if took, _ := dial(t.Context(), time.Minute); asked.Load() < 2 || took > patience/2 {
+		t.Errorf("without a backend: asked %d times in %v", asked.Load(), took)
+	}
+}
+
+// TestNextBrokerIsWaitedFor: a broker that shuts down takes its name away first;
+// the next one is asked when it is there, and nobody waits long for one that does
+// not come.
+func TestNextBrokerIsWaitedFor(t *testing.T) {
+	testutil.Leaks(t)
+	path := testutil.SocketPath(t)
+	listen := func() *net.UnixListener {
+		ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ln
+	}
+	for _, successor := range []bool{true, false} {
+		gone := make(chan struct{})
+		old := listen()
+		serveAll(t, old, func(c *net.UnixConn, f *brokerpb.Frame) {
+			_ = old.Close()
+			write(c, refusal(f, brokerpb.ErrorCode_ERROR_SHUTTING_DOWN, 0))
+			close(gone)
+		})
+		if successor {
+			go func() {
+				<-gone
+				time.Sleep(10 * moment)
+				serveAll(t, listen(), func(c *net.UnixConn, f *brokerpb.Frame) { handOver(c, f); hold(c) })
+			}()
+		}
+		began := time.Now()
+		c, err := client.Dial(bounded(t), options(path, func(o *client.Options) { o.Eager = true }))
+		if took := time.Since(began); took > patience/2 {
+			t.Errorf("took %v", took)
+		}
+		if successor {
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = c.Close()
+			_ = os.Remove(path)
+			continue
+		}
+		var refused *client.RefusedError
+		if !errors.As(err, &refused) || refused.Code != client.CodeShuttingDown || !errors.Is(err, client.ErrBrokerUnreachable) {
+			t.Error(err)
+		}
+	}
+}
+
+// TestManyAtOnce: what one process starts at once is served, later where the broker
+// wants it later.
+func TestManyAtOnce(t *testing.T) {
+	testutil.Leaks(t)
+	many := 1000
+	if testing.Short() || raceEnabled {
+		many = 300
+	}
+	socket, ln := real(t)
+	go serveLengths(ln)
+	var failed atomic.Int32
+	var wg sync.WaitGroup
+	began := time.Now()
+	for range many {
+		wg.Go(func() {
+			c, err := client.Dial(t.Context(), options(socket, func(o *client.Options) { o.Eager = true }))
+			if err != nil {
+				if failed.Add(1) <= 3 {
+					t.Error(err)
+				}
+				return
+			}
+			_ = c.Close()
+		})
+	}
+	wg.Wait()
+	if n := failed.Load(); n > 0 {
+		t.Errorf("%d of %d failed", n, many)
+	}
+	t.Logf("%d in %v", many, time.Since(began))
+}
