@@ -2,6 +2,7 @@ package client
 
 import (
 	"net"
+	"runtime"
 	"syscall"
 	"time"
 )
@@ -19,7 +20,8 @@ const (
 )
 
 // Conn is a connection to a backend: a net.Conn that also has CloseRead,
-// CloseWrite and SyscallConn. The caller closes it.
+// CloseWrite and SyscallConn. The caller closes it; one that is dropped without
+// Close is closed when the garbage collector finds it.
 //
 // Until the first byte of an answer arrives, a Read that fails after something
 // was written returns an *OutcomeError: the request may have been run. The end
@@ -35,50 +37,78 @@ const (
 // ID are empty. A deadline that passes meanwhile ends the call and no more: the
 // next call goes on to wait. Options.Timeout, counted from the call that asked,
 // ends the connection, except that a verdict that has arrived by then counts.
-type Conn struct{ s *stream }
+type Conn struct {
+	// The state is apart, so that a Conn that nobody holds can be collected while
+	// its cleanup holds the state.
+	s       *stream
+	cleanup runtime.Cleanup
+}
 
 var _ net.Conn = (*Conn)(nil)
 
-func newConn(s *stream) *Conn { return &Conn{s} }
+// newConn has s closed when the Conn is no longer reachable.
+func newConn(s *stream) *Conn {
+	c := &Conn{s: s}
+	c.cleanup = runtime.AddCleanup(c, func(s *stream) { _ = s.close() }, s)
+	return c
+}
+
+// Each method keeps c reachable to its end: its cleanup would end the call.
 
 // Read implements net.Conn.
 func (c *Conn) Read(p []byte) (int, error) {
-	return c.s.Read(p)
+	n, err := c.s.Read(p)
+	runtime.KeepAlive(c)
+	return n, err
 }
 
 // Write implements net.Conn.
 func (c *Conn) Write(p []byte) (int, error) {
-	return c.s.Write(p)
+	n, err := c.s.Write(p)
+	runtime.KeepAlive(c)
+	return n, err
 }
 
 // CloseWrite ends this client's direction; the backend reads end of stream.
 func (c *Conn) CloseWrite() error {
-	return c.s.closeWrite()
+	err := c.s.closeWrite()
+	runtime.KeepAlive(c)
+	return err
 }
 
 // CloseRead ends the other direction: Read returns no more than has arrived.
 func (c *Conn) CloseRead() error {
-	return c.s.closeRead()
+	err := c.s.closeRead()
+	runtime.KeepAlive(c)
+	return err
 }
 
 // Close closes the connection; what waits on it returns net.ErrClosed.
 func (c *Conn) Close() error {
-	return c.s.close()
+	err := c.s.close()
+	c.cleanup.Stop()
+	return err
 }
 
 // SetDeadline implements net.Conn.
 func (c *Conn) SetDeadline(t time.Time) error {
-	return c.s.setDeadlines(&t, &t)
+	err := c.s.setDeadlines(&t, &t)
+	runtime.KeepAlive(c)
+	return err
 }
 
 // SetReadDeadline implements net.Conn.
 func (c *Conn) SetReadDeadline(t time.Time) error {
-	return c.s.setDeadlines(&t, nil)
+	err := c.s.setDeadlines(&t, nil)
+	runtime.KeepAlive(c)
+	return err
 }
 
 // SetWriteDeadline implements net.Conn.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
-	return c.s.setDeadlines(nil, &t)
+	err := c.s.setDeadlines(nil, &t)
+	runtime.KeepAlive(c)
+	return err
 }
 
 // Route returns how the connection came about.
@@ -97,6 +127,7 @@ func (c *Conn) ID() uint64 { return c.s.info().id }
 
 // LocalAddr implements net.Conn.
 func (c *Conn) LocalAddr() net.Addr {
+	defer runtime.KeepAlive(c)
 	if conn := c.s.info().conn; conn != nil {
 		return conn.LocalAddr()
 	}
@@ -105,6 +136,7 @@ func (c *Conn) LocalAddr() net.Addr {
 
 // RemoteAddr implements net.Conn: the path that was dialled.
 func (c *Conn) RemoteAddr() net.Addr {
+	defer runtime.KeepAlive(c)
 	if conn := c.s.info().conn; conn != nil {
 		return conn.RemoteAddr()
 	}
@@ -114,5 +146,33 @@ func (c *Conn) RemoteAddr() net.Addr {
 // SyscallConn implements syscall.Conn. Bytes that came along with the verdict are
 // only to be had from Read.
 func (c *Conn) SyscallConn() (syscall.RawConn, error) {
-	return c.s.syscallConn()
+	raw, err := c.s.syscallConn()
+	if err != nil {
+		return nil, err
+	}
+	return &rawConn{raw, c}, nil
+}
+
+// rawConn keeps its Conn reachable.
+type rawConn struct {
+	raw  syscall.RawConn
+	conn *Conn
+}
+
+func (r *rawConn) Control(f func(uintptr)) error {
+	err := r.raw.Control(f)
+	runtime.KeepAlive(r)
+	return err
+}
+
+func (r *rawConn) Read(f func(uintptr) bool) error {
+	err := r.raw.Read(f)
+	runtime.KeepAlive(r)
+	return err
+}
+
+func (r *rawConn) Write(f func(uintptr) bool) error {
+	err := r.raw.Write(f)
+	runtime.KeepAlive(r)
+	return err
 }

@@ -1,0 +1,100 @@
+package client_test
+
+import (
+	"io"
+	"net"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/seed-7265657e/usher/client"
+	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/testutil"
+)
+
+// TestDroppedConnCloses: who drops a connection without Close leaves no descriptor
+// behind, and its peer does not wait forever. One whose verdict is outstanding is
+// no exception.
+func TestDroppedConnCloses(t *testing.T) {
+	for name, use := range map[string]func(testing.TB, string){
+		"settled": func(t testing.TB, socket string) {
+			c, err := client.Dial(bounded(t), options(socket, func(o *client.Options) { o.Eager = true }))
+			if err != nil {
+				t.Fatal(err)
+			}
+			send(t, c, "x")
+		},
+		"verdict outstanding": func(t testing.TB, socket string) {
+			c, err := client.Dial(bounded(t), options(socket))
+			if err != nil {
+				t.Fatal(err)
+			}
+			send(t, c, "x")
+			_ = c.SetReadDeadline(time.Now().Add(time.Millisecond))
+			_, _ = c.Read(make([]byte, 1))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			testutil.Leaks(t)
+			end := make(chan error, 1)
+			socket := usherThen(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+				if name == "settled" {
+					handOver(c, f)
+				}
+				_, err := io.Copy(io.Discard, c)
+				end <- err
+			})
+			use(t, socket)
+			for ended, until := false, time.Now().Add(patience/2); !ended; {
+				runtime.GC()
+				select {
+				case err := <-end:
+					if ended = true; err != nil {
+						t.Errorf("the peer reads %v", err)
+					}
+				case <-time.After(time.Millisecond):
+					if time.Now().After(until) {
+						t.Fatal("the peer still waits")
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestHeldConnStays: neither a call under way nor a raw connection loses the
+// descriptor to the collector.
+func TestHeldConnStays(t *testing.T) {
+	testutil.Leaks(t)
+	speak := make(chan struct{})
+	socket := handing(t, func(c *net.UnixConn) {
+		<-speak
+		_, _ = io.WriteString(c, "x")
+	})
+	c, err := client.Dial(bounded(t), options(socket, func(o *client.Options) { o.Eager = true }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan error, 1)
+	go func() { // the last use of c
+		_, err := c.Read(make([]byte, 1))
+		read <- err
+	}()
+	for range 20 {
+		runtime.GC()
+	}
+	close(speak)
+	if err := <-read; err != nil {
+		t.Error("read:", err)
+	}
+	for range 20 {
+		runtime.GC()
+		if err := raw.Control(func(uintptr) {}); err != nil {
+			t.Fatal("raw:", err)
+		}
+	}
+}
