@@ -6,9 +6,11 @@
 //
 // Errors say what may be done next: a *RefusedError carries code, reason and
 // when to retry; ErrBrokerUnreachable means that no broker runs; ErrNoAnswer
-// that nobody answered in time. Whatever Dial returns, nothing was sent. On a
-// connection, ErrOutcomeUnknown means that a request may have been run, so that
-// it must not be sent again unless it is idempotent.
+// that nobody answered in time. Whatever Dial returns, no request was sent.
+//
+// DialWith sends one. Its errors are the same, and then the request was not run;
+// or ErrOutcomeUnknown, which a Conn returns too: the request may have been run, so
+// that it must not be sent again unless it is idempotent.
 //
 // Of usher it imports leaf packages and the pure package hello alone. A Conn is
 // the caller's, who closes it; a failed Dial leaves nothing open.
