@@ -165,7 +165,7 @@ func TestNextBrokerIsWaitedFor(t *testing.T) {
 func TestManyAtOnce(t *testing.T) {
 	testutil.Leaks(t)
 	many := 1000
-	if testing.Short() || raceEnabled {
+	if testing.Short() || testutil.Race {
 		many = 300
 	}
 	socket, ln := real(t)
