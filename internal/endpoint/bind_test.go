@@ -251,3 +251,22 @@ func TestBindBackend(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestRelativePathIsMadeAbsolute: a registration tells it to the broker, and this
+// process may go to another directory.
+func TestRelativePathIsMadeAbsolute(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(shortDir(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	b, err := BindBackend("own.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	t.Chdir("/")
+	if err := b.Check(); b.Path != filepath.Join(dir, "own.sock") || err != nil {
+		t.Errorf("path %s, %v", b.Path, err)
+	}
+}
