@@ -251,13 +251,16 @@ func TestTimeoutEnds(t *testing.T) {
 // when the application comes for it later.
 func TestVerdictInTimeButReadLate(t *testing.T) {
 	testutil.Leaks(t)
+	answered := make(chan struct{})
 	socket := usherThen(t, func(c *net.UnixConn, f *brokerpb.Frame) {
 		handOver(c, f)
+		close(answered)
 		_, _ = io.Copy(c, c)
 	})
-	c := mustDial(t, options(socket, func(o *client.Options) { o.Timeout, o.ReadyTimeout = 5*moment, time.Millisecond }))
+	c := mustDial(t, options(socket, func(o *client.Options) { o.Timeout, o.ReadyTimeout = moment, time.Millisecond }))
 	send(t, c, "request")
-	time.Sleep(6 * moment)
+	<-answered
+	time.Sleep(2 * moment) // Timeout passes
 	if got := early(c, 7); got != "request" {
 		t.Errorf("read %q", got)
 	}

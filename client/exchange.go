@@ -34,7 +34,6 @@ type exchange struct {
 	head  []byte // the Hello; nothing on a backend's pipe
 	sent  int    // bytes of hello and early that have gone
 	tried bool   // to send without waiting
-	armed bool   // reads and writes end in time
 	buf   []byte
 	n     int // bytes in buf
 

@@ -92,7 +92,7 @@ func TestRefusalIsReportedInTime(t *testing.T) {
 	}
 	code.Store(int32(brokerpb.ErrorCode_ERROR_RATE_LIMITED))
 	after.Store(int64(moment))
-	if took, _ := dial(t.Context(), 5*moment); asked.Load() < 2 || took > patience/2 {
+	if took, _ := dial(t.Context(), 25*moment); asked.Load() < 2 || took > patience/2 {
 		t.Errorf("asked %d times in %v", asked.Load(), took)
 	}
 	after.Store(int64(time.Hour))
@@ -121,7 +121,7 @@ func TestNextBrokerIsWaitedFor(t *testing.T) {
 	listen := func() *net.UnixListener {
 		ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 		if err != nil {
-			t.Fatal(err)
+			t.Error(err)
 		}
 		return ln
 	}
@@ -136,7 +136,7 @@ func TestNextBrokerIsWaitedFor(t *testing.T) {
 		if successor {
 			go func() {
 				<-gone
-				time.Sleep(10 * moment)
+				time.Sleep(5 * moment) // the gap between the two
 				serveAll(t, listen(), func(c *net.UnixConn, f *brokerpb.Frame) { handOver(c, f); hold(c) })
 			}()
 		}

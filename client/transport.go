@@ -29,7 +29,7 @@ func (x *exchange) connect(path string) (connected bool, err error) {
 		return false, err
 	}
 	x.busy, x.pause = nil, 0
-	x.conn, x.sent, x.n, x.tried, x.armed = c, 0, 0, false, false
+	x.conn, x.sent, x.n, x.tried = c, 0, 0, false
 	return true, x.s.use(c)
 }
 
@@ -46,7 +46,7 @@ func (x *exchange) push() (done bool, err error) {
 		x.tried = true
 		n, err = x.conn.TryWrite(x.head, x.early)
 	} else {
-		x.arm(x.deadline)
+		x.s.arm(x.deadline)
 		n, err = x.conn.Write(append(x.head[:len(x.head):len(x.head)], x.early...)[x.sent:])
 	}
 	if n > 0 {
@@ -76,8 +76,8 @@ func (x *exchange) frame(by time.Time) (*brokerpb.Frame, error) {
 
 // fill waits for more until then, as long as the driver may.
 func (x *exchange) fill(by time.Time) error {
-	if x.armed || !x.conn.AwaitRead(min(soon, time.Until(x.s.within(by)))) {
-		x.arm(by)
+	if end, armed := x.s.within(by); armed || !x.conn.AwaitRead(min(soon, time.Until(end))) {
+		x.s.arm(by)
 	}
 	n, err := x.conn.Read(x.room())
 	x.n += n
@@ -111,9 +111,4 @@ func (x *exchange) room() []byte {
 		x.buf = append(x.buf, make([]byte, max(4<<10, len(x.buf)))...)
 	}
 	return x.buf[x.n:]
-}
-
-func (x *exchange) arm(by time.Time) {
-	x.s.arm(by)
-	x.armed = true
 }

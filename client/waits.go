@@ -193,11 +193,13 @@ func (s *stream) wake() {
 	s.waits.tell()
 }
 
-// within is when a wait until then must end for the driver's sake.
-func (s *stream) within(until time.Time) time.Time {
+// within is when a wait until then must end for the driver's sake, and whether the
+// socket ends it.
+func (s *stream) within(until time.Time) (end time.Time, armed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return earlier(until, s.waits.deadline(&s.waits.driver))
+	w := &s.waits
+	return earlier(until, w.deadline(&w.driver)), w.armed
 }
 
 // sleep is a pause of the exchange: until then, or until something has changed that
