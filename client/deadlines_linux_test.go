@@ -6,11 +6,13 @@ import (
 	"io"
 	"net"
 	"os"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/seed-7265657e/usher/client"
 	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
@@ -119,6 +121,72 @@ func TestOtherDirectionsDeadline(t *testing.T) {
 	}
 }
 
+// TestNewDeadlineReachesWhoWaits: for the turn, and for the time to ask again.
+func TestNewDeadlineReachesWhoWaits(t *testing.T) {
+	testutil.Leaks(t)
+	asked := make(chan struct{}, 1)
+	silent := usherThen(t, func(c *net.UnixConn, _ *brokerpb.Frame) { asked <- struct{}{}; hold(c) })
+	busy := usherThen(t, func(c *net.UnixConn, f *brokerpb.Frame) { write(c, busyFor(f, patience)); asked <- struct{}{} })
+	for name, socket := range map[string]string{"turn": silent, "time to ask again": busy} {
+		c := mustDial(t, options(socket))
+		_ = c.SetDeadline(time.Time{})
+		send(t, c, "request")
+		ended := make(chan error, 2)
+		go func() { _, err := c.Read(make([]byte, 1)); ended <- err }()
+		<-asked
+		if name == "turn" {
+			go func() { _, err := io.WriteString(c, "more"); ended <- err }()
+		}
+		time.Sleep(moment) // so that it waits; if it doesn't yet, it finds the deadline
+		began := time.Now()
+		if name == "turn" {
+			_ = c.SetWriteDeadline(began)
+		} else {
+			_ = c.SetReadDeadline(began)
+		}
+		wantTimeout(t, name, <-ended)
+		if took := time.Since(began); took > patience/4 {
+			t.Errorf("%s: took %v", name, took)
+		}
+		_ = c.Close()
+		if name == "turn" {
+			<-ended
+		}
+	}
+}
+
+// TestNoDeadlineStays: what bounded the way to the connection does not bound the
+// connection.
+func TestNoDeadlineStays(t *testing.T) {
+	testutil.Leaks(t)
+	speak := make(chan struct{})
+	socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+		time.Sleep(moment) // longer than a client waits in the kernel
+		handOver(c, f)
+		<-speak
+		_, _ = io.WriteString(c, "x")
+	})
+	const enough = 10 * moment
+	ctx, cancel := context.WithTimeout(t.Context(), enough)
+	defer cancel()
+	c, err := client.DialWith(ctx, options(socket, func(o *client.Options) { o.Timeout = enough }), []byte("request"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	<-ctx.Done()
+	read := make(chan error, 1)
+	go func() { _, err := c.Read(make([]byte, 1)); read <- err }()
+	time.Sleep(moment) // so that the read waits
+	close(speak)
+	if err := <-read; err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Write([]byte("x")); err != nil && !errors.Is(err, syscall.EPIPE) {
+		t.Error(err)
+	}
+}
+
 // TestPastDeadlineAsksNobody: a call that is late already sends nothing.
 func TestPastDeadlineAsksNobody(t *testing.T) {
 	testutil.Leaks(t)
@@ -156,6 +224,35 @@ func TestWriteDeadlineWhileDialling(t *testing.T) {
 	}
 }
 
+// TestTimedOutWriteIsNotSent: a Write that returned a timeout and 0 bytes leaves
+// nothing behind that a later Read would send.
+func TestTimedOutWriteIsNotSent(t *testing.T) {
+	testutil.Leaks(t)
+	path, ln := fullBroker(t)
+	c := mustDial(t, options(path))
+	_ = c.SetWriteDeadline(time.Now().Add(moment))
+	n, err := io.WriteString(c, "request")
+	if wantTimeout(t, "write", err); n != 0 {
+		t.Errorf("%d bytes", n)
+	}
+	acceptAll(t, ln, func(c *net.UnixConn) {
+		f, _, err := frame.Read(c, frame.MaxHelloBody)
+		if err != nil {
+			return
+		}
+		h := new(brokerpb.Hello)
+		if err := frame.Unmarshal(f.Payload, h); err != nil || h.EarlyDataLen != 0 {
+			t.Errorf("%d early bytes, %v", h.EarlyDataLen, err)
+		}
+		handOver(c, f)
+		_, _ = io.WriteString(c, "x")
+		hold(c)
+	})
+	if _, err := c.Read(make([]byte, 1)); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestCloseBeforeVerdict ends every call under way, whatever it waits for.
 func TestCloseBeforeVerdict(t *testing.T) {
 	testutil.Leaks(t)
@@ -163,7 +260,7 @@ func TestCloseBeforeVerdict(t *testing.T) {
 	nothing := func(c *net.UnixConn, _ *brokerpb.Frame) { hold(c) }
 	toStuck := func(c *net.UnixConn, f *brokerpb.Frame) { write(c, grant(f, hello.Grant{BackendPipe: stuck})) }
 	busy := func(c *net.UnixConn, f *brokerpb.Frame) {
-		write(c, hello.ReplyFrame(f, (&hello.Refusal{Code: brokerpb.ErrorCode_ERROR_RATE_LIMITED, RetryAfter: time.Second}).Reply()))
+		write(c, hello.ReplyFrame(f, (&hello.Refusal{Code: brokerpb.ErrorCode_ERROR_RATE_LIMITED, RetryAfter: patience}).Reply()))
 	}
 	read := func(c *client.Conn) error { _, err := c.Read(make([]byte, 1)); return err }
 	long := func(c *client.Conn) error { _, err := c.Write(make([]byte, client.MaxEarlyData+1)); return err }

@@ -70,26 +70,23 @@ func TestHeldConnStays(t *testing.T) {
 	socket := handing(t, func(c *net.UnixConn) {
 		<-speak
 		_, _ = io.WriteString(c, "x")
+		hold(c)
 	})
-	c, err := client.Dial(bounded(t), options(socket, func(o *client.Options) { o.Eager = true }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := c.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
+	open := func() *client.Conn {
+		c, err := client.Dial(bounded(t), options(socket, func(o *client.Options) { o.Eager = true }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
 	}
 	read := make(chan error, 1)
-	go func() { // the last use of c
+	go func(c *client.Conn) { // its last use
 		_, err := c.Read(make([]byte, 1))
 		read <- err
-	}()
-	for range 20 {
-		runtime.GC()
-	}
-	close(speak)
-	if err := <-read; err != nil {
-		t.Error("read:", err)
+	}(open())
+	raw, err := open().SyscallConn()
+	if err != nil {
+		t.Fatal(err)
 	}
 	for range 20 {
 		runtime.GC()
@@ -97,4 +94,14 @@ func TestHeldConnStays(t *testing.T) {
 			t.Fatal("raw:", err)
 		}
 	}
+	held := testutil.OpenDescriptors(t)
+	close(speak)
+	if err := <-read; err != nil {
+		t.Error("read:", err)
+	}
+	runtime.KeepAlive(raw)
+	testutil.WaitFor(t, "both are closed once nobody holds them", func() bool {
+		runtime.GC()
+		return testutil.OpenDescriptors(t) <= held-4 // and so are the peer's two
+	})
 }

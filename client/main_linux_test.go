@@ -177,7 +177,7 @@ func fullBroker(t testing.TB) (path string, ln *net.UnixListener) {
 	go func() {
 		c, err := ln.AcceptUnix()
 		if err == nil {
-			serve(t, c, handOver)
+			serve(c, handOver)
 		}
 		served <- err
 	}()
@@ -189,8 +189,13 @@ func fullBroker(t testing.TB) (path string, ln *net.UnixListener) {
 	return path, ln
 }
 
-// serveAll answers every connection that ln has, until the test ends.
+// serveAll answers every Hello that comes to ln, until the test ends.
 func serveAll(t testing.TB, ln *net.UnixListener, answer func(c *net.UnixConn, hello *brokerpb.Frame)) {
+	acceptAll(t, ln, func(c *net.UnixConn) { serve(c, answer) })
+}
+
+// acceptAll gives every connection that ln has to use, until the test ends.
+func acceptAll(t testing.TB, ln *net.UnixListener, use func(c *net.UnixConn)) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -198,16 +203,18 @@ func serveAll(t testing.TB, ln *net.UnixListener, answer func(c *net.UnixConn, h
 			if err != nil {
 				return
 			}
-			wg.Go(func() { serve(t, c, answer) })
+			wg.Go(func() {
+				defer context.AfterFunc(t.Context(), func() { _ = c.Close() })()
+				defer func() { _ = c.Close() }()
+				use(c)
+			})
 		}
 	})
 	t.Cleanup(func() { _ = ln.Close(); wg.Wait() })
 }
 
-// serve reads a Hello, has it answered and closes c, at the latest when the test
-// ends.
-func serve(t testing.TB, c *net.UnixConn, answer func(c *net.UnixConn, hello *brokerpb.Frame)) {
-	defer context.AfterFunc(t.Context(), func() { _ = c.Close() })()
+// serve reads a Hello, has it answered and closes c.
+func serve(c *net.UnixConn, answer func(c *net.UnixConn, hello *brokerpb.Frame)) {
 	defer func() { _ = c.Close() }()
 	if f, _, err := frame.Read(c, frame.MaxHelloBody); err == nil {
 		answer(c, f)

@@ -20,8 +20,9 @@ type Options struct {
 	// Broker is the path of the broker's socket. Empty: the value of
 	// RUNNING_PROCESS_BROKER_V1_SOCKET, else this user's shared broker.
 	Broker string
-	// Timeout bounds everything until the connection is there; ctx may bound it
-	// further. 0 means RUNNING_PROCESS_BROKER_CLIENT_TIMEOUT_MS, else 30 s.
+	// Timeout bounds everything until the connection is there, counted from Dial or,
+	// where Dial has not asked, from the call that does; ctx may bound Dial and
+	// DialWith further. 0 means RUNNING_PROCESS_BROKER_CLIENT_TIMEOUT_MS, else 30 s.
 	Timeout time.Duration
 	// ReadyTimeout bounds the wait for the end of a handoff that the broker has
 	// announced; when it passes, the client reconnects. 0 means 2 s.

@@ -248,8 +248,10 @@ func TestCloseDuringRepetition(t *testing.T) {
 // TestRefusalAfterUnknown: a refusal does not undo that the first try may have run.
 func TestRefusalAfterUnknown(t *testing.T) {
 	testutil.Leaks(t)
+	stuck, _ := fullBacklog(t)
 	var known atomic.Bool
 	for name, then := range map[string]func(c *net.UnixConn, f *brokerpb.Frame){
+		"pipe with a full backlog": func(c *net.UnixConn, f *brokerpb.Frame) { write(c, grant(f, hello.Grant{BackendPipe: stuck})) },
 		"refused": func(c *net.UnixConn, f *brokerpb.Frame) {
 			write(c, hello.ReplyFrame(f, hello.BelowMinVersion().Reply()))
 		},
@@ -270,6 +272,67 @@ func TestRefusalAfterUnknown(t *testing.T) {
 		if !errors.Is(err, client.ErrOutcomeUnknown) || errors.As(err, &refused) != (name == "refused") || errors.Is(err, client.ErrNoAnswer) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestDeadlineAfterUnknown: nor does a "not adopted" undo it, for a caller whose time
+// is over meanwhile.
+func TestDeadlineAfterUnknown(t *testing.T) {
+	testutil.Leaks(t)
+	stuck, _ := fullBacklog(t)
+	for _, idempotent := range []bool{true, false} {
+		var asked atomic.Int32
+		socket := usherThen(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+			early(c, 7)
+			if asked.Add(1) > 1 {
+				write(c, grant(f, hello.Grant{BackendPipe: stuck}))
+			}
+		})
+		if !idempotent {
+			asked.Store(1)
+		}
+		c := mustDial(t, options(socket, func(o *client.Options) { o.Idempotent = idempotent }))
+		send(t, c, "request")
+		for asked.Load() < 2 {
+			_ = c.SetReadDeadline(time.Now().Add(moment))
+			_, _ = c.Read(make([]byte, 1))
+		}
+		_ = c.SetReadDeadline(time.Now().Add(10 * moment)) // for the verdict to be read
+		_, err := c.Read(make([]byte, 1))
+		if wantTimeout(t, "read", err); errors.Is(err, client.ErrOutcomeUnknown) != idempotent {
+			t.Errorf("idempotent %v: %v", idempotent, err)
+		}
+		_ = c.Close()
+	}
+}
+
+// TestHalfCloseBetweenConnections: CloseWrite comes when the broker's connection is
+// gone and the backend's not yet there.
+func TestHalfCloseBetweenConnections(t *testing.T) {
+	testutil.Leaks(t)
+	path, ln := fullBacklog(t)
+	answered := make(chan struct{})
+	socket := usherThen(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+		early(c, 7)
+		write(c, grant(f, hello.Grant{BackendPipe: path}))
+		close(answered)
+	})
+	c := mustDial(t, options(socket))
+	send(t, c, "request")
+	<-answered
+	_ = c.SetReadDeadline(time.Now().Add(10 * moment)) // for the verdict to be read
+	_, err := c.Read(make([]byte, 1))
+	wantTimeout(t, "read", err)
+	if err := c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	acceptAll(t, ln, func(c *net.UnixConn) {
+		got, err := io.ReadAll(c)
+		_, _ = fmt.Fprintf(c, "%s, %v", got, err)
+	})
+	_ = c.SetReadDeadline(time.Now().Add(patience))
+	if got, err := io.ReadAll(c); string(got) != "request, <nil>" || err != nil {
+		t.Errorf("read %q, %v", got, err)
 	}
 }
 

@@ -1,9 +1,11 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"syscall"
 	"testing"
@@ -111,4 +113,46 @@ func TestPartlySentRequestGoesOn(t *testing.T) {
 	if err := <-answered; err != nil {
 		t.Error("the peer:", err)
 	}
+}
+
+// TestContextDoesNotReachSettled: the context of the call ends between the verdict
+// and the call's return.
+func TestContextDoesNotReachSettled(t *testing.T) {
+	testutil.Leaks(t)
+	s, peer := narrow(t, nil)
+	ctx, cancel := context.WithCancel(context.Background())
+	if err := s.take(&caller{op: "dial", ctx: ctx}); err != nil {
+		t.Fatal(err)
+	}
+	s.arm(time.Now().Add(10 * time.Second))
+	s.settle(&opened{route: HandedOver})
+	cancel()
+	s.wake()
+	s.leave()
+	if _, err := peer.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Read(make([]byte, 1)); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestConnectionMadeDuringClose is closed by who made it.
+func TestConnectionMadeDuringClose(t *testing.T) {
+	testutil.Leaks(t)
+	s, peer := narrow(t, nil)
+	s.drop()
+	if err := s.close(); err != nil {
+		t.Fatal(err)
+	}
+	fds := testutil.FDPair(t, syscall.SOCK_STREAM)
+	made, other := unixconn.New(fds[0]), unixconn.New(fds[1])
+	defer func() { _ = other.Close() }()
+	if err := s.use(made); !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+	if _, err := other.Read(make([]byte, 1)); err != io.EOF {
+		t.Error("its peer reads", err)
+	}
+	_ = peer.Close()
 }
