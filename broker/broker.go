@@ -189,7 +189,9 @@ func (f *front) drainAll(ctx context.Context) error {
 	deadline := time.Now().Add(f.drainTimeout(cause))
 	f.log.Info("draining", "cause", cause, "connections", f.conns.count())
 	f.draining.Store(true)
-	unlinkErr := f.binding.Unlink() // from here on nobody new can connect
+	if err := f.binding.Unlink(); err != nil { // else nobody new can connect from here on
+		f.log.Warn("the socket's name is still there; connections to it wait in vain until the end", "error", err)
+	}
 	f.loop.Post(func() { f.drain(time.Now().Add(helloGrace)) })
 	<-f.drained
 	if !f.conns.wait(deadline) {
@@ -200,7 +202,7 @@ func (f *front) drainAll(ctx context.Context) error {
 	if errors.Is(cause, ErrReplaced) {
 		return cause
 	}
-	return errors.Join(unlinkErr, closeErr)
+	return closeErr // which says so when the name could not be removed even then
 }
 
 // helloGrace is how long a connection whose Hello has not arrived may still send
