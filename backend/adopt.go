@@ -23,11 +23,16 @@ import (
 //	receive   bytes and descriptors, counted before anything is read
 //	check     message, kinds of descriptors, user at the other end
 //	claim     whoever takes it owns the connection; not we: close, unread
-//	early     the bytes that the client sent along with its Hello, if it did
+//	early     the first of the bytes that the client sent along with its Hello, if it did
+//	ack       in the page of claims, else on the channel; nobody waits for it
 //	reply     HelloReply and ready event, prepared by the broker, as our first bytes;
 //	          the answer to early bytes follows in the same write
 //	queue     for Accept
-//	ack       in the page of claims, else on the channel; nobody waits for it
+//
+// Nothing is written before the ACK. So of a process that died without one, whose
+// connection has as many bytes unread as were declared, the broker knows that it read
+// nothing and wrote nothing. An ACK after the answer would not do: the client may have
+// sent its next request by then, as long as the first.
 //
 // Every message is answered, a damaged one too, or the broker would wait for
 // its deadline.
@@ -167,7 +172,7 @@ func (l *Listener) adopt(ch *brokerChannel, msg channel.Message) error {
 	o, no := l.check(&msg, ch.page, ack)
 	if no == nil {
 		failpoint.Hit(failpoint.BackendChecked)
-		no = l.take(o)
+		no = l.take(o, ch, ack)
 	}
 	if no != nil {
 		ack.Reason, ack.Detail = no.reason, no.err.Error()
@@ -178,12 +183,6 @@ func (l *Listener) adopt(ch *brokerChannel, msg channel.Message) error {
 		}
 		return nil // an answer that did not go out is what the claim is for
 	}
-	if !o.claim.Acknowledge() {
-		ack.Accepted = true
-		_ = answer(ch.Conn, ack)
-	}
-	o.claim.Close()
-	failpoint.Hit(failpoint.BackendAcked)
 	return nil
 }
 
@@ -272,7 +271,7 @@ func checkedConn(fds *fdpass.Descriptors) (*unixconn.Conn, error) {
 
 // take claims the connection and goes on with it. After the claim there is no
 // way back: whatever fails then, the answer is an ACK.
-func (l *Listener) take(o *offered) *nack {
+func (l *Listener) take(o *offered, ch *brokerChannel, ack *usherpb.Ack) *nack {
 	if !l.reserve() {
 		o.close()
 		if l.closed() {
@@ -292,12 +291,14 @@ func (l *Listener) take(o *offered) *nack {
 	failpoint.Hit(failpoint.BackendClaimed)
 	conn := newConn(o.conn, true)
 	conn.placed = true
+	conn.ack = newPendingAck(o.claim, ch, ack)
+	conn.Prefix(o.offer.Preamble)
 	if o.offer.EarlyDataLen > 0 {
-		conn.reply = o.offer.Preamble
 		l.readEarly(conn, o.offer)
 		return nil
 	}
-	if n, err := conn.TryWrite(o.offer.Preamble); err != nil || n < len(o.offer.Preamble) {
+	conn.acknowledge()
+	if err := conn.Flush(); err != nil {
 		l.lostClient(conn, o.offer, err)
 		return nil
 	}
@@ -314,29 +315,18 @@ func (l *Listener) lostClient(conn *Conn, offer *usherpb.Offer, err error) {
 	l.drop(conn)
 }
 
-// readEarly reads what the client sent along with its Hello. At least one of those
-// bytes is read before anything is written: so the broker can tell, should this
-// process die, that nothing was written either when all of them are still unread
-// (docs/protocol.md, section "Early data"). A client that promised bytes and does
-// not send them gets no answer.
+// readEarly reads what the client sent along with its Hello, and acknowledges when it
+// has some of it. A client that promised bytes and does not send them gets no answer.
 func (l *Listener) readEarly(conn *Conn, offer *usherpb.Offer) {
 	early := l.scratch[:min(int(offer.EarlyDataLen), len(l.scratch))]
 	n, err := conn.TryRead(early)
 	switch {
 	case err == nil:
-		conn.replies.Store(true)
+		failpoint.Hit(failpoint.BackendRead)
+		conn.acknowledge()
 		l.first(conn, early[:n])
 	case errors.Is(err, syscall.EAGAIN) && l.park(conn, time.Now().Add(replyTimeout), func(conn *Conn) { l.readEarly(conn, offer) }):
 	default:
-		conn.reply = nil
 		l.lostClient(conn, offer, err)
 	}
-}
-
-func answer(ch *channel.Conn, ack *usherpb.Ack) error {
-	msg, err := frame.Append(nil, frame.ChannelAck(ack))
-	if err != nil {
-		return err
-	}
-	return ch.Send(msg)
 }

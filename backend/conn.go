@@ -15,20 +15,19 @@ import (
 // CloseRead, CloseWrite and SyscallConn. It belongs to whoever accepted it.
 //
 // The bytes that a client sent along with its Hello have been read already; Read
-// returns them first, and SyscallConn does not show them.
+// returns them first, and SyscallConn does not show them. The reply that such a client
+// waits for goes ahead of the first Write, or soon by itself.
 type Conn struct {
 	*unixconn.Conn
 	handedOver bool
 	placed     bool     // holds a place in the accept queue; used on the loop
 	sniff      *sniffer // nil where no identity probe can arrive
 
-	reading sync.Mutex  // guards held
+	ack pendingAck // until the broker has been told; used on the loop
+
+	reading sync.Mutex  // guards held; never held across a call that can block
 	held    []byte      // read from the socket, and not yet by the application
 	holding atomic.Bool // held is not empty
-
-	writing sync.Mutex  // guards reply
-	reply   []byte      // what the client must read first; unsent
-	replies atomic.Bool // reply is not empty
 
 	identity func() Client
 }
@@ -71,7 +70,7 @@ func (c *Conn) Client() Client { return c.identity() }
 // directions first: the broker, or a frozen process, may still hold a
 // descriptor of it, and the client must see its end now all the same.
 func (c *Conn) Close() error {
-	c.flush()
+	_ = c.Flush()
 	if c.handedOver {
 		_ = c.Shutdown()
 	}
@@ -80,13 +79,13 @@ func (c *Conn) Close() error {
 
 // CloseWrite ends this side's direction: the client reads end of stream.
 func (c *Conn) CloseWrite() error {
-	c.flush()
+	_ = c.Flush()
 	return c.Conn.CloseWrite()
 }
 
 // SyscallConn implements syscall.Conn.
 func (c *Conn) SyscallConn() (syscall.RawConn, error) {
-	c.flush()
+	_ = c.Flush()
 	return c.Conn.SyscallConn()
 }
 
@@ -124,47 +123,6 @@ func (c *Conn) takeHeld(p []byte) int {
 func (c *Conn) hold(p []byte) {
 	c.held = append([]byte(nil), p...)
 	c.holding.Store(len(p) > 0)
-}
-
-// Write implements net.Conn.
-func (c *Conn) Write(p []byte) (int, error) {
-	if !c.replies.Load() {
-		return c.Conn.Write(p)
-	}
-	c.writing.Lock()
-	defer c.writing.Unlock()
-	reply := c.reply
-	n, err := c.WriteParts(reply, p)
-	c.paid()
-	return max(n-len(reply), 0), err
-}
-
-// paid notes that the reply has been written, before the next Write may begin.
-// The caller holds writing.
-func (c *Conn) paid() {
-	c.reply = nil
-	c.replies.Store(false)
-}
-
-// flush writes the reply now if it has not been written. It waits for nothing: the
-// few hundred bytes fit an empty socket buffer, or the client is gone.
-func (c *Conn) flush() {
-	if !c.replies.Load() {
-		return
-	}
-	c.writing.Lock()
-	defer c.writing.Unlock()
-	_, _ = c.TryWrite(c.reply)
-	c.paid()
-}
-
-// flushIdle is flush, but leaves the reply to a Write under way.
-func (c *Conn) flushIdle() {
-	if c.replies.Load() && c.writing.TryLock() {
-		_, _ = c.TryWrite(c.reply)
-		c.paid()
-		c.writing.Unlock()
-	}
 }
 
 // SetDeadline implements net.Conn.

@@ -122,6 +122,8 @@ func (l *Listener) firstBytes(conn *Conn) {
 
 // drop closes a connection that ended before anybody heard of it.
 func (l *Listener) drop(conn *Conn) {
+	conn.acknowledge()
+	conn.Prefix(nil)
 	l.release(conn)
 	_ = conn.Close()
 }
@@ -150,16 +152,14 @@ func (l *Listener) first(conn *Conn, request []byte) {
 	if cap(answer) <= maxKept {
 		l.answer = answer
 	}
-	reply := conn.reply
-	n, err := conn.TryWrite(reply, answer)
-	conn.paid()
+	n, err := conn.TryWrite(answer) // behind the reply, where that is owed
 	failpoint.Hit(failpoint.BackendReplied)
 	switch {
 	case err != nil && !errors.Is(err, syscall.EAGAIN):
 		l.drop(conn)
-	case n < len(reply)+len(answer):
+	case n < len(answer):
 		l.release(conn)
-		l.finishAnswer(conn, append(append([]byte(nil), reply...), answer...)[n:])
+		l.finishAnswer(conn, append([]byte(nil), answer[n:]...))
 	case !l.park(conn, time.Time{}, l.more):
 		l.give(conn, nil)
 	}
@@ -197,9 +197,7 @@ func (l *Listener) more(conn *Conn) {
 // give hands a connection to Accept, with bytes that have been read from it.
 func (l *Listener) give(conn *Conn, read []byte) {
 	conn.hold(read)
-	if conn.replies.Load() {
-		l.oweReply(conn)
-	}
+	l.oweReply(conn)
 	switch {
 	case !conn.handedOver:
 		l.dial(conn)
@@ -224,8 +222,11 @@ func (l *Listener) awaitPlace(conn *Conn) {
 	})
 }
 
-// oweReply has the reply written by the first Write, or soon.
+// oweReply has the reply, if it is not out, written by the first Write, or soon.
 func (l *Listener) oweReply(conn *Conn) {
+	if !conn.Prefixed() {
+		return
+	}
 	at := time.Now().Add(replyDelay)
 	l.dues = append(l.dues, due{conn, at})
 	l.loop.WakeAt(at)
@@ -263,7 +264,7 @@ func (l *Listener) unpark(conn *Conn) {
 func (l *Listener) tick(now time.Time) (next time.Time) {
 	n := 0
 	for ; n < len(l.dues) && !now.Before(l.dues[n].at); n++ {
-		l.dues[n].conn.flushIdle()
+		_ = l.dues[n].conn.Flush()
 	}
 	l.dues = append(l.dues[:0], l.dues[n:]...)
 	clear(l.dues[len(l.dues):cap(l.dues)])
@@ -290,7 +291,6 @@ func (l *Listener) expire(now time.Time) (next time.Time) {
 			next = loop.Earlier(next, p.deadline)
 		default:
 			l.unpark(conn)
-			conn.reply = nil
 			l.drop(conn)
 		}
 	}
@@ -305,7 +305,7 @@ func (l *Listener) endParked() {
 		l.drop(conn)
 	}
 	for _, d := range l.dues {
-		d.conn.flushIdle()
+		_ = d.conn.Flush()
 	}
 	l.dues = nil
 }

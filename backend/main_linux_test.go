@@ -11,5 +11,6 @@ func TestMain(m *testing.M) {
 		"full table":  serveWithFullTable,
 		"dial and go": dialAndGo,
 		"nobody":      serveAsNobody,
+		"stranger":    connectAsStranger,
 	})
 }

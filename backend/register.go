@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/channel"
@@ -28,18 +29,39 @@ const (
 var ErrNotRegistered = errors.New("broker refused the registration")
 
 // brokerChannel is the channel to the broker, and the page of claims that came with
-// it, nil without one. Both end with Close.
+// it, nil without one. The page is there until Close, and until every acknowledgement
+// that is still owed on it has been given: a connection may wait for its first bytes
+// longer than its channel lives.
 type brokerChannel struct {
 	*channel.Conn
-	page *claim.Page
+	page  *claim.Page
+	uses  atomic.Int32 // who may touch the page: the channel itself, and what is owed
+	ended atomic.Bool
 }
 
-// Close is called on the loop, or when that has ended: nobody uses the page then.
+func newBrokerChannel() *brokerChannel {
+	b := new(brokerChannel)
+	b.uses.Store(1)
+	return b
+}
+
+// Close ends the channel. It may be called again.
 func (b *brokerChannel) Close() error {
-	if b.page != nil {
+	if b.ended.Swap(true) {
+		return nil
+	}
+	b.release()
+	return b.Conn.Close()
+}
+
+// retain keeps the page for one more. Who calls it knows that it is there.
+func (b *brokerChannel) retain() { b.uses.Add(1) }
+
+// release ends a retain.
+func (b *brokerChannel) release() {
+	if b.uses.Add(-1) == 0 && b.page != nil {
 		b.page.Close()
 	}
-	return b.Conn.Close()
 }
 
 // registration is where the backend stands with the broker.
@@ -179,7 +201,7 @@ func receiveChannel(reply *channel.Conn) (*brokerChannel, error) {
 	if msg.FDs.Len() != want {
 		return nil, fmt.Errorf("%w: broker sent %d descriptors, not %d", ErrNotRegistered, msg.FDs.Len(), want)
 	}
-	b := new(brokerChannel)
+	b := newBrokerChannel()
 	if registered.ClaimPage {
 		if b.page, err = claim.ReceivePage(msg.FDs.Borrow(1)); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrNotRegistered, err)

@@ -38,8 +38,8 @@ var pointNames = map[failpoint.Point]Mark{
 	failpoint.BackendReceived: {Process: backendLane, What: "offer received"},
 	failpoint.BackendChecked:  {Process: backendLane, What: "checked"},
 	failpoint.BackendClaimed:  {Process: backendLane, What: "claimed"},
-	failpoint.BackendReplied:  {Process: backendLane, What: "answered"},
 	failpoint.BackendAcked:    {Process: backendLane, What: "acknowledged"}, // in the page
+	failpoint.BackendReplied:  {Process: backendLane, What: "answered"},
 }
 
 // recorder notes the points that this process passes, from the first question on.
@@ -112,8 +112,8 @@ var follows = []struct{ point, after failpoint.Point }{
 	{failpoint.BackendReceived, failpoint.BrokerIssued},
 	{failpoint.BackendChecked, failpoint.BackendReceived},
 	{failpoint.BackendClaimed, failpoint.BackendChecked},
-	{failpoint.BackendReplied, failpoint.BackendClaimed},
-	{failpoint.BackendAcked, failpoint.BackendReplied},
+	{failpoint.BackendAcked, failpoint.BackendClaimed},
+	{failpoint.BackendReplied, failpoint.BackendAcked},
 }
 
 // assemble picks the points of the handoff that began at began, in Unix ns, and took

@@ -12,7 +12,7 @@ import (
 func TestAssemble(t *testing.T) {
 	order := []failpoint.Point{
 		failpoint.BrokerIssued, failpoint.BackendReceived, failpoint.BrokerSent, failpoint.BackendChecked,
-		failpoint.BackendClaimed, failpoint.BackendReplied, failpoint.BackendAcked,
+		failpoint.BackendClaimed, failpoint.BackendAcked, failpoint.BackendReplied,
 	}
 	const apart = 1_000_000 // ns between two handoffs
 	var points []passed
@@ -21,8 +21,8 @@ func TestAssemble(t *testing.T) {
 			points = append(points, passed{p, n*apart + int64(i+1)*10_000})
 		}
 	}
-	// The first one's ACK is given when the second has begun.
-	late := slices.IndexFunc(points, func(p passed) bool { return p.Point == failpoint.BackendAcked })
+	// The first one's answer is out when the second has begun.
+	late := slices.IndexFunc(points, func(p passed) bool { return p.Point == failpoint.BackendReplied })
 	points[late].At = apart + 5_000
 	slices.Reverse(points)
 	marks, err := assemble(apart, 95, points)

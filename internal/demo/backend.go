@@ -49,8 +49,8 @@ type adoption struct {
 	Received int64 `json:"received"`
 	Checked  int64 `json:"checked"`
 	Claimed  int64 `json:"claimed"`
-	Replied  int64 `json:"replied"`
 	Acked    int64 `json:"acked"`
+	Replied  int64 `json:"replied"`
 }
 
 // RunBackend serves notes as one process of the demo until in ends or ctx does.
@@ -137,10 +137,10 @@ func (b *backendRole) note(at failpoint.Point, us int64) {
 		last.Checked = us
 	case failpoint.BackendClaimed:
 		last.Claimed = us
-	case failpoint.BackendReplied:
-		last.Replied = us
 	case failpoint.BackendAcked:
 		last.Acked = us
+	case failpoint.BackendReplied:
+		last.Replied = us
 	}
 }
 

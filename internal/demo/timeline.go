@@ -115,10 +115,10 @@ func (h handoff) line() []Step {
 		Step{whoBackend, "received", h.backend.Received},
 		Step{whoBackend, "checked", h.backend.Checked},
 		Step{whoBackend, "claimed", h.backend.Claimed},
+		Step{whoBackend, "acked", h.backend.Acked},
 		Step{whoBackend, "replied", h.backend.Replied},
 		Step{whoClient, "ready", h.Ready},
 		Step{whoClient, "request", h.Sent},
-		Step{whoBackend, "acked", h.backend.Acked},
 		Step{whoBroker, brokerSteps[last], h.broker[brokerSteps[last]]},
 		Step{whoClient, "answer", h.Answered},
 	)

@@ -20,9 +20,10 @@ const (
 
 	BackendReceived Point = "backend.received" // descriptors are in, nothing judged
 	BackendChecked  Point = "backend.checked"  // message and descriptors are good, claim not taken
-	BackendClaimed  Point = "backend.claimed"  // claim taken, nothing written
-	BackendReplied  Point = "backend.replied"  // HelloReply and ready event written, no ACK
-	BackendAcked    Point = "backend.acked"    // ACK given, not yet accepted by the application
+	BackendClaimed  Point = "backend.claimed"  // claim taken, nothing read
+	BackendRead     Point = "backend.read"     // some early bytes read, no ACK; passed with early data alone
+	BackendAcked    Point = "backend.acked"    // ACK given, nothing written
+	BackendReplied  Point = "backend.replied"  // the listener has written the first bytes: the reply, or with it an inline answer
 )
 
 var hook atomic.Pointer[func(Point)]

@@ -51,6 +51,9 @@ func (c *Conn) TryWrite(parts ...[]byte) (int, error) { return c.WriteParts(part
 // none on this system.
 func (c *Conn) Prefix([]byte) {}
 
+// Prefixed is false.
+func (c *Conn) Prefixed() bool { return false }
+
 // Flush does nothing.
 func (c *Conn) Flush() error { return nil }
 

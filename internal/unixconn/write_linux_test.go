@@ -52,11 +52,14 @@ func writeWithoutStandardOutput() error {
 // TestPrefix: whoever sends first, and however, what must go first goes first, once.
 func TestPrefix(t *testing.T) {
 	for name, act := range map[string]func(c *unixconn.Conn) error{
-		"Write":       func(c *unixconn.Conn) error { return all(c.Write([]byte("body"))) },
-		"WriteParts":  func(c *unixconn.Conn) error { return all(c.WriteParts([]byte("bo"), []byte("d"), []byte("y"))) },
-		"TryWrite":    func(c *unixconn.Conn) error { return all(c.TryWrite([]byte("body"))) },
-		"empty Write": func(c *unixconn.Conn) error { _, err := c.Write(nil); return errors.Join(err, all(c.Write([]byte("body")))) },
-		"Flush":       func(c *unixconn.Conn) error { return errors.Join(c.Flush(), c.Flush(), all(c.Write([]byte("body")))) },
+		"Write":      func(c *unixconn.Conn) error { return all(c.Write([]byte("body"))) },
+		"WriteParts": func(c *unixconn.Conn) error { return all(c.WriteParts([]byte("bo"), []byte("d"), []byte("y"))) },
+		"TryWrite":   func(c *unixconn.Conn) error { return all(c.TryWrite([]byte("body"))) },
+		"empty Write": func(c *unixconn.Conn) error {
+			_, err := c.Write(nil)
+			return errors.Join(err, all(c.Write([]byte("body"))))
+		},
+		"Flush": func(c *unixconn.Conn) error { return errors.Join(c.Flush(), c.Flush(), all(c.Write([]byte("body")))) },
 		"parked": func(c *unixconn.Conn) error {
 			return errors.Join(c.SetDeadline(time.Now().Add(patience)), all(c.Write([]byte("body"))))
 		},

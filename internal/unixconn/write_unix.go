@@ -11,20 +11,27 @@ import "golang.org/x/sys/unix"
 // maxParts is what one send takes: a prefix, and three more.
 const maxParts = 4
 
-// Prefix has b, which stays the Conn's, sent ahead of whatever is sent next. It comes
-// before any write, and at most once.
+// Prefix has b, which is the Conn's from then on, sent ahead of whatever is sent next;
+// nil takes it back. It comes before anybody else has the Conn.
 func (c *Conn) Prefix(b []byte) {
 	c.prefix = b
 	c.prefixed.Store(len(b) > 0)
 }
 
-// Flush sends the prefix now, if it has not been sent. It waits for nothing and
-// nobody, a Write that waits for room included: that has sent the prefix.
+// Prefixed reports whether a prefix has not been sent whole.
+func (c *Conn) Prefixed() bool { return c.prefixed.Load() }
+
+// Flush sends the prefix now, if it has not been sent; what finds no room goes ahead of
+// the next Write. It waits for nothing and nobody, a Write that waits for room included:
+// that has sent the prefix.
 func (c *Conn) Flush() error {
 	if !c.prefixed.Load() {
 		return nil
 	}
 	_, err := c.TryWrite()
+	if err == unix.EAGAIN {
+		return nil
+	}
 	return err
 }
 

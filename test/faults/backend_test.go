@@ -4,7 +4,7 @@ package faults
 
 import (
 	"fmt"
-	"slices"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -14,46 +14,72 @@ import (
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
-// fault is a place between the broker's sendmsg and the backend's first answer,
-// with what a client must see when the backend dies or freezes there while another
-// instance lives.
+// fault is a place between the broker's sendmsg and the backend's first answer, with
+// the one verdict that is right for a client when the backend dies or freezes there
+// while another instance lives.
 type fault struct {
-	point failpoint.Point
-	// killed are the verdicts after SIGKILL, frozen those after SIGSTOP.
-	killed, frozen []verdict
-	early          bool // the request goes along with Hello
+	point  failpoint.Point
+	client kind
+	killed verdict // after SIGKILL
+	frozen verdict // after SIGSTOP, past the broker's deadline and the client's
 }
 
-func (f fault) name() string {
-	if f.early {
-		return string(f.point) + ", early data"
-	}
-	return string(f.point)
+// kind is how a client sends its request, and how the backend answers it.
+type kind string
+
+const (
+	behindReady kind = "after ready"        // Dial, and then the request; the backend answers behind Accept
+	early       kind = "early data"         // the request goes along with Hello
+	earlyInline kind = "early data, inline" // and is answered on the listener's own goroutine
+)
+
+// backendFaults: which verdict is right, and why.
+//
+//	point     client       killed                              frozen
+//	received  all          answered: the claim is won back, another instance serves; a
+//	checked                frozen one finds it gone when it wakes
+//	claimed   after ready  answered: Hello alone has been      not sent: nobody writes the
+//	                       sent, Dial asks again at the end    reply, Dial waits in vain
+//	claimed   early        answered: dead, no ACK, all bytes   unknown: it may go on and
+//	                       unread: proven, sent on             run it
+//	read      early        unknown: a byte was read            unknown
+//	acked     after ready  answered: as claimed                not sent: as claimed
+//	acked     early        unknown: an ACK ends all proof      unknown
+//	replied   after ready  not sent: the end is there before   unknown: sent into a
+//	                       the request                         connection that stands
+//	replied   inline       answered: reply and answer are one write
+//	the application has read
+//	          all          unknown: it ran, or will
+var backendFaults = []fault{
+	{failpoint.BackendReceived, behindReady, answered, answered},
+	{failpoint.BackendChecked, behindReady, answered, answered},
+	{failpoint.BackendClaimed, behindReady, answered, notSent},
+	{failpoint.BackendAcked, behindReady, answered, notSent},
+	{failpoint.BackendReplied, behindReady, notSent, unknown},
+	{pointRead, behindReady, unknown, unknown},
+
+	{failpoint.BackendReceived, early, answered, answered},
+	{failpoint.BackendChecked, early, answered, answered},
+	{failpoint.BackendClaimed, early, answered, unknown},
+	{failpoint.BackendRead, early, unknown, unknown},
+	{failpoint.BackendAcked, early, unknown, unknown},
+	{pointRead, early, unknown, unknown},
+
+	{failpoint.BackendClaimed, earlyInline, answered, unknown},
+	{failpoint.BackendRead, earlyInline, unknown, unknown},
+	{failpoint.BackendAcked, earlyInline, unknown, unknown},
+	{failpoint.BackendReplied, earlyInline, answered, answered},
 }
 
-// backendPoints are the places for a request that follows the ready event: before
-// the claim, and after it as long as no reply is out, nothing has been sent and
-// Dial asks again.
-var backendPoints = []fault{
-	{failpoint.BackendReceived, []verdict{answered}, []verdict{answered}, false},
-	{failpoint.BackendChecked, []verdict{answered}, []verdict{answered}, false},
-	{failpoint.BackendClaimed, []verdict{answered}, []verdict{notSent}, false},
-	// The connection stands, and ends before or after the request is in it.
-	{failpoint.BackendReplied, []verdict{notSent, unknown}, []verdict{unknown}, false},
-	// The application may be faster than the ACK.
-	{failpoint.BackendAcked, []verdict{notSent, unknown, answered}, []verdict{unknown, answered}, false},
-	{pointRead, []verdict{unknown}, []verdict{unknown}, false},
+func (f fault) name() string { return fmt.Sprintf("%s, %s", f.point, f.client) }
+
+func (f fault) role(s syscall.Signal) role {
+	return role{Point: f.point, Signal: s, Inline: f.client == earlyInline}
 }
 
-// earlyPoints are the same with a request that goes along with Hello.
-var earlyPoints = []fault{
-	{failpoint.BackendReceived, []verdict{answered}, []verdict{answered}, true},
-	{failpoint.BackendChecked, []verdict{answered}, []verdict{answered}, true},
-	// Claimed and unread: the broker proves it of a dead backend, and sends the
-	// client on. Of a frozen one nothing can be proven.
-	{failpoint.BackendClaimed, []verdict{answered}, []verdict{unknown}, true},
-	{failpoint.BackendAcked, []verdict{unknown, answered}, []verdict{unknown, answered}, true},
-	{pointRead, []verdict{unknown}, []verdict{unknown}, true},
+// proven says that a request is known to be unread when the backend dies.
+func (f fault) proven() bool {
+	return f.point == failpoint.BackendClaimed && f.client != behindReady
 }
 
 // patience is a client's own deadline: longer than the broker's for the
@@ -63,22 +89,28 @@ const patience = 3 * ackDeadline
 // TestBackendKilled kills a backend at every step with a connection on its way.
 func TestBackendKilled(t *testing.T) {
 	testutil.Leaks(t)
-	for _, c := range slices.Concat(backendPoints, earlyPoints) {
-		t.Run(c.name(), func(t *testing.T) {
+	for _, f := range backendFaults {
+		t.Run(f.name(), func(t *testing.T) {
 			t.Parallel()
-			w, end := steadyWorld(t, c.early)
+			w, end := steadyWorld(t, f.client != behindReady)
 			for range rounds() {
-				faulty := w.start("backend", role{Point: c.point, Signal: syscall.SIGKILL})
+				faulty := w.start("backend", f.role(syscall.SIGKILL))
+				gone := sync.OnceFunc(func() { faulty.died(); w.registered(1) })
+				w.dialled = gone // so that the request meets a connection that has ended
+				if f.point == pointRead {
+					w.dialled = nil // it is the request that kills
+				}
 				got := w.request(10 * time.Second)
-				faulty.died()
+				gone()
+				w.dialled = nil
 				w.judge(got)
-				if !slices.Contains(c.killed, got.verdict) {
-					t.Errorf("%s %v, want %s", got.verdict, got.err, c.killed)
+				if got.verdict != f.killed {
+					t.Errorf("%s %v, want %s", got.verdict, got.err, f.killed)
 				}
 				w.healthy()
 			}
 			proven := 0
-			if c.early && c.point == failpoint.BackendClaimed {
+			if f.proven() {
 				proven = rounds()
 			}
 			if got := w.status().Handoffs.ProvenUnread; got != proven {
@@ -93,20 +125,20 @@ func TestBackendKilled(t *testing.T) {
 // client's deadlines pass, and thaws it.
 func TestBackendFrozen(t *testing.T) {
 	testutil.Leaks(t)
-	for _, c := range slices.Concat(backendPoints, earlyPoints) {
-		t.Run(c.name(), func(t *testing.T) {
+	for _, f := range backendFaults {
+		t.Run(f.name(), func(t *testing.T) {
 			t.Parallel()
-			w, end := steadyWorld(t, c.early)
+			w, end := steadyWorld(t, f.client != behindReady)
 			for range rounds() {
-				faulty := w.start("backend", role{Point: c.point, Signal: syscall.SIGSTOP})
+				faulty := w.start("backend", f.role(syscall.SIGSTOP))
 				rests := faulty.atRest()
 				got := w.request(patience)
 				faulty.frozen()
 				faulty.signal(syscall.SIGCONT)
 				rests() // whatever it held, it has given up
 				w.judge(got)
-				if !slices.Contains(c.frozen, got.verdict) {
-					t.Errorf("%s %v, want %s", got.verdict, got.err, c.frozen)
+				if got.verdict != f.frozen {
+					t.Errorf("%s %v, want %s", got.verdict, got.err, f.frozen)
 				}
 				w.healthy()
 				faulty.quit()

@@ -180,21 +180,17 @@ func (w *world) drainUnderLoad() (results []result) {
 // nor backend keeps anything of them.
 func TestClientGone(t *testing.T) {
 	testutil.Leaks(t)
-	for _, c := range []fault{
-		{point: failpoint.BackendReceived}, {point: failpoint.BackendChecked}, {point: failpoint.BackendClaimed}, {point: failpoint.BackendReplied},
-		{point: failpoint.BackendReceived, early: true}, {point: failpoint.BackendChecked, early: true}, {point: failpoint.BackendClaimed, early: true},
-		{point: pointRead, early: true},
-	} {
+	for _, c := range backendFaults {
 		t.Run(c.name(), func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.early = c.early
+			w.early = c.client != behindReady
 			w.startBroker(role{})
 			steady := w.start("backend", role{})
 			w.settled()
 			brokerRests := w.broker.atRest()
 			for range min(rounds(), 10) {
-				b := w.start("backend", role{Point: c.point, Signal: syscall.SIGSTOP})
+				b := w.start("backend", c.role(syscall.SIGSTOP))
 				rests := b.atRest()
 				done := make(chan result)
 				go func() { done <- w.request(ackDeadline / 4) }() // leaves long before the broker's deadline

@@ -4,6 +4,7 @@ package faults
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -42,6 +43,7 @@ type role struct {
 	Point       failpoint.Point // empty: no fault
 	Signal      syscall.Signal  // what the process does to itself at Point
 	Child       bool            // the backend starts a child of its own at each request
+	Inline      bool            // the backend answers first requests inline
 }
 
 // pointRead is the application's own failpoint: the request is read and written
@@ -125,7 +127,14 @@ func beBackend() error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	ln, err := backend.Listen(ctx, backend.Options{Service: service, Version: version, Broker: r.Socket, Pipe: r.Pipe, Logger: logger()})
+	opts := backend.Options{Service: service, Version: version, Broker: r.Socket, Pipe: r.Pipe, Logger: logger()}
+	if r.Inline {
+		opts.Inline = func(answer, request []byte) ([]byte, bool) {
+			_, err := journal.Write(request)
+			return fmt.Appendf(answer, "%s done\n", bytes.TrimSuffix(request, []byte("\n"))), err == nil
+		}
+	}
+	ln, err := backend.Listen(ctx, opts)
 	if err != nil {
 		return err
 	}

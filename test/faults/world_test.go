@@ -39,7 +39,8 @@ const (
 // world is a broker's surroundings: directories, one broker process at a time,
 // any number of backends, and the journal of what they ran.
 type world struct {
-	early   bool // requests go along with Hello
+	early   bool   // requests go along with Hello
+	dialled func() // called, if set, before a request that doesn't
 	t       *testing.T
 	dir     string
 	journal string
@@ -110,7 +111,10 @@ type process struct {
 func (w *world) start(name string, r role) *process {
 	w.t.Helper()
 	w.started++
-	r.Socket, r.Definitions, r.Journal, r.AckDeadline = w.socket(), w.definitions(), w.journal, ackDeadline
+	r.Socket, r.Definitions, r.Journal = w.socket(), w.definitions(), w.journal
+	if r.AckDeadline == 0 {
+		r.AckDeadline = ackDeadline
+	}
 	r.Pipe = filepath.Join(w.dir, "run", fmt.Sprintf("%d.sock", w.started))
 	cmd := testutil.Helper(w.t, name)
 	encoded, err := json.Marshal(r)
@@ -293,6 +297,9 @@ func (w *world) request(patience time.Duration) result {
 		_ = conn.SetDeadline(time.Now().Add(patience))
 		res.verdict, res.err = hear(conn, res.id)
 		return res
+	}
+	if w.dialled != nil {
+		w.dialled()
 	}
 	res.verdict, res.err = ask(conn, res.id, patience)
 	return res
