@@ -100,6 +100,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 // read is Read without regard to identity probes.
 func (c *Conn) read(p []byte) (int, error) {
 	if c.holding.Load() && len(p) > 0 {
+		if err := c.CheckRead(); err != nil {
+			return 0, err
+		}
 		if n := c.takeHeld(p); n > 0 {
 			return n, nil
 		}

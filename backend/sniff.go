@@ -76,6 +76,9 @@ func (s *sniffer) read(p []byte) (int, error) {
 
 // replay hands on what judge held back, then steps aside.
 func (s *sniffer) replay(p []byte) (int, error) {
+	if err := s.conn.CheckRead(); err != nil {
+		return 0, err
+	}
 	if len(s.held) == 0 {
 		return 0, s.err
 	}

@@ -24,6 +24,9 @@ func (c *Conn) Return() {}
 // TryRead answers errors.ErrUnsupported.
 func (c *Conn) TryRead([]byte) (int, error) { return 0, opError("read", errors.ErrUnsupported) }
 
+// CheckRead knows of nothing that keeps a Read from reading.
+func (c *Conn) CheckRead() error { return nil }
+
 // Dial connects to the Unix socket at path.
 func Dial(path string) (*Conn, error) {
 	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})

@@ -153,6 +153,18 @@ func (c *Conn) Read(b []byte) (int, error) {
 	return n, opError("read", err)
 }
 
+// CheckRead returns what keeps a Read from reading, whatever there is to read: a deadline
+// that has passed, or Close.
+func (c *Conn) CheckRead() error {
+	var err error
+	if c.closed.Load() {
+		err = net.ErrClosed
+	} else if p := c.parked.Load(); p != nil {
+		err = p.raw.Read(func(uintptr) bool { return true })
+	}
+	return c.opError("read", err)
+}
+
 // waiting is set while a goroutine of this process waits in the kernel.
 var waiting atomic.Bool
 
