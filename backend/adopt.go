@@ -89,13 +89,7 @@ func (l *Listener) serveChannel(ch *brokerChannel) error {
 		_ = ch.Close()
 		return net.ErrClosed
 	}
-	select {
-	case err := <-s.ended:
-		return err
-	case <-l.loopDone: // which may have come before the post was run
-		_ = ch.Close()
-		return net.ErrClosed
-	}
+	return <-s.ended
 }
 
 // serveStream is serveChannel where messages arrive in parts, for want of
@@ -114,12 +108,7 @@ func (l *Listener) serveStream(ch *brokerChannel) error {
 			msg.FDs.Close()
 			return net.ErrClosed
 		}
-		select {
-		case err = <-adopted:
-		case <-l.loopDone:
-			err = net.ErrClosed
-		}
-		if err != nil {
+		if err := <-adopted; err != nil {
 			return err
 		}
 	}
@@ -134,7 +123,7 @@ func (l *Listener) answerBroken(ch *channel.Conn, err error) {
 
 func (l *Listener) watchChannel(s *served) {
 	var ok bool
-	if s.fd, ok = s.Watched(); !ok {
+	if s.fd, ok = s.Watched(); !ok || l.closing {
 		_ = s.Close() // its page is open still
 		s.ended <- net.ErrClosed
 		return
@@ -142,7 +131,9 @@ func (l *Listener) watchChannel(s *served) {
 	if err := l.loop.Add(s.fd, func() { l.receive(s) }); err != nil {
 		_ = s.Close()
 		s.ended <- err
+		return
 	}
+	l.channels[s] = true
 }
 
 // receive adopts one message.
@@ -159,6 +150,7 @@ func (l *Listener) receive(s *served) {
 	}
 	if err != nil {
 		l.loop.Remove(s.fd)
+		delete(l.channels, s)
 		_ = s.Close()
 		s.ended <- err
 	}
@@ -272,16 +264,17 @@ func checkedConn(fds *fdpass.Descriptors) (*unixconn.Conn, error) {
 // take claims the connection and goes on with it. After the claim there is no
 // way back: whatever fails then, the answer is an ACK.
 func (l *Listener) take(o *offered, ch *brokerChannel, ack *usherpb.Ack) *nack {
-	if !l.reserve() {
+	if l.ctx.Err() != nil {
 		o.close()
-		if l.closed() {
-			return &nack{usherpb.NackReason_NACK_REASON_CLOSING, net.ErrClosed, false}
-		}
+		return &nack{usherpb.NackReason_NACK_REASON_CLOSING, net.ErrClosed, false}
+	}
+	if !l.queue.reserve() {
+		o.close()
 		return &nack{usherpb.NackReason_NACK_REASON_BUSY, errors.New("accept queue is full"), false}
 	}
 	won, err := o.claim.Take()
 	if err != nil || !won {
-		l.unreserve()
+		l.queue.release()
 		o.close()
 		if err == nil {
 			err = errors.New("the broker took the connection back")
@@ -325,8 +318,10 @@ func (l *Listener) readEarly(conn *Conn, offer *usherpb.Offer) {
 		failpoint.Hit(failpoint.BackendRead)
 		conn.acknowledge()
 		l.first(conn, early[:n])
-	case errors.Is(err, syscall.EAGAIN) && l.park(conn, time.Now().Add(replyTimeout), func(conn *Conn) { l.readEarly(conn, offer) }):
-	default:
+	case !errors.Is(err, syscall.EAGAIN):
 		l.lostClient(conn, offer, err)
+	case !l.park(conn, time.Now().Add(replyTimeout), func(conn *Conn) { l.readEarly(conn, offer) }):
+		conn.acknowledge() // the application will wait for them
+		l.give(conn, nil)
 	}
 }

@@ -25,6 +25,7 @@ const replyDelay = 2 * time.Millisecond
 type parked struct {
 	fd       int
 	deadline time.Time // zero for none
+	then     func(*Conn)
 }
 
 // due is a reply that must go at a time.
@@ -36,12 +37,8 @@ type due struct {
 // acceptDialled accepts one connection of a client that dialled the pipe. While
 // nobody accepts, clients wait in the kernel's queue.
 func (l *Listener) acceptDialled() {
-	if len(l.dialled) == cap(l.dialled) {
+	if l.queue.pause() {
 		l.loop.Remove(l.pipeFD)
-		l.pipePaused.Store(true)
-		if len(l.dialled) < cap(l.dialled) && l.pipePaused.Swap(false) { // an Accept has just missed it
-			l.watchPipe()
-		}
 		return
 	}
 	c, err := unixconn.Accept(l.pipeFD)
@@ -63,7 +60,7 @@ const acceptBackoff = 50 * time.Millisecond
 
 func (l *Listener) watchPipe() {
 	l.pipeResume = time.Time{}
-	if l.closed() {
+	if l.closing {
 		return
 	}
 	if l.loop.Add(l.pipeFD, l.acceptDialled) != nil {
@@ -83,29 +80,7 @@ func (l *Listener) yield(c *unixconn.Conn) {
 		l.firstBytes(conn)
 		return
 	}
-	l.dial(conn)
-}
-
-// dial hands a dialled connection to Accept; there is room, as acceptDialled has
-// made sure, or there is nobody to accept it.
-func (l *Listener) dial(conn *Conn) {
-	conn.sniff = &sniffer{conn: conn, answer: l.self.answer}
-	select {
-	case l.dialled <- conn:
-	default:
-		l.overflow(conn)
-	}
-}
-
-// overflow waits for Accept on a goroutine of its own.
-func (l *Listener) overflow(conn *Conn) {
-	l.wg.Go(func() {
-		select {
-		case l.dialled <- conn:
-		case <-l.ctx.Done():
-			_ = conn.Close()
-		}
-	})
+	l.give(conn, nil)
 }
 
 // firstBytes offers Inline the first bytes of a connection without early data.
@@ -114,9 +89,10 @@ func (l *Listener) firstBytes(conn *Conn) {
 	switch {
 	case err == nil:
 		l.first(conn, l.scratch[:n])
-	case errors.Is(err, syscall.EAGAIN) && l.park(conn, time.Time{}, l.firstBytes):
-	default:
+	case !errors.Is(err, syscall.EAGAIN):
 		l.drop(conn)
+	case !l.park(conn, time.Time{}, l.firstBytes):
+		l.give(conn, nil)
 	}
 }
 
@@ -132,7 +108,7 @@ func (l *Listener) drop(conn *Conn) {
 func (l *Listener) release(conn *Conn) {
 	if conn.placed {
 		conn.placed = false
-		l.unreserve()
+		l.queue.release()
 	}
 }
 
@@ -160,7 +136,19 @@ func (l *Listener) first(conn *Conn, request []byte) {
 	case n < len(answer):
 		l.release(conn)
 		l.finishAnswer(conn, append([]byte(nil), answer[n:]...))
-	case !l.park(conn, time.Time{}, l.more):
+	default:
+		l.idle(conn)
+	}
+}
+
+// idle waits for a connection that was answered inline to say more. When the Listener
+// closes it ends, as one that is idle does when any server closes.
+func (l *Listener) idle(conn *Conn) {
+	switch {
+	case l.park(conn, time.Time{}, l.more):
+	case l.closing:
+		l.drop(conn)
+	default:
 		l.give(conn, nil)
 	}
 }
@@ -188,7 +176,8 @@ func (l *Listener) more(conn *Conn) {
 	switch {
 	case err == nil:
 		l.give(conn, l.scratch[:n])
-	case errors.Is(err, syscall.EAGAIN) && l.park(conn, time.Time{}, l.more):
+	case errors.Is(err, syscall.EAGAIN):
+		l.idle(conn)
 	default:
 		l.drop(conn)
 	}
@@ -198,28 +187,10 @@ func (l *Listener) more(conn *Conn) {
 func (l *Listener) give(conn *Conn, read []byte) {
 	conn.hold(read)
 	l.oweReply(conn)
-	switch {
-	case !conn.handedOver:
-		l.dial(conn)
-	case conn.placed || l.reserve():
-		conn.placed = false // the queue's from now on
-		l.queue(conn)
-	default:
-		l.awaitPlace(conn)
+	if !conn.handedOver {
+		conn.sniff = &sniffer{conn: conn, answer: l.self.answer}
 	}
-}
-
-// awaitPlace queues conn, which nobody waits for the answer of, as soon as there is
-// room.
-func (l *Listener) awaitPlace(conn *Conn) {
-	l.wg.Go(func() {
-		select {
-		case l.room <- struct{}{}:
-			l.queue(conn)
-		case <-l.ctx.Done():
-			_ = conn.Close()
-		}
-	})
+	l.queue.put(conn)
 }
 
 // oweReply has the reply, if it is not out, written by the first Write, or soon.
@@ -232,9 +203,13 @@ func (l *Listener) oweReply(conn *Conn) {
 	l.loop.WakeAt(at)
 }
 
-// park has then called, once, when conn has something to read or has ended; a
-// deadline ends it. It is false when the loop can't watch.
+// park calls then, once, when conn has something to read or has ended, or the Listener
+// closes; a deadline ends it. It is false when the loop can't watch, or the Listener is
+// closing.
 func (l *Listener) park(conn *Conn, deadline time.Time, then func(*Conn)) bool {
+	if l.closing {
+		return false
+	}
 	fd, ok := conn.Borrow()
 	if !ok {
 		return false
@@ -247,7 +222,7 @@ func (l *Listener) park(conn *Conn, deadline time.Time, then func(*Conn)) bool {
 	if err != nil {
 		return false
 	}
-	l.parked[conn] = parked{fd, deadline}
+	l.parked[conn] = parked{fd, deadline, then}
 	l.release(conn) // what nobody accepts yet takes no place from what somebody might
 	l.loop.WakeAt(deadline)
 	return true
@@ -295,17 +270,4 @@ func (l *Listener) expire(now time.Time) (next time.Time) {
 		}
 	}
 	return next
-}
-
-// endParked closes everything that waits in the loop.
-func (l *Listener) endParked() {
-	l.loop.Remove(l.pipeFD)
-	for conn := range l.parked {
-		l.unpark(conn)
-		l.drop(conn)
-	}
-	for _, d := range l.dues {
-		_ = d.conn.Flush()
-	}
-	l.dues = nil
 }

@@ -54,12 +54,16 @@ func (p place) define(t testing.TB) {
 }
 
 // startBroker serves p's socket until the returned stop, or the test's end.
-func startBroker(t testing.TB, p place) (stop func()) {
+func startBroker(t testing.TB, p place, change ...func(*broker.Options)) (stop func()) {
 	t.Helper()
-	b, err := broker.Listen(broker.Options{
+	opts := broker.Options{
 		Socket: p.socket(), DefinitionDir: p.definitions(), DefinitionSource: "test",
 		Logger: slog.New(slog.DiscardHandler),
-	})
+	}
+	for _, f := range change {
+		f(&opts)
+	}
+	b, err := broker.Listen(opts)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -24,14 +23,7 @@ type Listener struct {
 	v1   *endpoint.Binding // nil without HandoffEndpoint
 	self *self
 
-	// Connections travel to Accept over two Go channels. adopted is buffered
-	// and holds at most as many as room has places, so a send never blocks: a
-	// place is taken before a connection is claimed. dialled holds a few; behind
-	// them the kernel's backlog waits. Neither is ever closed; ctx ends them.
-	adopted    chan *Conn
-	room       chan struct{}
-	dialled    chan *Conn
-	pipePaused atomic.Bool // dialled was full: Accept has the pipe watched again
+	queue queue // connections on their way to Accept
 
 	// The loop and what its goroutine alone uses (front.go, adopt.go).
 	loop       *loop.Loop
@@ -39,13 +31,17 @@ type Listener struct {
 	pipeFD     int           // the pipe's descriptor, borrowed from its binding
 	pipeResume time.Time     // when to accept again after a failure
 	parked     map[*Conn]parked
+	channels   map[*served]bool
 	dues       []due // replies that wait for the first Write, the oldest first
 	scratch    []byte
 	answer     []byte
+	closing    bool // Close has come: nothing waits here any more
 
-	ctx    context.Context // ends with Close
-	cancel context.CancelFunc
-	wg     sync.WaitGroup // every goroutine of this listener
+	ctx      context.Context // ends with Close
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup // every goroutine of this listener
+	closed   sync.Once
+	closeErr error
 
 	reg registration
 }
@@ -69,15 +65,13 @@ func Listen(ctx context.Context, opts Options) (*Listener, error) {
 	}
 	opts.Broker = broker
 	l := &Listener{
-		opts:    opts,
-		adopted: make(chan *Conn, opts.Backlog),
-		room:    make(chan struct{}, opts.Backlog),
-		dialled: make(chan *Conn, dialledBacklog),
-
+		opts:     opts,
 		loopDone: make(chan struct{}),
 		parked:   make(map[*Conn]parked),
+		channels: make(map[*served]bool),
 		scratch:  make([]byte, MaxInline),
 	}
+	l.queue.init(opts.Backlog)
 	if err := l.bind(); err != nil {
 		return nil, fmt.Errorf("backend: %w", err)
 	}
@@ -139,28 +133,24 @@ func (l *Listener) run() {
 	defer close(l.loopDone)
 	l.watchPipe()
 	if err := l.loop.Run(); err != nil {
-		l.opts.Logger.Error("event loop ended: no connection is served any more; start this process again", "error", err)
+		l.opts.Logger.Error("event loop ended: no more connections come; start this process again", "error", err)
+		l.cancel()
+		l.endWaits()
 	}
 }
 
 // Accept waits for the next connection, handed over or dialled; the concrete
-// type is *Conn. It returns an error wrapping net.ErrClosed after Close.
+// type is *Conn. After Close it returns what the Listener still has, without waiting,
+// and then an error wrapping net.ErrClosed.
 func (l *Listener) Accept() (net.Conn, error) {
-	if l.closed() {
+	c, resume := l.queue.take()
+	if c == nil {
 		return nil, l.errClosed()
 	}
-	select {
-	case c := <-l.adopted:
-		l.unreserve()
-		return c, nil
-	case c := <-l.dialled:
-		if l.pipePaused.Load() && l.pipePaused.Swap(false) {
-			l.loop.Post(l.watchPipe)
-		}
-		return c, nil
-	case <-l.ctx.Done():
-		return nil, l.errClosed()
+	if resume {
+		l.loop.Post(l.watchPipe)
 	}
+	return c, nil
 }
 
 func (l *Listener) errClosed() error {
@@ -169,52 +159,6 @@ func (l *Listener) errClosed() error {
 
 // Addr returns the address of the backend's own pipe.
 func (l *Listener) Addr() net.Addr { return &net.UnixAddr{Name: l.pipe.Path, Net: "unix"} }
-
-// Close stops listening: it leaves the broker, removes the pipe, ends every
-// goroutine of the Listener and closes the connections that nobody accepted.
-// Accepted connections live on. It may be called again.
-func (l *Listener) Close() error {
-	l.cancel()
-	l.leave()
-	l.loop.Post(l.endParked)
-	l.loop.Stop()
-	<-l.loopDone
-	err := l.unbind()
-	l.wg.Wait()
-	l.loop.Close()
-	for {
-		select {
-		case c := <-l.adopted:
-			l.unreserve()
-			_ = c.Close()
-		case c := <-l.dialled:
-			_ = c.Close()
-		default:
-			return err
-		}
-	}
-}
-
-func (l *Listener) closed() bool { return l.ctx.Err() != nil }
-
-// reserve takes a place in the accept queue, without waiting. The place is given
-// back by unreserve, or by the Accept that takes the connection.
-func (l *Listener) reserve() bool {
-	if l.closed() {
-		return false
-	}
-	select {
-	case l.room <- struct{}{}:
-		return true
-	default:
-		return false
-	}
-}
-
-func (l *Listener) unreserve() { <-l.room }
-
-// queue hands a connection to Accept; its place has been reserved.
-func (l *Listener) queue(c *Conn) { l.adopted <- c }
 
 // ownUser returns nil when the process at the other end of c runs as this user.
 func ownUser(c syscall.Conn) error {

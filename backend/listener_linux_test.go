@@ -97,32 +97,6 @@ func TestServerSpeaksFirst(t *testing.T) {
 	}
 }
 
-// TestCloseEndsTheUnaccepted: nobody waits on a connection that will never be
-// accepted.
-func TestCloseEndsTheUnaccepted(t *testing.T) {
-	for name, route := range routes {
-		t.Run(name, func(t *testing.T) {
-			testutil.Leaks(t)
-			p, ln := registered(t)
-			a, b := dial(t, p, route), dial(t, p, route)
-			if err := ln.Close(); err != nil {
-				t.Fatal(err)
-			}
-			wantEnd(t, a)
-			wantEnd(t, b)
-			if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) {
-				t.Errorf("Accept after Close: %v", err)
-			}
-			if err := ln.Close(); err != nil {
-				t.Errorf("second Close: %v", err)
-			}
-			if err := ln.WaitRegistered(bounded(t)); !errors.Is(err, net.ErrClosed) {
-				t.Errorf("WaitRegistered after Close: %v", err)
-			}
-		})
-	}
-}
-
 // TestAcceptedSurvivesClose: what was accepted is the caller's.
 func TestAcceptedSurvivesClose(t *testing.T) {
 	testutil.Leaks(t)

@@ -86,7 +86,7 @@ func (r *registration) set(ch *brokerChannel, err error) {
 // backend. It returns ctx's error, joined with the reason of the last attempt,
 // when ctx ends first, and an error wrapping net.ErrClosed after Close.
 func (l *Listener) WaitRegistered(ctx context.Context) error {
-	for {
+	for l.ctx.Err() == nil {
 		l.reg.mu.Lock()
 		registered, changed, err := l.reg.channel != nil, l.reg.changed, l.reg.err
 		l.reg.mu.Unlock()
@@ -98,9 +98,9 @@ func (l *Listener) WaitRegistered(ctx context.Context) error {
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), err)
 		case <-l.ctx.Done():
-			return l.errClosed()
 		}
 	}
+	return l.errClosed()
 }
 
 // stayRegistered serves the channel, and asks for a new one whenever it ends,
@@ -111,14 +111,14 @@ func (l *Listener) stayRegistered(first *brokerChannel, err error) {
 		if err == nil {
 			l.opts.Logger.Info("registered with the broker", "broker", l.opts.Broker)
 			l.reg.set(ch, nil)
-			if l.closed() { // leave may have looked before set
+			if l.ctx.Err() != nil { // leave may have looked before set
 				ch.End()
 			}
 			err = fmt.Errorf("channel ended: %w", l.serveChannel(ch))
 			delay, said = firstRetry, ""
 		}
 		l.reg.set(nil, err)
-		if l.closed() {
+		if l.ctx.Err() != nil {
 			return
 		}
 		if said != err.Error() {

@@ -90,7 +90,7 @@ func (l *Listener) adoptV1(c *net.UnixConn) error {
 	if err != nil {
 		return err
 	}
-	l.queue(conn)
+	l.queue.put(conn)
 	return nil
 }
 
@@ -109,11 +109,13 @@ func (l *Listener) judgeV1(offer *brokerpb.HandoffOffer, expected [tokenSize]byt
 	if err != nil {
 		return nil, err
 	}
-	if !l.reserve() {
+	if !l.queue.reserve() {
 		_ = conn.Close()
 		return nil, errors.New("accept queue is full")
 	}
-	return newConn(conn, true), nil
+	c := newConn(conn, true)
+	c.placed = true
+	return c, nil
 }
 
 // receiveV1 reads the token bytes and exactly one descriptor beside them. The

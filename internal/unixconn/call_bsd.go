@@ -69,6 +69,9 @@ func Dial(path string) (*Conn, error) {
 // themselves.
 func Accept(int) (*Conn, error) { return nil, opError("accept", errors.ErrUnsupported) }
 
+// ShutdownListener answers errors.ErrUnsupported.
+func ShutdownListener(int) error { return opError("close", errors.ErrUnsupported) }
+
 func shutdown(fd, how int) error { return unix.Shutdown(fd, how) }
 
 func closeFD(fd int) { _ = unix.Close(fd) }

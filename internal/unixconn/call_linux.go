@@ -91,6 +91,10 @@ func Accept(listener int) (*Conn, error) {
 	}
 }
 
+// ShutdownListener has the kernel refuse whoever comes to the listening socket, which it
+// borrows, from now on. What is queued can still be accepted; then Accept is unix.EINVAL.
+func ShutdownListener(listener int) error { return shutdown(listener, unix.SHUT_RDWR) }
+
 func shutdown(fd, how int) error { return rawsys.Shutdown(fd, how) }
 
 func closeFD(fd int) { rawsys.Close(fd) }

@@ -76,3 +76,6 @@ func (c *Conn) setDeadline(t time.Time, set func(deadlines, time.Time) error) er
 // Accept answers errors.ErrUnsupported: on this system listeners wait by
 // themselves.
 func Accept(int) (*Conn, error) { return nil, opError("accept", errors.ErrUnsupported) }
+
+// ShutdownListener answers errors.ErrUnsupported.
+func ShutdownListener(int) error { return opError("close", errors.ErrUnsupported) }

@@ -1,0 +1,105 @@
+package backend
+
+import (
+	"errors"
+	"syscall"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/unixconn"
+)
+
+// acceptGrace is how long what was claimed waits for Accept after Close. A server's
+// Accept loop takes it at once; one that has ended never will.
+const acceptGrace = 2 * time.Second
+
+// Close stops listening. It leaves the broker, so that nothing more is handed over, and
+// removes the pipe, so that nobody more can dial it; what has been claimed, and
+// what waits in the kernel's queue of the pipe, stays available to Accept, which returns
+// it and then net.ErrClosed. What nobody accepts within two seconds is closed, with a
+// line in the log. Connections that were answered inline and say nothing are closed.
+//
+// Close does not wait for the application, but for an inline answer that is being
+// written, for a second at most. Accepted connections live on. It may be called again.
+func (l *Listener) Close() error {
+	l.closed.Do(func() { l.closeErr = l.close() })
+	return l.closeErr
+}
+
+func (l *Listener) close() error {
+	l.cancel()
+	var err error
+	if l.v1 != nil {
+		err = l.v1.Close()
+	}
+	l.loop.Post(l.endWaits)
+	l.loop.Stop()
+	<-l.loopDone
+	err = errors.Join(err, l.pipe.Close())
+	l.wg.Wait()
+	l.loop.Close()
+	l.queue.end(acceptGrace, l.abandon)
+	return err
+}
+
+// abandon closes what nobody has accepted.
+func (l *Listener) abandon(conns []*Conn) {
+	for _, c := range conns {
+		_ = c.Close()
+	}
+	l.opts.Logger.Warn("closed connections that the application never accepted, and so never read", "connections", len(conns))
+}
+
+// endWaits gives everything that waits in the loop to Accept, but for connections that
+// were answered and idle. Those whose ACK is owed come before the end of the channel, on
+// which it may have to travel.
+func (l *Listener) endWaits() {
+	l.closing = true
+	l.endParked()
+	l.leave()
+	for s := range l.channels {
+		l.endChannel(s)
+	}
+	l.emptyPipe()
+	for _, d := range l.dues {
+		_ = d.conn.Flush()
+	}
+	l.dues = nil
+}
+
+// endParked has every parked connection go on. None is parked again.
+func (l *Listener) endParked() {
+	for conn, p := range l.parked {
+		l.unpark(conn)
+		p.then(conn)
+	}
+}
+
+// endChannel takes in what came before the channel's end, and leaves its claims alone:
+// the broker gives those connections to somebody else.
+func (l *Listener) endChannel(s *served) {
+	s.End() // what it reads now ends
+	for l.channels[s] {
+		l.receive(s)
+	}
+}
+
+// emptyPipe accepts what the kernel has queued. Nobody can come in behind: from the
+// shutdown on the kernel refuses them, those that have found the name before included.
+func (l *Listener) emptyPipe() {
+	l.loop.Remove(l.pipeFD)
+	l.pipeResume = time.Time{}
+	if err := unixconn.ShutdownListener(l.pipeFD); err != nil {
+		l.opts.Logger.Warn("backend pipe can't be shut down", "error", err)
+	}
+	for {
+		c, err := unixconn.Accept(l.pipeFD)
+		switch {
+		case err == nil:
+			l.yield(c)
+			continue
+		case !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EINVAL): // EINVAL: empty, and shut down
+			l.opts.Logger.Warn("connections on the backend pipe are lost", "error", err)
+		}
+		return
+	}
+}
