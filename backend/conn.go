@@ -2,6 +2,7 @@ package backend
 
 import (
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -30,6 +31,7 @@ type Conn struct {
 	holding atomic.Bool // held is not empty
 
 	identity func() Client
+	dropped  runtime.Cleanup // set by Accept; stopped by Close
 }
 
 // Client is a verified client: the kernel's word, not the client's.
@@ -70,6 +72,7 @@ func (c *Conn) Client() Client { return c.identity() }
 // directions first: the broker, or a frozen process, may still hold a
 // descriptor of it, and the client must see its end now all the same.
 func (c *Conn) Close() error {
+	c.dropped.Stop()
 	_ = c.Flush()
 	if c.handedOver {
 		_ = c.Shutdown()
@@ -86,15 +89,26 @@ func (c *Conn) CloseWrite() error {
 // SyscallConn implements syscall.Conn.
 func (c *Conn) SyscallConn() (syscall.RawConn, error) {
 	_ = c.Flush()
-	return c.Conn.SyscallConn()
+	raw, err := c.Conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	return keptRaw{raw, c}, nil
 }
 
 // Read implements net.Conn.
 func (c *Conn) Read(p []byte) (int, error) {
+	defer runtime.KeepAlive(c)
 	if c.sniff != nil && !c.sniff.done() {
 		return c.sniff.read(p)
 	}
 	return c.read(p)
+}
+
+// Write implements net.Conn.
+func (c *Conn) Write(p []byte) (int, error) {
+	defer runtime.KeepAlive(c)
+	return c.Conn.Write(p)
 }
 
 // read is Read without regard to identity probes.

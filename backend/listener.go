@@ -150,6 +150,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 	if resume {
 		l.loop.Post(l.watchPipe)
 	}
+	c.closeWhenDropped()
 	return c, nil
 }
 

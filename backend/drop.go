@@ -1,0 +1,44 @@
+package backend
+
+import (
+	"runtime"
+	"syscall"
+
+	"github.com/seed-7265657e/usher/internal/unixconn"
+)
+
+// A connection that the application drops without Close is closed when the garbage
+// collector finds it, as package net's are: its client sees the end. What is closed then
+// is the socket within, which knows itself whether it has been closed; so no number that
+// is somebody else's by now is. A call under way keeps the Conn (Read, Write, and those
+// of SyscallConn).
+
+// closeWhenDropped is called once, when the application gets c.
+func (c *Conn) closeWhenDropped() { c.dropped = runtime.AddCleanup(c, closeDropped, c.Conn) }
+
+func closeDropped(c *unixconn.Conn) {
+	_ = c.Flush()
+	_ = c.Shutdown()
+	_ = c.Close()
+}
+
+// keptRaw is a raw connection that keeps the Conn.
+type keptRaw struct {
+	raw  syscall.RawConn
+	conn *Conn
+}
+
+func (r keptRaw) Control(f func(uintptr)) error {
+	defer runtime.KeepAlive(r.conn)
+	return r.raw.Control(f)
+}
+
+func (r keptRaw) Read(f func(uintptr) bool) error {
+	defer runtime.KeepAlive(r.conn)
+	return r.raw.Read(f)
+}
+
+func (r keptRaw) Write(f func(uintptr) bool) error {
+	defer runtime.KeepAlive(r.conn)
+	return r.raw.Write(f)
+}
