@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/endpoint"
@@ -22,6 +23,9 @@ const (
 	registerTimeout = 2 * time.Second
 	firstRetry      = 20 * time.Millisecond
 	lastRetry       = time.Second
+	// foreignRetry is lastRetry for a broker of plain v1, which knows no registration: it
+	// would refuse as well a second later, and until it is replaced.
+	foreignRetry = time.Minute
 )
 
 // ErrNotRegistered says that the broker refused to take the backend in; the
@@ -128,8 +132,18 @@ func (l *Listener) stayRegistered(first *brokerChannel, err error) {
 		if !wait.For(l.ctx, delay/2+rand.N(delay/2)) {
 			return
 		}
-		delay = min(2*delay, lastRetry)
+		delay = nextRetry(delay, err)
 	}
+}
+
+// nextRetry is how long to wait after a wait of last and another refusal.
+func nextRetry(last time.Duration, refusal error) time.Duration {
+	most := lastRetry
+	var refused *hello.RefusedError
+	if errors.As(refusal, &refused) && refused.Code == brokerpb.ErrorCode_ERROR_PEER_REJECTED && refused.RetryAfter == 0 {
+		most = foreignRetry
+	}
+	return min(2*last, most)
 }
 
 // leave ends the channel, so that the broker hands over no more connections.
