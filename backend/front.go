@@ -7,7 +7,6 @@ import (
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/failpoint"
-	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/loop"
 	"github.com/seed-7265657e/usher/internal/unixconn"
 )
@@ -115,8 +114,7 @@ func (l *Listener) release(conn *Conn) {
 // first has the first bytes of a connection answered inline, or hands it to
 // Accept.
 func (l *Listener) first(conn *Conn, request []byte) {
-	probe := !conn.handedOver && request[0] == frame.Version
-	if l.opts.Inline == nil || probe {
+	if l.opts.Inline == nil || !conn.handedOver && mayBeProbe(request) {
 		l.give(conn, request)
 		return
 	}

@@ -92,6 +92,7 @@ func probeVector(t testing.TB, name string) []byte {
 // stream, however it is cut.
 func TestProbeInPieces(t *testing.T) {
 	testutil.Leaks(t)
+	backend.SetProbeWait(t, patience)
 	ln, pipe := alone(t)
 	probe := probeVector(t, "probe_request")
 	asked, _, err := frame.Decode(probe, frame.MaxBody)
@@ -210,12 +211,50 @@ func TestLookalikeStaysOpen(t *testing.T) {
 	}
 }
 
+// TestNoProbeIsNotWaitedFor: what begins with a frame's first byte and can't become a
+// probe reaches the application as it comes; what could, soon.
+func TestNoProbeIsNotWaitedFor(t *testing.T) {
+	for name, data := range map[string]string{
+		"long length":       "\x01\x00\x05",
+		"huge length":       "\x01\x20\x00\x00\x01",
+		"too short":         "\x01\x20\x00\x00\x00",
+		"another field":     "\x01\x32\x00\x00\x00\x12",
+		"another protocol":  "\x01\x32\x00\x00\x00\x08\x01\x18\x01",
+		"another payload":   "\x01\x32\x00\x00\x00\x08\x01\x18\xb2\xe4\x02\x22\x21",
+		"a frame, not ours": "\x01\x02\x00\x00\x00\x08\x01",
+	} {
+		t.Run(name, func(t *testing.T) {
+			testutil.Leaks(t)
+			backend.SetProbeWait(t, time.Hour)
+			c, s := connected(t)
+			send(t, c, data)
+			wantBytes(t, s, data)
+		})
+	}
+	t.Run("a probe's beginning", func(t *testing.T) {
+		testutil.Leaks(t)
+		c, s := connected(t)
+		began := time.Now()
+		for range 10 { // all but the last byte of a header, and then nothing
+			other, o := connected(t)
+			send(t, other, "\x01\x32\x00")
+			wantBytes(t, o, "\x01\x32\x00")
+		}
+		send(t, c, "\x01")
+		wantBytes(t, s, "\x01")
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("eleven took %v", took)
+		}
+	})
+}
+
 // TestDeadlinesWhileJudging: the application's deadline holds while the first
 // bytes are judged, and its passing spoils nothing.
 func TestDeadlinesWhileJudging(t *testing.T) {
 	testutil.Leaks(t)
+	backend.SetProbeWait(t, time.Second)
 	c, s := connected(t)
-	send(t, c, "\x01\x20")
+	send(t, c, "\x01\x32")
 	for range 3 {
 		_ = s.SetReadDeadline(time.Now().Add(time.Millisecond))
 		if n, err := s.Read(make([]byte, 8)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -223,7 +262,7 @@ func TestDeadlinesWhileJudging(t *testing.T) {
 		}
 	}
 	_ = s.SetDeadline(time.Now().Add(patience))
-	wantBytes(t, s, "\x01\x20")
+	wantBytes(t, s, "\x01\x32")
 	testutil.CheckConnected(t, c, s)
 	_ = s.SetReadDeadline(time.Now().Add(time.Millisecond))
 	if n, err := s.Read(make([]byte, 8)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -236,8 +275,9 @@ func TestDeadlinesWhileJudging(t *testing.T) {
 // TestCloseWhileJudging: Close ends a Read that waits for the rest of a probe.
 func TestCloseWhileJudging(t *testing.T) {
 	testutil.Leaks(t)
+	backend.SetProbeWait(t, patience)
 	c, s := connected(t)
-	send(t, c, "\x01\x20")
+	send(t, c, "\x01\x32")
 	read := make(chan error, 1)
 	go func() {
 		_, err := io.ReadAll(s)

@@ -1,6 +1,8 @@
 package backend
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"os"
@@ -12,18 +14,32 @@ import (
 	"github.com/seed-7265657e/usher/internal/frame"
 )
 
+// probeWait is how long the first bytes of a connection may be the beginning of an
+// identity probe without being a whole one. A prober sends its 55 or so bytes in one
+// piece, which arrives as one; so the wait is for those that don't, and costs whom it
+// should: a prober that takes longer is not answered, and the broker takes it for
+// unverified; an application whose client says nothing but the first bytes of a probe,
+// and waits then, reads them that much later.
+var probeWait = 10 * time.Millisecond
+
 const (
-	// probeWait is how long the first bytes of a connection may look like the
-	// beginning of an identity probe without being a whole one (spec 01 §11
-	// gives a prober as long for everything).
-	probeWait = 500 * time.Millisecond
+	// probeReply bounds the answer to a probe (spec 01 §11 gives a prober as long for
+	// everything).
+	probeReply = 500 * time.Millisecond
 	// maxProbe bounds a probe's frame body: a nonce and two trace headers.
 	maxProbe = 1024
 )
 
+// probeStart is how the body of a probe begins: envelope_version 1, kind REQUEST, which
+// is not written, payload_protocol 0xB232, and a payload of 32 bytes, in the order in
+// which encoders write fields. One in another order is known when it is there as a whole.
+var probeStart = []byte{1<<3 | 0, 1, 3<<3 | 0, 0xb2, 0xe4, 0x02, 4<<3 | 2, nonceLen}
+
+const nonceLen = 32
+
 // sniffer tells v1 identity probes from the application's own bytes at the
-// start of a connection on the backend's pipe. Connections whose first byte is
-// not a frame's cost one comparison. A probe is answered and ends the
+// start of a connection on the backend's pipe. Connections whose first bytes are
+// not a probe's cost a comparison. A probe is answered and ends the
 // connection; everything else reaches the application unchanged.
 type sniffer struct {
 	conn   *Conn
@@ -57,7 +73,7 @@ func (s *sniffer) read(p []byte) (int, error) {
 		if n == 0 {
 			return 0, err
 		}
-		if p[0] != frame.Version {
+		if !mayBeProbe(p[:n]) {
 			s.passed.Store(true)
 			return n, err
 		}
@@ -126,7 +142,7 @@ func (s *sniffer) reply(f *brokerpb.Frame) {
 	if err != nil {
 		return // malformed: a connection error, no answer (spec 01 §11)
 	}
-	_ = s.conn.Conn.SetWriteDeadline(time.Now().Add(probeWait))
+	_ = s.conn.Conn.SetWriteDeadline(time.Now().Add(probeReply))
 	_, _ = s.conn.Conn.Write(reply)
 }
 
@@ -169,14 +185,37 @@ const (
 	probeNot
 )
 
-// judgeProbe says what buf is, whose first byte is a frame's.
+// judgeProbe says what buf is, which is not empty.
 func judgeProbe(buf []byte) (*brokerpb.Frame, probeVerdict) {
 	f, consumed, err := frame.Decode(buf, maxProbe)
 	switch {
 	case errors.Is(err, frame.ErrNeedMore):
-		return nil, probeMaybe
+		return nil, judgePart(buf)
 	case err != nil || f.GetPayloadProtocol() != frame.Probe || consumed != len(buf):
 		return nil, probeNot
 	}
 	return f, probeWhole
+}
+
+// mayBeProbe reports whether buf, which is not empty, is a probe or the beginning of one.
+func mayBeProbe(buf []byte) bool {
+	_, verdict := judgeProbe(buf)
+	return verdict != probeNot
+}
+
+// judgePart says whether a probe can begin with buf, which is no whole frame.
+func judgePart(buf []byte) probeVerdict {
+	var header [frame.HeaderLen]byte
+	n := copy(header[:], buf)
+	length := binary.LittleEndian.Uint32(header[1:]) // at least: what is missing counts as 0
+	body := buf[n:]
+	switch {
+	case header[0] != frame.Version, length > maxProbe:
+		return probeNot
+	case n == frame.HeaderLen && length < uint32(len(probeStart)+nonceLen):
+		return probeNot
+	case !bytes.HasPrefix(body, probeStart[:min(len(body), len(probeStart))]):
+		return probeNot
+	}
+	return probeMaybe
 }
