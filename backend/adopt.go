@@ -264,7 +264,7 @@ func checkedConn(fds *fdpass.Descriptors) (*unixconn.Conn, error) {
 // take claims the connection and goes on with it. After the claim there is no
 // way back: whatever fails then, the answer is an ACK.
 func (l *Listener) take(o *offered, ch *brokerChannel, ack *usherpb.Ack) *nack {
-	if l.ctx.Err() != nil {
+	if l.ctx.Err() != nil || ch.leaving.Load() {
 		o.close()
 		return &nack{usherpb.NackReason_NACK_REASON_CLOSING, net.ErrClosed, false}
 	}

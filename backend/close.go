@@ -2,10 +2,7 @@ package backend
 
 import (
 	"errors"
-	"syscall"
 	"time"
-
-	"github.com/seed-7265657e/usher/internal/unixconn"
 )
 
 // acceptGrace is how long what was claimed waits for Accept after Close. A server's
@@ -34,8 +31,8 @@ func (l *Listener) close() error {
 	l.loop.Post(l.endWaits)
 	l.loop.Stop()
 	<-l.loopDone
-	err = errors.Join(err, l.pipe.Close())
 	l.wg.Wait()
+	err = errors.Join(err, l.binding.Load().Close())
 	l.loop.Close()
 	l.queue.end(acceptGrace, l.abandon)
 	return err
@@ -60,6 +57,7 @@ func (l *Listener) endWaits() {
 		l.endChannel(s)
 	}
 	l.emptyPipe()
+	l.closePipe()
 	for _, d := range l.dues {
 		_ = d.conn.Flush()
 	}
@@ -80,26 +78,5 @@ func (l *Listener) endChannel(s *served) {
 	s.End() // what it reads now ends
 	for l.channels[s] {
 		l.receive(s)
-	}
-}
-
-// emptyPipe accepts what the kernel has queued. Nobody can come in behind: from the
-// shutdown on the kernel refuses them, those that have found the name before included.
-func (l *Listener) emptyPipe() {
-	l.loop.Remove(l.pipeFD)
-	l.pipeResume = time.Time{}
-	if err := unixconn.ShutdownListener(l.pipeFD); err != nil {
-		l.opts.Logger.Warn("backend pipe can't be shut down", "error", err)
-	}
-	for {
-		c, err := unixconn.Accept(l.pipeFD)
-		switch {
-		case err == nil:
-			l.yield(c)
-			continue
-		case !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EINVAL): // EINVAL: empty, and shut down
-			l.opts.Logger.Warn("connections on the backend pipe are lost", "error", err)
-		}
-		return
 	}
 }

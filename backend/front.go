@@ -33,42 +33,12 @@ type due struct {
 	at   time.Time
 }
 
-// acceptDialled accepts one connection of a client that dialled the pipe. While
-// nobody accepts, clients wait in the kernel's queue.
-func (l *Listener) acceptDialled() {
-	if l.queue.pause() {
-		l.loop.Remove(l.pipeFD)
-		return
-	}
-	c, err := unixconn.Accept(l.pipeFD)
-	switch {
-	case err == nil && endpoint.IsProbe(c): // the broker, which asks whose pipe this is
-		_ = c.Close()
-	case err == nil:
-		l.yield(c)
-	case errors.Is(err, syscall.EAGAIN):
-	default: // a full descriptor table passes
-		l.opts.Logger.Warn("accept on backend pipe failed", "error", err)
-		l.loop.Remove(l.pipeFD)
-		l.pipeResume = time.Now().Add(acceptBackoff)
-		l.loop.WakeAt(l.pipeResume)
-	}
-}
-
-const acceptBackoff = 50 * time.Millisecond
-
-func (l *Listener) watchPipe() {
-	l.pipeResume = time.Time{}
-	if l.closing {
-		return
-	}
-	if l.loop.Add(l.pipeFD, l.acceptDialled) != nil {
-		l.pipeResume = time.Now().Add(acceptBackoff)
-		l.loop.WakeAt(l.pipeResume)
-	}
-}
-
+// yield takes in a connection that was accepted from the pipe.
 func (l *Listener) yield(c *unixconn.Conn) {
+	if endpoint.IsProbe(c) { // the broker, which asks whose pipe this is
+		_ = c.Close()
+		return
+	}
 	if err := ownUser(c); err != nil {
 		l.opts.Logger.Debug("dialled connection closed", "error", err)
 		_ = c.Close()
@@ -244,13 +214,7 @@ func (l *Listener) tick(now time.Time) (next time.Time) {
 	if len(l.dues) > 0 {
 		next = l.dues[0].at
 	}
-	if !l.pipeResume.IsZero() {
-		if now.Before(l.pipeResume) {
-			next = loop.Earlier(next, l.pipeResume)
-		} else {
-			l.watchPipe()
-		}
-	}
+	next = loop.Earlier(next, l.tickPipe(now))
 	return loop.Earlier(next, l.expire(now))
 }
 

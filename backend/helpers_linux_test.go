@@ -2,6 +2,7 @@ package backend_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -56,8 +57,13 @@ func (p place) define(t testing.TB) {
 // startBroker serves p's socket until the returned stop, or the test's end.
 func startBroker(t testing.TB, p place, change ...func(*broker.Options)) (stop func()) {
 	t.Helper()
+	return startBrokerAt(t, p.socket(), p.definitions(), change...)
+}
+
+func startBrokerAt(t testing.TB, socket, definitions string, change ...func(*broker.Options)) (stop func()) {
+	t.Helper()
 	opts := broker.Options{
-		Socket: p.socket(), DefinitionDir: p.definitions(), DefinitionSource: "test",
+		Socket: socket, DefinitionDir: definitions, DefinitionSource: "test",
 		Logger: slog.New(slog.DiscardHandler),
 	}
 	for _, f := range change {
@@ -77,7 +83,7 @@ func startBroker(t testing.TB, p place, change ...func(*broker.Options)) (stop f
 		}
 		stopped = true
 		cancel()
-		if err := <-done; err != nil {
+		if err := <-done; err != nil && !errors.Is(err, broker.ErrReplaced) {
 			t.Error(err)
 		}
 	}

@@ -7,8 +7,8 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/loop"
@@ -18,24 +18,23 @@ import (
 // Listener is a backend's source of connections. It implements net.Listener and
 // is safe for concurrent use.
 type Listener struct {
-	opts Options
-	pipe *endpoint.Binding
-	v1   *endpoint.Binding // nil without HandoffEndpoint
-	self *self
+	opts    Options
+	binding atomic.Pointer[endpoint.Binding] // the pipe; replaced when its name is lost
+	v1      *endpoint.Binding                // nil without HandoffEndpoint
+	self    *self
 
 	queue queue // connections on their way to Accept
 
 	// The loop and what its goroutine alone uses (front.go, adopt.go).
-	loop       *loop.Loop
-	loopDone   chan struct{} // closed when the loop has ended
-	pipeFD     int           // the pipe's descriptor, borrowed from its binding
-	pipeResume time.Time     // when to accept again after a failure
-	parked     map[*Conn]parked
-	channels   map[*served]bool
-	dues       []due // replies that wait for the first Write, the oldest first
-	scratch    []byte
-	answer     []byte
-	closing    bool // Close has come: nothing waits here any more
+	loop     *loop.Loop
+	loopDone chan struct{} // closed when the loop has ended
+	pipe     pipe
+	parked   map[*Conn]parked
+	channels map[*served]bool
+	dues     []due // replies that wait for the first Write, the oldest first
+	scratch  []byte
+	answer   []byte
+	closing  bool // Close has come: nothing waits here any more
 
 	ctx      context.Context // ends with Close
 	cancel   context.CancelFunc
@@ -43,7 +42,8 @@ type Listener struct {
 	closed   sync.Once
 	closeErr error
 
-	reg registration
+	reg   registration
+	renew chan struct{} // the pipe has another path, or was bound anew
 }
 
 // Listen binds the backend's own pipe and registers with the broker. ctx bounds
@@ -70,6 +70,7 @@ func Listen(ctx context.Context, opts Options) (*Listener, error) {
 		parked:   make(map[*Conn]parked),
 		channels: make(map[*served]bool),
 		scratch:  make([]byte, MaxInline),
+		renew:    make(chan struct{}, 1),
 	}
 	l.queue.init(opts.Backlog)
 	if err := l.bind(); err != nil {
@@ -78,7 +79,7 @@ func Listen(ctx context.Context, opts Options) (*Listener, error) {
 	if err := l.openLoop(); err != nil {
 		return nil, errors.Join(fmt.Errorf("backend: %w", err), l.unbind())
 	}
-	l.self = newSelf(l.pipe.Path)
+	l.self = newSelf(l.path)
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.reg.init()
 	first, err := l.register(ctx)
@@ -92,14 +93,16 @@ func Listen(ctx context.Context, opts Options) (*Listener, error) {
 }
 
 func (l *Listener) bind() (err error) {
-	if l.pipe, err = endpoint.BindBackend(l.opts.Pipe); err != nil {
+	pipe, err := endpoint.BindBackend(l.opts.Pipe)
+	if err != nil {
 		return err
 	}
+	l.binding.Store(pipe)
 	if l.opts.HandoffEndpoint == "" {
 		return nil
 	}
 	if l.v1, err = endpoint.BindHandoff(l.opts.HandoffEndpoint); err != nil {
-		return errors.Join(err, l.pipe.Close())
+		return errors.Join(err, pipe.Close())
 	}
 	return nil
 }
@@ -108,7 +111,7 @@ func (l *Listener) bind() (err error) {
 const dialledBacklog = 16
 
 func (l *Listener) unbind() error {
-	err := l.pipe.Close()
+	err := l.binding.Load().Close()
 	if l.v1 != nil {
 		err = errors.Join(err, l.v1.Close())
 	}
@@ -116,12 +119,7 @@ func (l *Listener) unbind() error {
 }
 
 func (l *Listener) openLoop() (err error) {
-	raw, err := l.pipe.Listener.SyscallConn()
-	if err != nil {
-		return err
-	}
-	// The binding keeps the socket open for as long as the loop runs.
-	if err := raw.Control(func(fd uintptr) { l.pipeFD = int(fd) }); err != nil {
+	if err := l.pipe.open(l.binding.Load()); err != nil {
 		return err
 	}
 	l.loop, err = loop.New(l.tick, nil)
@@ -131,7 +129,7 @@ func (l *Listener) openLoop() (err error) {
 // run is the loop's goroutine.
 func (l *Listener) run() {
 	defer close(l.loopDone)
-	l.watchPipe()
+	l.openPipe()
 	if err := l.loop.Run(); err != nil {
 		l.opts.Logger.Error("event loop ended: no more connections come; start this process again", "error", err)
 		l.cancel()
@@ -158,8 +156,11 @@ func (l *Listener) errClosed() error {
 	return &net.OpError{Op: "accept", Net: "unix", Addr: l.Addr(), Err: net.ErrClosed}
 }
 
-// Addr returns the address of the backend's own pipe.
-func (l *Listener) Addr() net.Addr { return &net.UnixAddr{Name: l.pipe.Path, Net: "unix"} }
+// Addr returns the address of the backend's own pipe. It changes when the name is lost
+// and Options.Pipe doesn't say which one to take.
+func (l *Listener) Addr() net.Addr { return &net.UnixAddr{Name: l.path(), Net: "unix"} }
+
+func (l *Listener) path() string { return l.binding.Load().Path }
 
 // ownUser returns nil when the process at the other end of c runs as this user.
 func ownUser(c syscall.Conn) error {

@@ -16,7 +16,6 @@ import (
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/usherpb"
-	"github.com/seed-7265657e/usher/internal/wait"
 )
 
 const (
@@ -38,9 +37,11 @@ var ErrNotRegistered = errors.New("broker refused the registration")
 // longer than its channel lives.
 type brokerChannel struct {
 	*channel.Conn
-	page  *claim.Page
-	uses  atomic.Int32 // who may touch the page: the channel itself, and what is owed
-	ended atomic.Bool
+	path    string // of the pipe, as the broker was told
+	page    *claim.Page
+	uses    atomic.Int32 // who may touch the page: the channel itself, and what is owed
+	leaving atomic.Bool  // End has come
+	closed  atomic.Bool
 }
 
 func newBrokerChannel() *brokerChannel {
@@ -49,9 +50,15 @@ func newBrokerChannel() *brokerChannel {
 	return b
 }
 
+// End ends the conversation: nothing that comes is adopted any more. Close must follow.
+func (b *brokerChannel) End() {
+	b.leaving.Store(true)
+	b.Conn.End()
+}
+
 // Close ends the channel. It may be called again.
 func (b *brokerChannel) Close() error {
-	if b.ended.Swap(true) {
+	if b.closed.Swap(true) {
 		return nil
 	}
 	b.release()
@@ -107,18 +114,15 @@ func (l *Listener) WaitRegistered(ctx context.Context) error {
 	return l.errClosed()
 }
 
-// stayRegistered serves the channel, and asks for a new one whenever it ends,
-// until Close. first and err are the result of Listen's own attempt.
+// stayRegistered serves the channel, and asks for a new one whenever it ends, and when
+// the pipe has got another path, until Close. first and err are the result of Listen's
+// own attempt.
 func (l *Listener) stayRegistered(first *brokerChannel, err error) {
 	delay, said := firstRetry, ""
 	for ch := first; ; ch, err = l.register(l.ctx) {
 		if err == nil {
-			l.opts.Logger.Info("registered with the broker", "broker", l.opts.Broker)
-			l.reg.set(ch, nil)
-			if l.ctx.Err() != nil { // leave may have looked before set
-				ch.End()
-			}
-			err = fmt.Errorf("channel ended: %w", l.serveChannel(ch))
+			l.opts.Logger.Info("registered with the broker", "broker", l.opts.Broker, "pipe", ch.path)
+			err = fmt.Errorf("channel ended: %w", l.serveRenewed(ch))
 			delay, said = firstRetry, ""
 		}
 		l.reg.set(nil, err)
@@ -129,11 +133,76 @@ func (l *Listener) stayRegistered(first *brokerChannel, err error) {
 			said = err.Error()
 			l.opts.Logger.Warn("not registered with the broker; serving on the pipe alone, trying again", "broker", l.opts.Broker, "error", err)
 		}
-		if !wait.For(l.ctx, delay/2+rand.N(delay/2)) {
+		if !l.pause(delay/2 + rand.N(delay/2)) {
 			return
 		}
 		delay = nextRetry(delay, err)
 	}
+}
+
+// pause waits, or until the pipe was bound anew; false when the Listener closes.
+func (l *Listener) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-l.renew:
+	case <-l.ctx.Done():
+		return false
+	}
+	return true
+}
+
+// serveRenewed serves ch until it ends. When the pipe has got another path it registers
+// that, and then ends the older channel: there is always one.
+func (l *Listener) serveRenewed(ch *brokerChannel) error {
+	ended := l.start(ch)
+	var retry <-chan time.Time
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case <-l.renew:
+		case <-retry:
+		}
+		retry = nil
+		if ch.path == l.path() {
+			continue
+		}
+		next, err := l.register(l.ctx)
+		if err != nil {
+			l.opts.Logger.Warn("the broker does not know the new pipe; trying again", "pipe", l.path(), "error", err)
+			retry = time.After(lastRetry)
+			continue
+		}
+		older, olderEnded := ch, ended
+		ch, ended = next, l.start(next)
+		if !l.loop.Post(func() { l.leaveChannel(older) }) {
+			older.End()
+		}
+		<-olderEnded // soon: its end is read
+	}
+}
+
+// start serves ch on a goroutine of its own, and says why it ended.
+func (l *Listener) start(ch *brokerChannel) <-chan error {
+	l.reg.set(ch, nil)
+	if l.ctx.Err() != nil { // leave may have looked before set
+		ch.End()
+	}
+	ended := make(chan error, 1)
+	l.wg.Go(func() { ended <- l.serveChannel(ch) })
+	return ended
+}
+
+// leaveChannel ends a channel of two. What is owed on it is said before.
+func (l *Listener) leaveChannel(ch *brokerChannel) {
+	for conn := range l.parked {
+		if conn.ack.channel == ch {
+			conn.acknowledge()
+		}
+	}
+	ch.End()
 }
 
 // nextRetry is how long to wait after a wait of last and another refusal.
@@ -158,6 +227,11 @@ func (l *Listener) leave() {
 // register asks the broker for a channel (docs/protocol.md, section
 // "Registration").
 func (l *Listener) register(ctx context.Context) (*brokerChannel, error) {
+	path := l.path()
+	if err := l.binding.Load().Check(); errors.Is(err, endpoint.ErrReplaced) {
+		l.loop.Post(l.checkPipe) // which has this asked again
+		return nil, fmt.Errorf("register: %w", err)
+	}
 	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
 	defer cancel()
 	c, err := endpoint.Dial(ctx, l.opts.Broker)
@@ -171,7 +245,7 @@ func (l *Listener) register(ctx context.Context) (*brokerChannel, error) {
 	_, err = frame.Write(c, frame.RegisterRequest(&usherpb.Register{
 		ServiceName:    l.opts.Service,
 		ServiceVersion: l.opts.Version,
-		BackendPipe:    l.pipe.Path,
+		BackendPipe:    path,
 		ClaimPage:      true,
 	}))
 	// The answer may be there even when the request could not be sent: a broker
@@ -182,6 +256,7 @@ func (l *Listener) register(ctx context.Context) (*brokerChannel, error) {
 	if replyErr != nil {
 		return nil, fmt.Errorf("register: %w", errors.Join(replyErr, err))
 	}
+	ch.path = path
 	return ch, nil
 }
 

@@ -14,10 +14,11 @@ const namespaceVariable = "RUNNING_PROCESS_BROKER_V1_BACKEND_NAMESPACE"
 
 // self answers identity probes on the backend's pipe (spec 01 §11).
 type self struct {
-	namespace, pipe string
+	namespace string
+	pipe      func() string
 }
 
-func newSelf(pipe string) *self {
+func newSelf(pipe func() string) *self {
 	namespace := os.Getenv(namespaceVariable)
 	if namespace == "" {
 		namespace = "shared"
@@ -26,7 +27,7 @@ func newSelf(pipe string) *self {
 }
 
 func (s *self) answer(f *brokerpb.Frame) ([]byte, error) {
-	process, legacy, err := identity.Self(s.namespace, s.pipe)
+	process, legacy, err := identity.Self(s.namespace, s.pipe())
 	if err != nil {
 		return nil, err
 	}

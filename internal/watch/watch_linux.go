@@ -58,6 +58,10 @@ func (w *Watch) Add(paths ...string) error {
 	return nil
 }
 
+// FD lends the descriptor to an event loop: it is readable when Changed has something to
+// read.
+func (w *Watch) FD() int { return w.fd }
+
 // Changed reports whether something has happened since the last call.
 func (w *Watch) Changed() (changed bool) {
 	for range mostReads {

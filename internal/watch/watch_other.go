@@ -13,6 +13,9 @@ func New() (*Watch, error) { return nil, errors.ErrUnsupported }
 // Add answers errors.ErrUnsupported.
 func (w *Watch) Add(...string) error { return errors.ErrUnsupported }
 
+// FD is no descriptor.
+func (w *Watch) FD() int { return -1 }
+
 // Changed returns true: nothing is known.
 func (w *Watch) Changed() bool { return true }
 

@@ -1,0 +1,152 @@
+package backend_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"testing"
+
+	"github.com/seed-7265657e/usher/backend"
+	"github.com/seed-7265657e/usher/client"
+	"github.com/seed-7265657e/usher/internal/testutil"
+)
+
+// servedAgain waits until a client that reconnects reaches ln.
+func servedAgain(t *testing.T, p place, ln *backend.Listener) {
+	t.Helper()
+	testutil.WaitFor(t, "a reconnecting client is served", func() bool {
+		opts := clientOptions(p)
+		reconnect(&opts)
+		c, err := client.Dial(bounded(t), opts)
+		if err != nil {
+			if !errors.Is(err, client.ErrBackendUnreachable) && !errors.As(err, new(*client.RefusedError)) && !errors.Is(err, client.ErrBrokerUnreachable) {
+				t.Fatal(err)
+			}
+			return false
+		}
+		defer func() { _ = c.Close() }()
+		s := accept(t, ln)
+		testutil.CheckConnected(t, c, s)
+		_ = s.Close()
+		return true
+	})
+}
+
+// chosen and random are the two kinds of pipe paths.
+var pipes = map[string]func(*backend.Options){
+	"chosen": func(*backend.Options) {},
+	"random": func(o *backend.Options) { o.Pipe = "" },
+}
+
+// TestPipeRemoved: a backend whose pipe's name is removed, or taken by something else,
+// binds anew, and clients reach it there, also those who have been in the old queue;
+// with a watch and without one.
+func TestPipeRemoved(t *testing.T) {
+	for kind, change := range pipes {
+		for how, remove := range map[string]func(path string) error{
+			"removed":        os.Remove,
+			"removed, lock":  func(path string) error { _ = os.Remove(path + ".lock"); return os.Remove(path) },
+			"moved":          func(path string) error { return os.Rename(path, path+".old") },
+			"dead socket on": func(path string) error { return replaceByDead(path) },
+		} {
+			for watched, refuse := range map[string]func(testing.TB){"": func(testing.TB) {}, ", no watch": backend.RefuseWatches} {
+				t.Run(kind+", "+how+watched, func(t *testing.T) {
+					testutil.Leaks(t)
+					refuse(t)
+					p, ln := registeredIn(t, change)
+					rounds := 3
+					if watched != "" {
+						rounds = 1 // each takes a second
+					}
+					for range rounds {
+						before := ln.Addr().String()
+						var waiting []*net.UnixConn
+						for range 40 { // more than the listener takes from the kernel's queue
+							waiting = append(waiting, dialPipe(t, before))
+						}
+						if err := remove(before); err != nil {
+							t.Fatal(err)
+						}
+						// The loop makes room as they are accepted: those behind are waiting still.
+						for i, c := range waiting {
+							send(t, c, fmt.Sprintf("%02d", i))
+							s := accept(t, ln)
+							wantBytes(t, s, fmt.Sprintf("%02d", i))
+							_ = s.Close()
+							_ = c.Close()
+						}
+						servedAgain(t, p, ln)
+						if changed := ln.Addr().String() != before; changed != (kind == "random") {
+							t.Errorf("the path changed: %t", changed)
+						}
+						if got := dial(t, p).Route(); got != client.HandedOver {
+							t.Errorf("route %s", got)
+						}
+						_ = accept(t, ln).Close()
+					}
+					if err := ln.Close(); err != nil {
+						t.Error(err)
+					}
+					if _, err := os.Lstat(ln.Addr().String()); !errors.Is(err, os.ErrNotExist) {
+						t.Errorf("the name is left: %v", err)
+					}
+				})
+			}
+		}
+	}
+}
+
+func replaceByDead(path string) error {
+	dead, err := net.ListenUnix("unix", &net.UnixAddr{Name: path + "x", Net: "unix"})
+	if err != nil {
+		return err
+	}
+	dead.SetUnlinkOnClose(false)
+	return errors.Join(os.Rename(path+"x", path), dead.Close())
+}
+
+// registeredIn is registered in a runtime directory of the test's own.
+func registeredIn(t *testing.T, change func(*backend.Options)) (place, *backend.Listener) {
+	t.Helper()
+	run := testutil.SocketDir(t)
+	t.Setenv("XDG_RUNTIME_DIR", run)
+	return registered(t, change)
+}
+
+// TestDirectoryRemoved: when everything is removed, the pipe, its lock, the broker's
+// socket and the directory they are in, a new broker takes the backend in again.
+func TestDirectoryRemoved(t *testing.T) {
+	for kind, change := range pipes {
+		t.Run(kind, func(t *testing.T) {
+			testutil.Leaks(t)
+			p := place{testutil.SocketDir(t)}
+			t.Setenv("XDG_RUNTIME_DIR", p.dir+"/r")
+			if err := os.MkdirAll(p.definitions(), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			p.define(t)
+			run := place{p.dir + "/r"} // what is removed; the definitions stay
+			if err := os.Mkdir(run.dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			start := func() func() { return startBrokerAt(t, run.socket(), p.definitions()) }
+			stop := start()
+			ln := listen(t, run, change)
+			if err := ln.WaitRegistered(bounded(t)); err != nil {
+				t.Fatal(err)
+			}
+			for range 3 {
+				if err := os.RemoveAll(run.dir); err != nil {
+					t.Fatal(err)
+				}
+				stop()
+				stop = start()
+				servedAgain(t, run, ln)
+				if err := ln.WaitRegistered(bounded(t)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
