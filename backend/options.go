@@ -3,6 +3,7 @@ package backend
 import (
 	"log/slog"
 
+	"github.com/seed-7265657e/usher/internal/loglimit"
 	"github.com/seed-7265657e/usher/internal/names"
 )
 
@@ -62,5 +63,6 @@ func (o *Options) complete() error {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+	o.Logger = slog.New(loglimit.New(o.Logger.Handler())) // for what peers can cause
 	return nil
 }
