@@ -187,6 +187,29 @@ func TestNoDeadlineStays(t *testing.T) {
 	}
 }
 
+// TestNoDeadlineStaysOfLongRequest: nor does what bounded its writing.
+func TestNoDeadlineStaysOfLongRequest(t *testing.T) {
+	testutil.Leaks(t)
+	const size = 4 << 20
+	socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+		handOver(c, f)
+		time.Sleep(moment) // so that the client waits for room
+		_, _ = io.CopyN(io.Discard, c, size+1)
+	})
+	const enough = 25 * moment
+	ctx, cancel := context.WithTimeout(t.Context(), enough)
+	defer cancel()
+	c, err := client.DialWith(ctx, options(socket, func(o *client.Options) { o.Timeout = enough }), make([]byte, size))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	<-ctx.Done()
+	if _, err := c.Write([]byte("x")); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestPastDeadlineAsksNobody: a call that is late already sends nothing.
 func TestPastDeadlineAsksNobody(t *testing.T) {
 	testutil.Leaks(t)
@@ -370,7 +393,10 @@ func TestDialWithLongRequest(t *testing.T) {
 	gone := make(chan struct{})
 	socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
 		handOver(c, f)
-		<-gone
+		select {
+		case <-gone:
+		case <-time.After(patience):
+		}
 	})
 	defer close(gone)
 	request := make([]byte, 8<<20)

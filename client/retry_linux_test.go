@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-7265657e/usher/client"
 	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
@@ -109,6 +110,26 @@ func TestRefusalIsReportedInTime(t *testing.T) {
 	after.Store(int64(time.Second))
 	if took, _ := dial(t.Context(), patience); asked.Load() < 2 || took > patience/2 {
 		t.Errorf("without a backend: asked %d times in %v", asked.Load(), took)
+	}
+}
+
+// TestGrantEndsRefusal: once the broker has named a backend, what is reported is that
+// this one does not answer.
+func TestGrantEndsRefusal(t *testing.T) {
+	testutil.Leaks(t)
+	stuck, _ := fullBacklog(t)
+	var asked atomic.Int32
+	socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+		if asked.Add(1) == 1 {
+			write(c, busyFor(f, time.Millisecond))
+			return
+		}
+		write(c, grant(f, hello.Grant{BackendPipe: stuck}))
+	})
+	_, err := client.Dial(t.Context(), options(socket, func(o *client.Options) { o.Timeout = 25 * moment }))
+	var refused *client.RefusedError
+	if !errors.Is(err, client.ErrNoAnswer) || errors.As(err, &refused) {
+		t.Errorf("asked %d times: %v", asked.Load(), err)
 	}
 }
 

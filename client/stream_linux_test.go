@@ -148,6 +148,7 @@ func TestConnectionMadeDuringClose(t *testing.T) {
 	fds := testutil.FDPair(t, syscall.SOCK_STREAM)
 	made, other := unixconn.New(fds[0]), unixconn.New(fds[1])
 	defer func() { _ = other.Close() }()
+	_ = other.SetDeadline(time.Now().Add(10 * time.Second))
 	if err := s.use(made); !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
 	}
