@@ -128,21 +128,18 @@ func TestCloseGivesWhatWaits(t *testing.T) {
 }
 
 // TestCloseEndsTheIdle: a connection that was answered inline and says nothing ends with
-// the Listener; one that has said something is accepted.
+// the Listener, and is not accepted.
 func TestCloseEndsTheIdle(t *testing.T) {
 	testutil.Leaks(t)
-	ln, pipe := func() (*backend.Listener, string) {
-		ln := listen(t, newPlace(t), answerPing)
-		return ln, ln.Addr().String()
-	}()
-	idle := dialPipe(t, pipe)
+	ln := listen(t, newPlace(t), answerPing)
+	idle := dialPipe(t, ln.Addr().String())
 	send(t, idle, "ping")
 	wantBytes(t, idle, "pong")
 	if err := ln.Close(); err != nil {
 		t.Fatal(err)
 	}
-	wantEnd(t, idle)
 	wantClosed(t, ln)
+	wantEnd(t, idle)
 }
 
 // TestCloseBesideAccept: an Accept that waits when Close comes returns.

@@ -3,12 +3,18 @@ package backend_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/backend"
 	"github.com/seed-7265657e/usher/client"
+	"github.com/seed-7265657e/usher/internal/channel"
+	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
@@ -136,8 +142,8 @@ func TestDirectoryRemoved(t *testing.T) {
 			if err := ln.WaitRegistered(bounded(t)); err != nil {
 				t.Fatal(err)
 			}
-			for range 3 {
-				if err := os.RemoveAll(run.dir); err != nil {
+			for n := range 3 {
+				if err := os.Rename(run.dir, fmt.Sprint(run.dir, n)); err != nil {
 					t.Fatal(err)
 				}
 				stop()
@@ -148,5 +154,64 @@ func TestDirectoryRemoved(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestNewPathFirst: the broker knows the new path before the channel that came with the
+// old one ends, and a connection that waits on that is served.
+func TestNewPathFirst(t *testing.T) {
+	testutil.Leaks(t)
+	t.Setenv("XDG_RUNTIME_DIR", testutil.SocketDir(t))
+	p := newPlace(t)
+	var older atomic.Pointer[wire]
+	wires := takingIn(t, p, channel.Seqpacket, func() (*claim.Page, int, error) {
+		if w := older.Load(); w != nil {
+			fds := []unix.PollFd{{Fd: int32(w.fd), Events: unix.POLLRDHUP}}
+			if n, err := unix.Poll(fds, 0); n != 0 || err != nil {
+				t.Errorf("the older channel has ended: %v", err)
+			}
+		}
+		return claim.NewPage()
+	})
+	ln := listen(t, p, pipes["random"])
+	first := next(t, wires)
+	l := newLoad(t)
+	first.offer(t, offer(1, declared), l.conn, l.claim.FD())
+	older.Store(&first)
+	if err := os.Remove(ln.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	second := next(t, wires)
+	if ack := first.ack(t); !ack.Accepted { // before the end of what could carry it
+		t.Errorf("answer %v", ack)
+	}
+	if _, err := first.Recv(); err != io.EOF {
+		t.Errorf("the older channel: %v", err)
+	}
+	l.drop()
+	send(t, l.client, earlyBytes)
+	s := accept(t, ln)
+	wantBytes(t, s, earlyBytes)
+	wantBytes(t, l.client, preamble)
+	second.works(t, ln, 2)
+}
+
+// TestPipesDirectoryRemoved: the directory of the pipe goes, again and again, and the
+// broker's stays.
+func TestPipesDirectoryRemoved(t *testing.T) {
+	testutil.Leaks(t)
+	p := newPlace(t)
+	p.define(t)
+	startBroker(t, p)
+	ln := listen(t, p, func(o *backend.Options) { o.Pipe = p.pipe("x/p") })
+	if err := ln.WaitRegistered(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 3 {
+		// In one step: what removes it file by file may meet the new pipe.
+		if err := os.Rename(p.pipe("x"), p.pipe(fmt.Sprint("gone", n))); err != nil {
+			t.Fatal(err)
+		}
+		servedAgain(t, p, ln)
 	}
 }
