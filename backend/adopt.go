@@ -78,18 +78,20 @@ type served struct {
 	ended chan error // gets why the channel ended, once
 }
 
-// serveChannel adopts what arrives on ch until the channel ends, closes it, and
-// returns why it ended.
-func (l *Listener) serveChannel(ch *brokerChannel) error {
+// serveChannel adopts what arrives on ch until the channel ends, and closes it. What it
+// returns says, once, why the channel ended.
+func (l *Listener) serveChannel(ch *brokerChannel) <-chan error {
+	ended := make(chan error, 1)
 	if ch.Kind() == channel.Stream {
-		return l.serveStream(ch)
+		l.wg.Go(func() { ended <- l.serveStream(ch) })
+		return ended
 	}
-	s := &served{brokerChannel: ch, ended: make(chan error, 1)}
+	s := &served{brokerChannel: ch, ended: ended}
 	if !l.loop.Post(func() { l.watchChannel(s) }) {
 		_ = ch.Close()
-		return net.ErrClosed
+		ended <- net.ErrClosed
 	}
-	return <-s.ended
+	return ended
 }
 
 // serveStream is serveChannel where messages arrive in parts, for want of

@@ -81,6 +81,7 @@ func Listen(ctx context.Context, opts Options) (*Listener, error) {
 	}
 	l.self = newSelf(l.path)
 	l.ctx, l.cancel = context.WithCancel(context.Background())
+	l.openPipe()
 	l.reg.init()
 	first, err := l.register(ctx)
 	l.reg.set(first, err) // known before Listen returns
@@ -129,7 +130,6 @@ func (l *Listener) openLoop() (err error) {
 // run is the loop's goroutine.
 func (l *Listener) run() {
 	defer close(l.loopDone)
-	l.openPipe()
 	if err := l.loop.Run(); err != nil {
 		l.opts.Logger.Error("event loop ended: no more connections come; start this process again", "error", err)
 		l.cancel()

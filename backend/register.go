@@ -184,15 +184,13 @@ func (l *Listener) serveRenewed(ch *brokerChannel) error {
 	}
 }
 
-// start serves ch on a goroutine of its own, and says why it ended.
+// start has ch served; what it returns says why it ended.
 func (l *Listener) start(ch *brokerChannel) <-chan error {
 	l.reg.set(ch, nil)
 	if l.ctx.Err() != nil { // leave may have looked before set
 		ch.End()
 	}
-	ended := make(chan error, 1)
-	l.wg.Go(func() { ended <- l.serveChannel(ch) })
-	return ended
+	return l.serveChannel(ch)
 }
 
 // leaveChannel ends a channel of two. What is owed on it is said before.

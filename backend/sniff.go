@@ -33,7 +33,7 @@ const (
 // probeStart is how the body of a probe begins: envelope_version 1, kind REQUEST, which
 // is not written, payload_protocol 0xB232, and a payload of 32 bytes, in the order in
 // which encoders write fields. One in another order is known when it is there as a whole.
-var probeStart = []byte{1<<3 | 0, 1, 3<<3 | 0, 0xb2, 0xe4, 0x02, 4<<3 | 2, nonceLen}
+var probeStart = []byte{1 << 3, 1, 3 << 3, 0xb2, 0xe4, 0x02, 4<<3 | 2, nonceLen}
 
 const nonceLen = 32
 
