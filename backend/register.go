@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/brokerpb"
@@ -30,50 +29,6 @@ const (
 // ErrNotRegistered says that the broker refused to take the backend in; the
 // text says why.
 var ErrNotRegistered = errors.New("broker refused the registration")
-
-// brokerChannel is the channel to the broker, and the page of claims that came with
-// it, nil without one. The page is there until Close, and until every acknowledgement
-// that is still owed on it has been given: a connection may wait for its first bytes
-// longer than its channel lives.
-type brokerChannel struct {
-	*channel.Conn
-	path    string // of the pipe, as the broker was told
-	page    *claim.Page
-	uses    atomic.Int32 // who may touch the page: the channel itself, and what is owed
-	leaving atomic.Bool  // End has come
-	closed  atomic.Bool
-}
-
-func newBrokerChannel() *brokerChannel {
-	b := new(brokerChannel)
-	b.uses.Store(1)
-	return b
-}
-
-// End ends the conversation: nothing that comes is adopted any more. Close must follow.
-func (b *brokerChannel) End() {
-	b.leaving.Store(true)
-	b.Conn.End()
-}
-
-// Close ends the channel. It may be called again.
-func (b *brokerChannel) Close() error {
-	if b.closed.Swap(true) {
-		return nil
-	}
-	b.release()
-	return b.Conn.Close()
-}
-
-// retain keeps the page for one more. Who calls it knows that it is there.
-func (b *brokerChannel) retain() { b.uses.Add(1) }
-
-// release ends a retain.
-func (b *brokerChannel) release() {
-	if b.uses.Add(-1) == 0 && b.page != nil {
-		b.page.Close()
-	}
-}
 
 // registration is where the backend stands with the broker.
 type registration struct {

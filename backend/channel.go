@@ -1,0 +1,144 @@
+package backend
+
+import (
+	"errors"
+	"net"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/seed-7265657e/usher/internal/channel"
+	"github.com/seed-7265657e/usher/internal/claim"
+	"github.com/seed-7265657e/usher/internal/failpoint"
+	"github.com/seed-7265657e/usher/internal/usherpb"
+)
+
+// brokerChannel is the channel to the broker, and the page of claims that came with
+// it, nil without one. The page is there until Close, and until every acknowledgement
+// that is still owed on it has been given: a connection may wait for its first bytes
+// longer than its channel lives.
+type brokerChannel struct {
+	*channel.Conn
+	path    string // of the pipe, as the broker was told
+	page    *claim.Page
+	uses    atomic.Int32 // who may touch the page: the channel itself, and what is owed
+	leaving atomic.Bool  // End has come
+	closed  atomic.Bool
+}
+
+func newBrokerChannel() *brokerChannel {
+	b := new(brokerChannel)
+	b.uses.Store(1)
+	return b
+}
+
+// End ends the conversation: nothing that comes is adopted any more. Close must follow.
+func (b *brokerChannel) End() {
+	b.leaving.Store(true)
+	b.Conn.End()
+}
+
+// Close ends the channel. It may be called again.
+func (b *brokerChannel) Close() error {
+	if b.closed.Swap(true) {
+		return nil
+	}
+	b.release()
+	return b.Conn.Close()
+}
+
+// retain keeps the page for one more. Who calls it knows that it is there.
+func (b *brokerChannel) retain() { b.uses.Add(1) }
+
+// release ends a retain.
+func (b *brokerChannel) release() {
+	if b.uses.Add(-1) == 0 && b.page != nil {
+		b.page.Close()
+	}
+}
+
+// served is the channel's part of the loop.
+type served struct {
+	*brokerChannel
+	fd    int
+	ended chan error // gets why the channel ended, once
+}
+
+// serveChannel adopts what arrives on ch until the channel ends, and closes it. What it
+// returns says, once, why the channel ended.
+func (l *Listener) serveChannel(ch *brokerChannel) <-chan error {
+	ended := make(chan error, 1)
+	if ch.Kind() == channel.Stream {
+		l.wg.Go(func() { ended <- l.serveStream(ch) })
+		return ended
+	}
+	s := &served{brokerChannel: ch, ended: ended}
+	if !l.loop.Post(func() { l.watchChannel(s) }) {
+		_ = ch.Close()
+		ended <- net.ErrClosed
+	}
+	return ended
+}
+
+// serveStream is serveChannel where messages arrive in parts, for want of
+// SOCK_SEQPACKET: they are put together here and adopted on the loop.
+func (l *Listener) serveStream(ch *brokerChannel) error {
+	defer func() { _ = ch.Close() }()
+	adopted := make(chan error, 1)
+	for {
+		msg, err := ch.Recv()
+		if err != nil {
+			l.answerBroken(ch.Conn, err)
+			return err
+		}
+		failpoint.Hit(failpoint.BackendReceived)
+		if !l.loop.Post(func() { adopted <- l.adopt(ch, msg) }) {
+			msg.FDs.Close()
+			return net.ErrClosed
+		}
+		if err := <-adopted; err != nil {
+			return err
+		}
+	}
+}
+
+// answerBroken tells a broker that broke the framing, so that it need not wait.
+func (l *Listener) answerBroken(ch *channel.Conn, err error) {
+	if errors.Is(err, channel.ErrProtocol) {
+		_ = answer(ch, &usherpb.Ack{Reason: usherpb.NackReason_NACK_REASON_REJECTED, Detail: err.Error()})
+	}
+}
+
+func (l *Listener) watchChannel(s *served) {
+	var ok bool
+	if s.fd, ok = s.Watched(); !ok || l.closing {
+		_ = s.Close() // its page is open still
+		s.ended <- net.ErrClosed
+		return
+	}
+	if err := l.loop.Add(s.fd, func() { l.receive(s) }); err != nil {
+		_ = s.Close()
+		s.ended <- err
+		return
+	}
+	l.channels[s] = true
+}
+
+// receive adopts one message.
+func (l *Listener) receive(s *served) {
+	msg, err := s.TryRecv()
+	if errors.Is(err, syscall.EAGAIN) {
+		return
+	}
+	if err == nil {
+		failpoint.Hit(failpoint.BackendReceived)
+		err = l.adopt(s.brokerChannel, msg)
+	} else {
+		l.answerBroken(s.Conn, err)
+	}
+	if err != nil {
+		l.loop.Remove(s.fd)
+		delete(l.channels, s)
+		_ = s.Close()
+		s.ended <- err
+	}
+}
