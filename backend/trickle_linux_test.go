@@ -38,7 +38,10 @@ func TestTrickle(t *testing.T) {
 				defer func() { _ = unix.Close(null) }()
 				trickle := func(fd int) {
 					for range bytes {
-						if n, err := fdpass.Send(fd, []byte("x"), null); n != 1 || err != nil {
+						switch n, err := fdpass.Send(fd, []byte("x"), null); {
+						case err == unix.EPERM && !handedOver:
+							t.Skip("the kernel refuses descriptors on the way to a pipe, so this can't happen")
+						case n != 1 || err != nil:
 							t.Fatal(n, err)
 						}
 					}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
@@ -18,15 +20,24 @@ func TestUnreadableSocketDoesNotEndTheBroker(t *testing.T) {
 	s := newSite(t, func(o *options) { o.Logger = slog.New(slog.NewTextHandler(log, nil)) })
 	s.listen(demoVersion)
 	// A symbolic link to itself: an error that root gets, too, and that is not
-	// "no such file".
-	if err := errors.Join(os.Rename(s.dir, s.dir+".away"), os.Symlink(s.dir, s.dir)); err != nil {
+	// "no such file", as the name is never missing in between.
+	away := s.dir + ".away"
+	exchange := func() error {
+		return unix.Renameat2(unix.AT_FDCWD, s.dir, unix.AT_FDCWD, away, unix.RENAME_EXCHANGE)
+	}
+	if err := errors.Join(os.Symlink(s.dir, away), exchange()); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = os.Remove(away) })
 	const trouble, relief = "can't be looked at", "leads here again"
 	begun := time.Now()
 	testutil.WaitFor(t, "the broker has said so, or ended", func() bool { return strings.Count(log.String(), trouble) > 0 || s.Draining() })
-	time.Sleep(time.Until(begun.Add(2500 * time.Millisecond))) // room for what must not come: a line each second
-	if err := errors.Join(os.Remove(s.dir), os.Rename(s.dir+".away", s.dir)); err != nil {
+	looks := time.NewTicker(100 * time.Millisecond)
+	defer looks.Stop()
+	for time.Since(begun) < 2500*time.Millisecond && !s.Draining() { // room for what must not come: a line each second
+		<-looks.C
+	}
+	if err := exchange(); err != nil {
 		t.Fatal(err)
 	}
 	if s.Draining() {
