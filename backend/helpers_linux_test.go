@@ -102,7 +102,16 @@ func listen(t testing.TB, p place, change ...func(*backend.Options)) *backend.Li
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = ln.Close() })
+	t.Cleanup(func() {
+		_ = ln.Close()
+		for { // what nobody accepts is open for a while
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			_ = c.Close()
+		}
+	})
 	return ln
 }
 
@@ -145,6 +154,12 @@ func dial(t testing.TB, p place, change ...func(*client.Options)) *client.Conn {
 }
 
 func reconnect(o *client.Options) { o.NoHandoff = true }
+
+// impatient has a client return a refusal, which it would wait out.
+func impatient(o client.Options) client.Options {
+	o.Timeout = time.Second
+	return o
+}
 
 // routes are the two ways to a backend.
 var routes = map[string]func(*client.Options){

@@ -200,7 +200,7 @@ func TestHTTPShutdown(t *testing.T) {
 			testutil.WaitFor(t, "the listener is closed", func() bool {
 				return ln.WaitRegistered(bounded(t)) != nil
 			})
-			if conn, err := client.Dial(bounded(t), clientOptions(p)); err == nil {
+			if conn, err := client.Dial(bounded(t), impatient(clientOptions(p))); err == nil {
 				_ = conn.Close()
 				t.Error("dialled a backend that shuts down")
 			}

@@ -136,7 +136,7 @@ func TestAcceptRacesClose(t *testing.T) {
 				}
 			})
 			wg.Go(func() {
-				c, err := client.Dial(bounded(t), clientOptions(p))
+				c, err := client.Dial(bounded(t), impatient(clientOptions(p)))
 				if err != nil {
 					return // it met a backend that was gone
 				}

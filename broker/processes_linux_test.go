@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/seed-7265657e/usher/backend"
 	"github.com/seed-7265657e/usher/client"
@@ -147,7 +148,7 @@ func clientProcess() error {
 	say("ready")
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		c, err := client.Dial(context.Background(), client.Options{
-			Service: demo, Version: demoVersion, Broker: os.Getenv(envSocket), Timeout: patience, Eager: true,
+			Service: demo, Version: demoVersion, Broker: os.Getenv(envSocket), Timeout: 2 * time.Second, Eager: true,
 		})
 		var refused *client.RefusedError
 		switch {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -119,11 +120,11 @@ func servesByLesserMeans(t *testing.T, name string, l lesser, errno unix.Errno) 
 	env := []string{envCalls + "=" + name, envErrno + "=" + strconv.Itoa(int(errno)), envPipe + "=" + filepath.Join(s.dir, "p")}
 	start(t, "refused broker", append(env, envSocket+"="+s.dir)...)
 	b := start(t, "refused backend", append(env, envSocket+"="+socket)...)
-	ask := func() (*client.Conn, error) {
-		return client.Dial(t.Context(), client.Options{Service: demo, Version: demoVersion, Broker: socket, Timeout: patience, Eager: true})
+	ask := func(timeout time.Duration) (*client.Conn, error) {
+		return client.Dial(t.Context(), client.Options{Service: demo, Version: demoVersion, Broker: socket, Timeout: timeout, Eager: true})
 	}
 	for range 3 {
-		c, err := ask()
+		c, err := ask(patience)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,7 +145,7 @@ func servesByLesserMeans(t *testing.T, name string, l lesser, errno unix.Errno) 
 		t.Fatal(err)
 	}
 	testutil.WaitFor(t, "the broker has seen the backend's end", func() bool {
-		c, err := ask()
+		c, err := ask(time.Second) // so short that it does not wait for another one
 		if err == nil {
 			_ = c.Close()
 		}
