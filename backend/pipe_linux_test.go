@@ -22,7 +22,7 @@ import (
 func servedAgain(t *testing.T, p place, ln *backend.Listener) {
 	t.Helper()
 	testutil.WaitFor(t, "a reconnecting client is served", func() bool {
-		opts := impatient(clientOptions(p))
+		opts := clientOptions(p)
 		reconnect(&opts)
 		c, err := client.Dial(bounded(t), opts)
 		if err != nil {

@@ -78,9 +78,9 @@ type fallbackCount struct {
 }
 
 type clientCount struct {
-	Reconnected, Gone, Foreign int
-	AcceptFailures             int `json:"accept_failures"`
-	Refused                    map[string]int
+	Reconnected, Gone, Foreign, Waited int
+	AcceptFailures                     int `json:"accept_failures"`
+	Refused                            map[string]int
 }
 
 func readStatus(tb testing.TB, s *site) (v status) {

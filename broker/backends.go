@@ -179,6 +179,7 @@ func (f *front) leftBackend(e *entry, fault error) {
 	h.retired = true
 	h.cut = h.cut || fault != nil
 	f.backends.Remove(e)
+	f.waiting.lost(e.Key, time.Now())
 	h.channel.Retire()
 	f.counters.strayAcks.Add(h.channel.Strays())
 	if fault != nil {

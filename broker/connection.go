@@ -27,9 +27,11 @@ import (
 // It owns its descriptor, which finish closes.
 //
 //	reading ──Hello──▶ offered ──answer, deadline──▶ closed
-//	   │                 │ another try, at most one    ▲
+//	   │  │              │ another try, at most one    ▲
+//	   │  └──no backend yet──▶ waiting ────────────────┤
+//	   │                         └──a backend──▶ offered, away
 //	   └──something that could block──▶ away ──────────┤
-//	                      └──what follows from it──▶ offered, away
+//	                      └──what follows from it──▶ offered, away, waiting
 //
 // Everything about a connection happens on the loop's goroutine, but for the job
 // that it is away for, which has it to itself: abort interrupts it, and nothing else
@@ -46,6 +48,7 @@ type connection struct {
 	watched  bool      // in the loop's set
 	evicted  bool
 	in       frame.Partial
+	held     held // of phaseWaiting
 	offer    offer
 
 	older, newer *connection // the front's list of connections
@@ -57,6 +60,7 @@ type phase int
 
 const (
 	phaseReading phase = iota
+	phaseWaiting
 	phaseOffered
 	phaseAway
 	phaseClosed // an action that was posted before finds nothing to do
@@ -165,6 +169,11 @@ func (c *connection) serveHello(f *brokerpb.Frame, size int) {
 		return
 	}
 	c.steps.mark("hello")
+	c.resolveHello(f, h)
+}
+
+// resolveHello is step 3, from memory or as a job.
+func (c *connection) resolveHello(f *brokerpb.Frame, h *brokerpb.Hello) {
 	if t, refusal, known := c.recall(f, h); known {
 		c.resolved(f, t, refusal)
 		return
@@ -180,7 +189,9 @@ func (c *connection) resolved(f *brokerpb.Frame, t *target, refusal *hello.Refus
 		refusal = hello.ShuttingDown()
 	}
 	if refusal != nil {
-		c.end(f, refusal)
+		if t == nil || !c.awaitBackend(held{key: t.key, request: f, hello: t.hello}) {
+			c.end(f, refusal)
+		}
 		return
 	}
 	c.steps.mark("resolve")
@@ -208,6 +219,8 @@ func (c *connection) overdue() {
 	switch {
 	case c.phase == phaseOffered:
 		c.landed(c.offer.unanswered(handoff.ErrNoAck, false))
+	case c.phase == phaseWaiting:
+		c.waitedInVain(hello.BackendNotRegistered())
 	case c.draining.Load():
 		c.expire(hello.ShuttingDown())
 	default:
@@ -238,6 +251,8 @@ func (c *connection) abort() {
 	switch c.phase {
 	case phaseReading:
 		c.expire(hello.ShuttingDown())
+	case phaseWaiting:
+		c.waitedInVain(hello.ShuttingDown())
 	case phaseOffered:
 		c.landed(c.offer.unanswered(context.Canceled, true))
 	case phaseAway:

@@ -17,6 +17,7 @@ type counters struct {
 	lateAck, retried, strayAcks atomic.Uint64
 	reconnected                 atomic.Uint64 // clients sent to a backend's pipe
 	proven                      atomic.Uint64 // requests proven unread by a backend that died
+	waited                      atomic.Uint64 // clients that waited for a backend
 	clientGone, foreignPeers    atomic.Uint64
 	acceptFailures              atomic.Uint64
 	refused                     [brokerpb.ErrorCode_ERROR_FD_PRESSURE + 1]atomic.Uint64 // by code
@@ -93,6 +94,7 @@ func (c *counters) handoffs() admin.Handoffs {
 func (c *counters) clients() admin.Clients {
 	s := admin.Clients{
 		Reconnected:    c.reconnected.Load(),
+		Waited:         c.waited.Load(),
 		Gone:           c.clientGone.Load(),
 		Foreign:        c.foreignPeers.Load(),
 		AcceptFailures: c.acceptFailures.Load(),

@@ -28,6 +28,7 @@ type front struct {
 	resume    time.Time      // when to accept again after a failure; zero when not failing
 	flights   []*connection  // those offered to a backend
 	inFlight  map[string]int // how many of them, by service
+	waiting   waiting
 	drained   chan struct{}
 
 	large   int       // bytes of large first frames that have ended since freedAt
@@ -44,7 +45,7 @@ const (
 )
 
 func newFront(b *Broker) (*front, error) {
-	f := &front{Broker: b, inFlight: make(map[string]int), drained: make(chan struct{})}
+	f := &front{Broker: b, inFlight: make(map[string]int), waiting: newWaiting(b.opts), drained: make(chan struct{})}
 	raw, err := b.binding.Listener.SyscallConn()
 	if err != nil {
 		return nil, err
@@ -122,7 +123,15 @@ func (f *front) drain(hurried time.Time) {
 		}
 		f.admit(c, f.pressure.accepted())
 	}
-	f.conns.each(func(c *connection) { c.hurry(hurried) })
+	var waiting []*connection
+	f.conns.each(func(c *connection) {
+		if c.hurry(hurried); c.phase == phaseWaiting {
+			waiting = append(waiting, c)
+		}
+	})
+	for _, c := range waiting { // nobody registers any more
+		c.waitedInVain(hello.ShuttingDown())
+	}
 	close(f.drained)
 }
 

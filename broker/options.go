@@ -32,6 +32,10 @@ type Options struct {
 	// AckDeadline is how long a backend has to acknowledge a handoff; 5 s by
 	// default.
 	AckDeadline time.Duration
+	// BackendWait is how long a client waits for a backend that is expected: after the
+	// broker's start, and after one of its service and version has left; 2 s by
+	// default. Otherwise it is refused at once.
+	BackendWait time.Duration
 	// DrainTimeout is how long Serve waits for connections under way once it has
 	// been told to stop; 10 s by default.
 	DrainTimeout time.Duration
@@ -63,6 +67,7 @@ type StaticBackend struct {
 const (
 	defaultHelloTimeout = 30 * time.Second
 	defaultDrainTimeout = 10 * time.Second
+	defaultBackendWait  = 2 * time.Second // twice what a backend waits at most between two attempts to register
 	defaultHandshakes   = 2048
 	defaultPerPeer      = 1024
 	defaultBackends     = 1024
@@ -106,6 +111,7 @@ func (o *Options) complete() error {
 	setDefault(&o.HelloTimeout, defaultHelloTimeout)
 	setDefault(&o.AckDeadline, handoff.DefaultAckDeadline)
 	setDefault(&o.DrainTimeout, defaultDrainTimeout)
+	setDefault(&o.BackendWait, defaultBackendWait)
 	setDefault(&o.MaxHandshakes, defaultHandshakes)
 	setDefault(&o.MaxHandshakesPerPeer, defaultPerPeer)
 	setDefault(&o.HelloRate, DefaultHelloRate)

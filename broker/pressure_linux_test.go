@@ -55,7 +55,7 @@ func brokerProcess() error {
 		}
 	}
 	b, err := broker.Listen(options{
-		Socket: filepath.Join(dir, "b.sock"), DefinitionDir: filepath.Join(dir, "defs"), Logger: slog.New(failures{}),
+		Socket: filepath.Join(dir, "b.sock"), DefinitionDir: filepath.Join(dir, "defs"), BackendWait: time.Nanosecond, Logger: slog.New(failures{}),
 	})
 	if err != nil {
 		return err

@@ -62,6 +62,7 @@ func (c *connection) register(request *brokerpb.Frame, req *usherpb.Register, e 
 		older.Handle.cut = true
 		older.Handle.channel.Close()
 	}
+	c.ready(e.Key)
 	c.log.Info("backend registered", "service", e.Service, "version", e.Version, "backend_pid", e.PID, "pipe", e.Pipe)
 }
 

@@ -52,7 +52,8 @@ func (c *connection) recall(request *brokerpb.Frame, h *brokerpb.Hello) (t *targ
 	return t, refusal, true
 }
 
-// match judges what files say, and finds the backend.
+// match judges what files say, and finds the backend. A target comes with the refusal
+// where nothing but the backend is missing.
 func (c *connection) match(f *facts, request *brokerpb.Frame, h *brokerpb.Hello) (*target, *hello.Refusal) {
 	t := &target{request: request, hello: h, definition: f.definition, handoff: f.handoff, build: f.build}
 	switch err := t.definition.CheckVersion(h.WantedVersion); {
@@ -69,7 +70,10 @@ func (c *connection) match(f *facts, request *brokerpb.Frame, h *brokerpb.Hello)
 	} // unreadable otherwise: matches no build
 	t.key = registry.Key{Instance: f.instance, Service: h.ServiceName, Version: h.WantedVersion}
 	if t.backend = c.find(t, nil); t.backend == nil {
-		return nil, noBackend(f.buildErr)
+		if f.buildErr != nil {
+			return nil, noBackend(f.buildErr)
+		}
+		return t, hello.BackendNotRegistered() // it may be worth waiting for one
 	}
 	if err := t.definition.CheckUsable(); err != nil {
 		return nil, hello.BackendUnusable(err)

@@ -80,6 +80,7 @@ func unserved(tb testing.TB, change func(*options)) *site {
 	opts := options{
 		Socket:        s.Socket(),
 		DefinitionDir: s.defs,
+		BackendWait:   time.Nanosecond, // who tests refusals does not wait for them
 		Logger:        slog.New(slog.DiscardHandler),
 	}
 	if change != nil {

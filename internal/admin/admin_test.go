@@ -103,7 +103,7 @@ func expected(v any) any {
 			v["handoffs"] = map[string]any{
 				"adopted": 0.0, "not_taken": 0.0, "unknown": 0.0, "late_ack": 0.0, "retried": 0.0, "stray_ack": 0.0, "proven_unread": 0.0, "fallbacks": []any{},
 			}
-			v["clients"] = map[string]any{"reconnected": 0.0, "gone": 0.0, "foreign": 0.0, "accept_failures": 0.0, "refused": map[string]any{}}
+			v["clients"] = map[string]any{"reconnected": 0.0, "waited": 0.0, "gone": 0.0, "foreign": 0.0, "accept_failures": 0.0, "refused": map[string]any{}}
 			v["system"] = map[string]any{"processes": "pidfd", "claims": "page"}
 		}
 	case []any:
@@ -160,7 +160,7 @@ func TestStatusBytes(t *testing.T) {
 		Clients: Clients{Reconnected: 7, Refused: map[string]uint64{"ERROR_SERVICE_UNKNOWN": 8}},
 	}
 	got := Answer(&brokerpb.AdminRequest{Verb: brokerpb.AdminVerb_ADMIN_VERB_STATUS, Json: true}, s).GetBody()
-	want := `{"accepting_hello":true,"backends":[],"broker_instance":"<a>&\"é","broker_pid":1,"clients":{"accept_failures":0,"foreign":0,"gone":0,"reconnected":7,"refused":{"ERROR_SERVICE_UNKNOWN":8}},"command":"status","connections_open":3,` +
+	want := `{"accepting_hello":true,"backends":[],"broker_instance":"<a>&\"é","broker_pid":1,"clients":{"accept_failures":0,"foreign":0,"gone":0,"reconnected":7,"refused":{"ERROR_SERVICE_UNKNOWN":8},"waited":0},"command":"status","connections_open":3,` +
 		`"fd_pressure":{"demoted":false},"generated_at_unix_ms":7,` +
 		`"handoffs":{"adopted":1,"fallbacks":[{"count":6,"reason":"BackendAckTimeout","stage":"AwaitAck"}],"late_ack":4,"not_taken":2,"proven_unread":0,"retried":5,"stray_ack":0,"unknown":3},` +
 		`"inode_pressure":{"inodes_free":20,"inodes_total":10,"inodes_used":0,"supported":true,"used_ratio":0.0},` +

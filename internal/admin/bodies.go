@@ -58,6 +58,7 @@ func (c Clients) body() object {
 	}
 	return object{
 		"reconnected":     c.Reconnected,
+		"waited":          c.Waited,
 		"gone":            c.Gone,
 		"foreign":         c.Foreign,
 		"accept_failures": c.AcceptFailures,

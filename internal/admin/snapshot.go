@@ -79,6 +79,7 @@ type Fallback struct {
 // began.
 type Clients struct {
 	Reconnected    uint64 // sent to the backend's pipe
+	Waited         uint64 // for a backend that was expected
 	Gone           uint64 // left before their answer
 	Foreign        uint64 // dropped unread: another user
 	AcceptFailures uint64 // for want of descriptors

@@ -21,6 +21,7 @@ type serving struct {
 	definitionDir string
 	backends      backendsValue
 	drainTimeout  durationValue
+	backendWait   durationValue
 	ackDeadline   durationValue
 	helloTimeout  durationValue
 	helloRate     int
@@ -46,6 +47,7 @@ func serveCommand(a *app) *cobra.Command {
 	addDefinitionDir(f, &s.definitionDir)
 	f.Var(&s.backends, "backend", "a v1 backend with a pipe of its own, as SERVICE@VERSION=PIPE[,handoff=ENDPOINT]; may be repeated")
 	f.Var(&s.drainTimeout, "drain-timeout", "how long connections under way may take at the end (default 10s)")
+	f.Var(&s.backendWait, "backend-wait", "how long a client waits for a backend that is expected: after the start, and after one has left (default 2s)")
 	f.Var(&s.ackDeadline, "ack-deadline", "how long a backend has to acknowledge a handoff (default 5s)")
 	f.Var(&s.helloTimeout, "hello-timeout", "how long a client has for its Hello (default $"+endpoint.HelloTimeoutVariable+", else 30s)")
 	f.IntVar(&s.helloRate, "hello-rate", broker.DefaultHelloRate, "how many Hellos one client process may send in a second")
@@ -73,6 +75,7 @@ func (s *serving) run(cmd *cobra.Command) error {
 		HelloTimeout: time.Duration(s.helloTimeout),
 		AckDeadline:  time.Duration(s.ackDeadline),
 		DrainTimeout: time.Duration(s.drainTimeout),
+		BackendWait:  time.Duration(s.backendWait),
 		HelloRate:    s.helloRate,
 		Logger:       log,
 	}

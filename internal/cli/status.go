@@ -51,6 +51,7 @@ type handoffCounts struct {
 
 type clientCounts struct {
 	Reconnected uint64            `json:"reconnected"`
+	Waited      uint64            `json:"waited"`
 	Gone        uint64            `json:"gone"`
 	Refused     map[string]uint64 `json:"refused"` // by code
 }
@@ -134,7 +135,7 @@ func (s *status) print(out io.Writer, socket string, now time.Time) error {
 		}
 	}
 	if c := s.Clients; c != nil {
-		fmt.Fprintf(w, "clients\treconnected %d, refused %d, gone %d\n", c.Reconnected, c.refused(), c.Gone)
+		fmt.Fprintf(w, "clients\treconnected %d, waited for a backend %d, refused %d, gone %d\n", c.Reconnected, c.Waited, c.refused(), c.Gone)
 	}
 	if m := s.System; m != nil {
 		fmt.Fprintf(w, "system\tprocesses by %s, claims by %s\n", m.Processes, m.Claims)

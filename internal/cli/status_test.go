@@ -24,7 +24,7 @@ func TestStatus(t *testing.T) {
 
 	r := run(t, "status")
 	r.want(t, 0, fmt.Sprintf("broker       shared, pid %d, up 0s\nsocket       %s\naccepting    yes\n", os.Getpid(), p.socket), "")
-	for _, text := range []string{"adopted 0, not taken 0", "reconnected 0, refused 1, gone 0", "SERVICE", "notes    1.2.0", "running"} {
+	for _, text := range []string{"adopted 0, not taken 0", "reconnected 0, waited for a backend 0, refused 1, gone 0", "SERVICE", "notes    1.2.0", "running"} {
 		if !strings.Contains(r.stdout, text) {
 			t.Errorf("%q is missing in\n%s", text, r.stdout)
 		}
