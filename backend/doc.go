@@ -7,6 +7,9 @@
 //	…
 //	http.Serve(ln, handler)
 //
+// A connection takes no descriptors from the client where the kernel can refuse them
+// (Linux 6.16): an application that wants some sets SO_PASSRIGHTS on it.
+//
 // Of usher it imports leaf packages alone, and no CLI, metrics or tracing
 // module comes with it. A Listener owns its pipe, its channel and every
 // connection nobody has accepted; an accepted connection is the caller's.

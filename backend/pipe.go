@@ -120,7 +120,7 @@ func (l *Listener) checkLater() {
 func (l *Listener) losePipe(old *endpoint.Binding) {
 	l.opts.Logger.Warn("the backend pipe was removed or replaced: binding anew", "pipe", old.Path)
 	l.emptyPipe()
-	l.pipe.lost = true
+	l.pipe.lost, l.pipe.check = true, time.Time{} // bound says when to look again
 	l.bindAnew(old)
 }
 

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"os"
 	"time"
 
@@ -12,8 +13,8 @@ import (
 
 // serveAdmin answers one admin request (spec 01 §12). A malformed one gets no
 // answer, and ends nothing but its own connection.
-func (c *connection) serveAdmin(f *brokerpb.Frame) {
-	reply, verb, err := admin.Handle(f, c.snapshot())
+func (c *connection) serveAdmin(job context.Context, f *brokerpb.Frame) {
+	reply, verb, err := admin.Handle(f, c.snapshot(job))
 	if err != nil {
 		c.log.Info("malformed admin request", "peer_pid", c.cred.PID, "error", err)
 		return
@@ -34,7 +35,7 @@ func milliseconds(ms uint64) time.Duration {
 
 // snapshot gathers what admin replies show. This connection itself is one of the
 // open ones.
-func (b *Broker) snapshot() admin.Snapshot {
+func (b *Broker) snapshot(ctx context.Context) admin.Snapshot {
 	now := time.Now()
 	s := admin.Snapshot{
 		Now:                 now,
@@ -66,9 +67,18 @@ func (b *Broker) snapshot() admin.Snapshot {
 			LastHelloMS:  e.LastHello(),
 			LastError:    e.LastError(),
 			Stale:        !e.Handle.process.Alive(),
+			OtherBuild:   b.otherBuild(ctx, e),
+			Silent:       !e.Handle.sound(),
 		})
 	}
 	return s
+}
+
+// otherBuild reports whether the definition names another executable by now than the
+// backend runs. It is false where that can't be told.
+func (b *Broker) otherBuild(ctx context.Context, e *entry) bool {
+	f, refusal := b.look(ctx, e.Service)
+	return refusal == nil && f.buildErr == nil && !f.definition.AllowsExecutable(e.ExePath, e.ExeHash, f.build)
 }
 
 func inodes() admin.Inodes {

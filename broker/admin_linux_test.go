@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"slices"
 	"testing"
@@ -207,5 +208,40 @@ func TestShutdownVerb(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestStatusSaysWhyABackendIsNotUsed: one that runs another build than the definition
+// names by now, and one that has left an offer unanswered, are told apart from others.
+func TestStatusSaysWhyABackendIsNotUsed(t *testing.T) {
+	s := newSite(t, func(o *options) { o.AckDeadline = 50 * time.Millisecond })
+	b := s.fake(demoVersion)
+	states := func() string {
+		t.Helper()
+		reply := s.admin(brokerpb.AdminVerb_ADMIN_VERB_STATUS, nil)
+		var v struct {
+			Backends []struct {
+				OtherBuild bool `json:"other_build"`
+				Silent     bool
+			}
+		}
+		if err := json.Unmarshal([]byte(reply.Body), &v); err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(v.Backends)
+	}
+	if got := states(); got != "[{false false}]" {
+		t.Errorf("at first %s", got)
+	}
+	c := s.dial()
+	send(t, c, helloFor(t, usherClient, nil))
+	b.receive()
+	readPipe(t, c, b.pipe)
+	if got := states(); got != "[{false true}]" {
+		t.Errorf("silent: %s", got)
+	}
+	s.write(demo+".toml", `binary_path = "/bin/sh"`)
+	if got := states(); got != "[{true true}]" {
+		t.Errorf("of another build: %s", got)
 	}
 }

@@ -97,7 +97,7 @@ func (c *connection) read() {
 	case err != nil:
 		c.end(nil, hello.FromReadError(err))
 	case f.PayloadProtocol == frame.Admin:
-		c.leave(func(context.Context) { c.serveAdmin(f) })
+		c.leave(func(job context.Context) { c.serveAdmin(job, f) })
 	case f.PayloadProtocol == frame.Register:
 		c.serveRegistration(f)
 	default:

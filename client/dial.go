@@ -44,8 +44,8 @@ func Dial(ctx context.Context, opts Options) (*Conn, error) { return open(ctx, o
 //
 // Errors are those of Dial, and then the request has not been run; or
 // ErrOutcomeUnknown when the connection failed, or the time was over, after a part
-// of the request had left and before the verdict, unless Options.Idempotent has it
-// sent again.
+// of the request had left. Options.Idempotent has a request that went along with
+// Hello sent again.
 func DialWith(ctx context.Context, opts Options, request []byte) (*Conn, error) {
 	s, err := prepare(ctx, opts)
 	if err != nil {
@@ -148,6 +148,7 @@ func (s *stream) sendFirst(ctx context.Context, request []byte, by time.Time) er
 		var more int
 		more, err = writeBy(ctx, conn, request[n:], by)
 		n += more
+		s.outcome.send(n > 0)
 	}
 	if err == nil {
 		return nil

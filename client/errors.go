@@ -134,7 +134,7 @@ func (e *RefusedError) Error() string {
 // advice says what to do next, by code; docs/errors.md says more.
 var advice = map[Code]string{
 	CodeServiceUnknown:     "define the service with \"usher service add\", or see what is wrong with \"usher service check\"",
-	CodeBackendUnavailable: "start a backend of that version; \"usher status\" lists those that live",
+	CodeBackendUnavailable: "start a backend of that version from the very file that \"usher service show\" names; \"usher status\" lists those that live, also those of another build",
 	CodeVersionBlocked:     "update the client, or see \"usher service show\" for the versions allowed",
 	CodeFDPressure:         "raise the broker's descriptor limit (ulimit -n)",
 	CodeShuttingDown:       "ask again, the next broker answers",

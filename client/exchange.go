@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/frame"
@@ -130,7 +131,10 @@ func (x *exchange) dial() (step, error) {
 	connected, err := x.connect(x.Broker)
 	switch {
 	case err != nil:
-		return 0, fmt.Errorf("%w at %s: %w (start one with \"usher serve\")", ErrBrokerUnreachable, x.Broker, err)
+		if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED) { // else starting one is no help
+			err = fmt.Errorf("%w (start one with \"usher serve\")", err)
+		}
+		return 0, fmt.Errorf("%w at %s: %w", ErrBrokerUnreachable, x.Broker, err)
 	case !connected:
 		return stepDial, nil
 	}

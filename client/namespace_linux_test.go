@@ -64,3 +64,27 @@ func TestClientInAnotherPIDNamespace(t *testing.T) {
 		t.Errorf("the client was told %q, %v: %s", out, err, &complaint)
 	}
 }
+
+// TestClientInAUserNamespaceIsToldWhatToSet: with another user id it can't know the name
+// of the broker's socket.
+func TestClientInAUserNamespaceIsToldWhatToSet(t *testing.T) {
+	testutil.Leaks(t)
+	unshare, err := exec.LookPath("unshare")
+	if err != nil {
+		t.Skip("no unshare command to make a user namespace with:", err)
+	}
+	namespace := []string{unshare, "--user", "--map-user=4321"}
+	if out, err := exec.Command(namespace[0], append(namespace[1:], "true")...).CombinedOutput(); err != nil {
+		t.Skipf("this system makes no user namespace for this user: %v: %s", err, out)
+	}
+	cmd := testutil.Helper(t, "converse")
+	cmd.Args = append(append([]string(nil), namespace...), cmd.Path)
+	cmd.Path = unshare
+	cmd.Env = append(cmd.Env, socketEnv+"=", "RUNNING_PROCESS_BROKER_V1_SOCKET=", "XDG_RUNTIME_DIR="+testutil.SocketDir(t))
+	var complaint strings.Builder
+	cmd.Stderr = &complaint
+	const want = "RUNNING_PROCESS_BROKER_V1_SOCKET is not set, and in this user namespace you are user 4321"
+	if err := cmd.Run(); err == nil || !strings.Contains(complaint.String(), want) {
+		t.Errorf("%v: %s; want %q", err, &complaint, want)
+	}
+}

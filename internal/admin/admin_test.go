@@ -105,6 +105,9 @@ func expected(v any) any {
 			}
 			v["clients"] = map[string]any{"reconnected": 0.0, "waited": 0.0, "gone": 0.0, "foreign": 0.0, "accept_failures": 0.0, "refused": map[string]any{}}
 			v["system"] = map[string]any{"processes": "pidfd", "claims": "page"}
+			for _, b := range v["backends"].([]any) {
+				b.(map[string]any)["other_build"], b.(map[string]any)["silent"] = false, false
+			}
 		}
 	case []any:
 		for i := range v {

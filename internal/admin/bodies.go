@@ -17,6 +17,8 @@ func (s *Snapshot) status() object {
 			"backend_pipe":        b.Pipe,
 			"last_active_unix_ms": b.LastActiveMS,
 			"state":               b.state(),
+			"other_build":         b.OtherBuild,
+			"silent":              b.Silent,
 		})
 	}
 	return object{

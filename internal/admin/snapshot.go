@@ -39,6 +39,8 @@ type Backend struct {
 	LastHelloMS  int64  // 0: no client was sent there yet
 	LastError    string // empty: none
 	Stale        bool   // its process is gone
+	OtherBuild   bool   // it runs another build than the definition names now, so no client gets it
+	Silent       bool   // it left an offer unanswered, and has not answered since
 }
 
 func (b Backend) state() string {

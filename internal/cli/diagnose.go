@@ -16,6 +16,7 @@ func diagnoseCommand(a *app) *cobra.Command {
 			return a.relay(cmd, &brokerpb.AdminRequest{Verb: brokerpb.AdminVerb_ADMIN_VERB_DIAGNOSE, OutputPath: output})
 		},
 	}
+	addJSON(cmd, new(bool)) // as everywhere; there is nothing else
 	cmd.Flags().StringVar(&output, "output", "", "name of the bundle in the answer (default bundle.tar.gz)")
 	return cmd
 }

@@ -7,7 +7,7 @@ import (
 )
 
 func dumpCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "dump",
 		Short: "Show the broker's configuration and backends, as JSON",
 		Args:  cobra.NoArgs,
@@ -15,4 +15,6 @@ func dumpCommand(a *app) *cobra.Command {
 			return a.relay(cmd, &brokerpb.AdminRequest{Verb: brokerpb.AdminVerb_ADMIN_VERB_DUMP})
 		},
 	}
+	addJSON(cmd, new(bool)) // as everywhere; there is nothing else
+	return cmd
 }

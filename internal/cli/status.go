@@ -70,6 +70,19 @@ type statusBackend struct {
 	Pipe         string `json:"backend_pipe"`
 	State        string `json:"state"`
 	LastActiveMS int64  `json:"last_active_unix_ms"`
+	OtherBuild   bool   `json:"other_build"`
+	Silent       bool   `json:"silent"`
+}
+
+// state is for people: what keeps clients from a backend that runs is said.
+func (b *statusBackend) state() string {
+	switch {
+	case b.OtherBuild:
+		return b.State + ", other build"
+	case b.Silent:
+		return b.State + ", silent"
+	}
+	return b.State
 }
 
 func statusCommand(a *app) *cobra.Command {
@@ -150,7 +163,7 @@ func (s *status) print(out io.Writer, socket string, now time.Time) error {
 	fmt.Fprintln(w, "\nSERVICE\tVERSION\tPID\tSTATE\tACTIVE\tPIPE")
 	for _, b := range s.Backends {
 		active := now.Sub(time.UnixMilli(b.LastActiveMS))
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s ago\t%s\n", b.Service, b.Version, b.PID, b.State, seconds(active.Seconds()), b.Pipe)
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s ago\t%s\n", b.Service, b.Version, b.PID, b.state(), seconds(active.Seconds()), b.Pipe)
 	}
 	return w.Flush()
 }

@@ -72,7 +72,7 @@ type OtherListenerError struct {
 }
 
 func (e *OtherListenerError) Error() string {
-	return fmt.Sprintf("%s is served by process %d, not by process %d, which named it: name a socket of your own", e.Path, e.PID, e.Want)
+	return fmt.Sprintf("%s is served by process %d, not by process %d, which named it: name a socket that the process which registers has called listen on", e.Path, e.PID, e.Want)
 }
 
 // ErrUnnamedUser reports that this process runs as the user id that stands for

@@ -14,10 +14,11 @@ type host struct {
 	uid    int // real uid
 	home   func() (string, error)
 	lookup func(key string) (string, bool)
+	mapped func() bool // user ids are others outside: a user namespace
 }
 
 func thisHost() host {
-	return host{goos: runtime.GOOS, uid: os.Getuid(), home: os.UserHomeDir, lookup: os.LookupEnv}
+	return host{goos: runtime.GOOS, uid: os.Getuid(), home: os.UserHomeDir, lookup: os.LookupEnv, mapped: usersAreMapped}
 }
 
 // SocketPath turns a leaf name into the path (Windows: pipe name) of its socket.

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+
+	"github.com/seed-7265657e/usher/internal/peer"
 )
 
 // CheckPrivate reports whether dir is a directory that only the calling user can
@@ -84,6 +86,12 @@ func ensureParent(dir string) error {
 func foreign(dir string, fi fs.FileInfo) error { return foreignTo(dir, owner(fi), os.Geteuid()) }
 
 func foreignTo(dir string, uid, self int) error {
+	if uid == peer.OverflowUID {
+		return &InsecureDirError{
+			Path: dir, Reason: fmt.Sprintf("belongs to uid %d, which is what the kernel reports for users it can't name", uid),
+			Fix: "run broker, backends and clients in one user namespace",
+		}
+	}
 	return &InsecureDirError{
 		Path: dir, Reason: fmt.Sprintf("belongs to uid %d, not to uid %d", uid, self),
 		Fix: "choose a directory of your own", foreign: true,

@@ -62,23 +62,36 @@ func (h host) isAbs(path string) bool {
 	return strings.HasPrefix(path, "//") || len(path) > 2 && path[1] == ':' && path[2] == '/'
 }
 
-// explain adds to the refusal of a path which variable led there, when it did:
-// after su, or in a job that carries along the environment of another user, that
-// is what must be changed. Other errors stay as they are.
+// explain adds to the refusal of a path which variable led there, or is missing:
+// after su, in a job that carries along the environment of another user, in a user
+// namespace, that is what must be changed. Other errors stay as they are.
 func (h host) explain(path string, err error) error {
 	var insecure *InsecureDirError
 	foreign := errors.As(err, &insecure) && insecure.foreign
-	if !foreign && !errors.Is(err, fs.ErrPermission) {
-		return err
-	}
 	variable := h.variableOf(path)
-	if variable == "" {
+	switch missing := errors.Is(err, fs.ErrNotExist); {
+	case missing && variable != SocketVariable && h.derived(path) && h.mapped():
+		return &VariableError{
+			Variable: SocketVariable, Reason: fmt.Sprintf("is not set, and in this user namespace you are user %d", h.uid),
+			Fix: "set it to the broker's socket, whose name comes from your user id outside", Err: err,
+		}
+	case !foreign && !errors.Is(err, fs.ErrPermission):
 		return err
+	case variable != "":
+		return &VariableError{
+			Variable: variable, Reason: fmt.Sprintf("leads user %d there", h.uid),
+			Fix: "unset it if it is another user's, or set it to a directory of your own", Err: err,
+		}
+	case h.derived(path):
+		return &VariableError{Variable: "XDG_RUNTIME_DIR", Reason: "is not set", Fix: "set it to a directory of your own", Err: err}
 	}
-	return &VariableError{
-		Variable: variable, Reason: fmt.Sprintf("leads user %d there", h.uid),
-		Fix: "unset it if it is another user's, or set it to a directory of your own", Err: err,
-	}
+	return err
+}
+
+// derived reports whether path is a socket's that this package named.
+func (h host) derived(path string) bool {
+	some, err := h.socketPath("x")
+	return err == nil && h.goos == "linux" && strings.HasPrefix(path, strings.TrimSuffix(some, "x.sock"))
 }
 
 // variableOf is the variable that path was made of, or "".

@@ -12,6 +12,7 @@ func withEnv(goos string, env map[string]string) host {
 		goos: goos, uid: 7,
 		home:   func() (string, error) { return "/home/u", nil },
 		lookup: func(k string) (string, bool) { v, ok := env[k]; return v, ok },
+		mapped: func() bool { return false },
 	}
 }
 

@@ -26,7 +26,7 @@ func send(fd int, parts [][]byte) (int, error) {
 		if len(p) == 0 {
 			continue
 		}
-		n, err := unix.SendmsgN(fd, p, nil, nil, unix.MSG_DONTWAIT)
+		n, err := unix.SendmsgN(fd, p, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 		if err != nil && done == 0 {
 			return 0, err
 		}
