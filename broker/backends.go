@@ -27,9 +27,7 @@ type backend struct {
 	exited chan struct{} // closed when the process has been seen to end
 	left   chan struct{} // closed when the channel has been retired
 
-	// The loop's.
-	retired bool
-	cut     bool // the channel was ended here while the backend may still have had an answer to give
+	retired bool // the loop's
 
 	// silent is 0, or one more than the late answers the backend had given when it
 	// got the last offer that it left unanswered.
@@ -154,7 +152,6 @@ func (f *front) watchBackend(e *entry) {
 	h := e.Handle
 	fd, ok := h.channel.Watched()
 	if !ok {
-		h.cut = true
 		f.leftBackend(e, nil)
 		return
 	}
@@ -177,7 +174,6 @@ func (f *front) leftBackend(e *entry, fault error) {
 		return
 	}
 	h.retired = true
-	h.cut = h.cut || fault != nil
 	f.backends.Remove(e)
 	f.waiting.lost(e.Key, time.Now())
 	h.channel.Retire()
@@ -236,7 +232,6 @@ func (f *front) closeBackends() {
 			if fd, ok := ch.Watched(); ok {
 				f.loop.Remove(fd)
 			}
-			e.Handle.cut = true
 			f.leftBackend(e, nil)
 		}
 	}

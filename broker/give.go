@@ -172,7 +172,7 @@ func (c *connection) landed(out handoff.Outcome) {
 			c.attempt(t, o.id, true)
 			return
 		}
-	case out.Verdict == handoff.Adopted && errors.Is(out.Err, handoff.ErrBackendGone) && t.hello.EarlyDataLen > 0 && !t.backend.Handle.cut:
+	case out.Verdict == handoff.Adopted && errors.Is(out.Err, handoff.ErrBackendGone) && t.hello.EarlyDataLen > 0 && o.flight != nil && o.flight.AcksInPage():
 		flight := o.flight
 		o.flight = nil // the job's now
 		c.leave(func(ctx context.Context) {
@@ -197,9 +197,9 @@ func (c *connection) landed(out handoff.Outcome) {
 //
 // The order is what makes it a proof: the death first, after which nothing can be
 // read, acknowledged or written any more; then the acknowledgement, without which the
-// client has no answer yet and has sent no second request; then the count. An
-// acknowledgement that came as a message has been read by now: the channel was read to
-// its end.
+// client has no answer yet and has sent no second request; then the count. Only an
+// acknowledgement in the page can be looked for so: that a message has not come proves
+// nothing.
 func (c *connection) drainDead(ctx context.Context, t *target, id uint64, flight *handoff.Flight) {
 	ctx, cancel := context.WithTimeout(ctx, exitGrace)
 	defer cancel()

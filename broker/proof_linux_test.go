@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/claim"
+	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/unixconn"
 	"github.com/seed-7265657e/usher/internal/usherpb"
@@ -27,6 +29,7 @@ import (
 //	ack      acknowledges, in the page if it has one, else by message
 //	write    writes the preamble
 //	leave    closes its channel and lives on
+//	again    registers again, which makes the broker end its first channel
 //	wait     waits for a line of input
 //	die      kills itself, the connection open
 func adopterProcess() error {
@@ -69,6 +72,8 @@ type adopter struct {
 	offer *offered
 	claim *claim.Claim
 	conn  net.Conn
+
+	second fdpass.Descriptors // of a second registration
 }
 
 func (a *adopter) do(word string) (err error) {
@@ -98,6 +103,14 @@ func (a *adopter) do(word string) (err error) {
 		_, err = a.conn.Write(a.offer.Preamble)
 	case "leave":
 		err = a.ch.Close()
+	case "again":
+		var answer *usherpb.Registered
+		answer, a.second, err = registration(os.Getenv(envSocket), &usherpb.Register{
+			ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: os.Getenv(envPipe), ClaimPage: a.page != nil,
+		})
+		if err == nil && !answer.Accepted {
+			err = errors.New(answer.Reason)
+		}
 	case "wait":
 		_, err = os.Stdin.Read(make([]byte, 1))
 	case "die":
@@ -108,9 +121,10 @@ func (a *adopter) do(word string) (err error) {
 }
 
 // TestProofOfDeath: only of a backend that took the claim, is dead, has not
-// acknowledged, and left exactly as many bytes as the client had declared, is it
-// proven that it read and wrote nothing; then the broker sends the client on. In every
-// other case the broker writes nothing and the connection ends.
+// acknowledged in its page, and left exactly as many bytes as the client had declared,
+// is it proven that it read and wrote nothing; then the broker sends the client on. In
+// every other case the broker writes nothing and the connection ends. Where
+// acknowledgements are messages nothing is proven: a full channel takes none.
 func TestProofOfDeath(t *testing.T) {
 	n := len(early)
 	for _, c := range []struct {
@@ -126,6 +140,8 @@ func TestProofOfDeath(t *testing.T) {
 		{"more unread than declared", "take die", early + "x", false},
 		{"fewer sent than declared", "take die", early[1:], false},
 		{"unread, and alive", "take leave", early, false},
+		{"unread, its channel ended by the broker", "take again die", early, true},
+		{"acknowledged, its channel ended by the broker", fmt.Sprintf("take again wait read=%d ack die", n), early + early, false},
 		{"as many unread as declared, and alive", fmt.Sprintf("take read=%d leave", n), early + early, false},
 		{"one byte read, and alive", "take read=1 leave", early, false},
 		{"acknowledged after its channel had ended", fmt.Sprintf("take leave wait read=%d ack die", n), early + early, false},
@@ -140,7 +156,8 @@ func TestProofOfDeath(t *testing.T) {
 				b := start(t, "adopter", envSocket+"="+s.Socket(), envPipe+"="+filepath.Join(s.dir, "adopter"), envMode+"="+kind+" "+c.does)
 				conn := s.dial()
 				send(t, conn, append(earlyHello(t), c.sent...))
-				if c.proven {
+				proven := c.proven && kind == "page"
+				if proven {
 					readRefusal(t, conn, notRegistered, "") // the dead one was the only one
 				}
 				testutil.WaitFor(t, "the attempt has its outcome", func() bool { return readStatus(t, s).Handoffs.Adopted == 1 })
@@ -148,7 +165,7 @@ func TestProofOfDeath(t *testing.T) {
 					_, _ = io.WriteString(b.stdin, "\n")
 				}
 				s.settle() // with an adopter that lives, after the wait for its death
-				want := map[bool]int{true: 1}[c.proven]
+				want := map[bool]int{true: 1}[proven]
 				if got := readStatus(t, s).Handoffs.ProvenUnread; got != want {
 					t.Errorf("%d requests proven unread, want %d", got, want)
 				}

@@ -59,7 +59,6 @@ func (c *connection) register(request *brokerpb.Frame, req *usherpb.Register, e 
 		return
 	}
 	if older != nil {
-		older.Handle.cut = true
 		older.Handle.channel.Close()
 	}
 	c.ready(e.Key)

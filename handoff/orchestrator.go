@@ -143,6 +143,16 @@ func (f *Flight) Answered(ack Ack) Outcome {
 // with Adopted. It is good until Close: an ended flight may still be acknowledged.
 func (f *Flight) Acknowledged() bool { return f.claim != nil && f.claim.Acknowledged() }
 
+// AcksInPage reports whether an acknowledgement stands in the page from the moment on
+// at which it is given. One that is a message may never come: a full channel takes none.
+func (f *Flight) AcksInPage() bool {
+	if f.claim == nil {
+		return false
+	}
+	_, _, inPage := f.claim.InPage()
+	return inPage
+}
+
 // Adopted ends a flight that is Acknowledged.
 func (f *Flight) Adopted() Outcome { return f.Answered(Ack{Token: f.token[:], Accepted: true}) }
 
