@@ -1,8 +1,11 @@
 package backend_test
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"strings"
@@ -228,4 +231,76 @@ func TestCloseLeavesUnclaimed(t *testing.T) {
 	}
 	_ = accept(t, ln).Close()
 	wantClosed(t, ln)
+}
+
+// closing waits until Close has begun.
+func closing(t *testing.T, ln *backend.Listener) {
+	t.Helper()
+	testutil.WaitFor(t, "the Listener closes", func() bool {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		return errors.Is(ln.WaitRegistered(ctx), net.ErrClosed)
+	})
+}
+
+// TestSecondRequestAtClose: what a connection that was answered inline has sent when the
+// Listener closes reaches the application.
+func TestSecondRequestAtClose(t *testing.T) {
+	testutil.Leaks(t)
+	entered, goOn := make(chan struct{}), make(chan struct{})
+	ln := listen(t, newPlace(t), func(o *backend.Options) {
+		o.Inline = func(answer, request []byte) ([]byte, bool) {
+			if bytes.HasPrefix(request, []byte("ping")) {
+				entered <- struct{}{}
+				<-goOn
+				return append(answer, "pong"...), true
+			}
+			return answer, false
+		}
+	})
+	other := dialPipe(t, ln.Addr().String())
+	c := dialPipe(t, ln.Addr().String())
+	send(t, c, "ping")
+	<-entered // the loop is busy; other is parked
+	closed := make(chan error)
+	go func() { closed <- ln.Close() }()
+	closing(t, ln)
+	send(t, other, "ping")
+	goOn <- struct{}{} // c's answer
+	<-entered          // other's first request, in endWaits
+	send(t, other, "else")
+	goOn <- struct{}{}
+	<-closed
+	wantBytes(t, other, "pong")
+	if s, err := ln.Accept(); err != nil {
+		t.Errorf("the second request, sent and there before the listener dropped it, reaches nobody: %v", err)
+	} else {
+		wantBytes(t, s, "else")
+	}
+}
+
+// TestRestOfAnswerAtClose: a request behind one whose inline answer is still being
+// written when the Listener closes reaches the application.
+func TestRestOfAnswerAtClose(t *testing.T) {
+	testutil.Leaks(t)
+	const big = 2 << 20
+	ln := listen(t, newPlace(t), func(o *backend.Options) {
+		o.Inline = func(answer, request []byte) ([]byte, bool) {
+			return append(answer, make([]byte, big)...), bytes.HasPrefix(request, []byte("ping"))
+		}
+	})
+	c := dialPipe(t, ln.Addr().String())
+	send(t, c, "ping")
+	if _, err := io.CopyN(io.Discard, c, 1); err != nil { // the loop has written what it could
+		t.Fatal(err)
+	}
+	send(t, c, "else")
+	closed := make(chan error)
+	go func() { closed <- ln.Close() }()
+	closing(t, ln)
+	if _, err := io.CopyN(io.Discard, c, big-1); err != nil {
+		t.Fatal(err)
+	}
+	<-closed
+	wantBytes(t, accept(t, ln), "else")
 }

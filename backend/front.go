@@ -110,15 +110,21 @@ func (l *Listener) first(conn *Conn, request []byte) {
 }
 
 // idle waits for a connection that was answered inline to say more. When the Listener
-// closes it ends, as one that is idle does when any server closes.
+// closes it ends, as one that is idle does when any server closes, unless it has said
+// more already.
 func (l *Listener) idle(conn *Conn) {
-	switch {
-	case l.park(conn, time.Time{}, l.more):
-	case l.closing:
-		l.drop(conn)
-	default:
-		l.give(conn, nil)
+	if l.park(conn, time.Time{}, l.more) {
+		return
 	}
+	if l.closing {
+		if n, err := conn.TryRead(l.scratch); err != nil {
+			l.drop(conn)
+		} else {
+			l.give(conn, l.scratch[:n])
+		}
+		return
+	}
+	l.give(conn, nil)
 }
 
 // maxKept is the largest answer buffer that is kept for the next one.
@@ -131,8 +137,11 @@ func (l *Listener) finishAnswer(conn *Conn, rest []byte) {
 		_ = conn.SetWriteDeadline(time.Now().Add(replyTimeout))
 		_, err := conn.Write(rest)
 		_ = conn.SetWriteDeadline(time.Time{})
-		if err != nil || !l.loop.Post(func() { l.give(conn, nil) }) {
+		switch {
+		case err != nil:
 			_ = conn.Close()
+		case !l.loop.Post(func() { l.give(conn, nil) }): // the Listener closes, and waits for this
+			l.queue.put(conn)
 		}
 	})
 }

@@ -80,6 +80,7 @@ func (l *Listener) watchPipe() {
 	if l.closing || l.pipe.lost {
 		return
 	}
+	l.loop.Remove(l.pipe.fd) // an Accept that made room may have asked for it already
 	if l.loop.Add(l.pipe.fd, l.acceptDialled) != nil {
 		l.pipe.resume = time.Now().Add(acceptBackoff)
 		l.loop.WakeAt(l.pipe.resume)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/backend"
+	"github.com/seed-7265657e/usher/broker"
 	"github.com/seed-7265657e/usher/client"
 	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/claim"
@@ -214,4 +215,39 @@ func TestPipesDirectoryRemoved(t *testing.T) {
 		}
 		servedAgain(t, p, ln)
 	}
+}
+
+// TestNewPathAtTheBound: a process that has all the places that one may have gets its new
+// path registered in place of the old one.
+func TestNewPathAtTheBound(t *testing.T) {
+	testutil.Leaks(t)
+	t.Setenv("XDG_RUNTIME_DIR", testutil.SocketDir(t))
+	p := newPlace(t)
+	p.define(t)
+	startBroker(t, p, func(o *broker.Options) { o.MaxBackends = 16 * 8 })
+	var first *backend.Listener
+	for n := range 8 {
+		ln := listen(t, p, func(o *backend.Options) { o.Pipe, o.Version = "", fmt.Sprintf("1.0.%d", n) })
+		if err := ln.WaitRegistered(bounded(t)); err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			first = ln
+		}
+	}
+	if err := os.Remove(first.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	testutil.WaitFor(t, "a reconnecting client is served", func() bool {
+		opts := clientOptions(p)
+		opts.Version = "1.0.0"
+		reconnect(&opts)
+		c, err := client.Dial(bounded(t), opts)
+		if err != nil {
+			return false
+		}
+		defer func() { _ = c.Close() }()
+		_ = accept(t, first).Close()
+		return true
+	})
 }

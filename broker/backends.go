@@ -29,6 +29,10 @@ type backend struct {
 
 	retired bool // the loop's
 
+	// renews are older registrations of the same process and version whose pipe is gone:
+	// they end when the backend has seen this one, and take no place beside it.
+	renews []*entry
+
 	// silent is 0, or one more than the late answers the backend had given when it
 	// got the last offer that it left unanswered.
 	silent atomic.Uint64
@@ -114,11 +118,27 @@ func (c *connection) verify(job context.Context, req *usherpb.Register) (*entry,
 		process.Close()
 		return nil, fmt.Errorf("%w: %w", errUnverified, err)
 	}
-	return &entry{
+	e := &entry{
 		Key: registry.Key{Instance: instance.String(), Service: req.ServiceName, Version: req.ServiceVersion},
 		PID: process.PID(), ExePath: path, ExeHash: hash,
 		Pipe: req.BackendPipe, Since: time.Now(), Handle: &backend{process: process},
-	}, nil
+	}
+	e.Handle.renews = c.renewed(e)
+	return e, nil
+}
+
+// renewed are the registrations of e's process for the same version whose pipe is no
+// more: its name was lost, and e brings the new one.
+func (b *Broker) renewed(e *entry) (gone []*entry) {
+	for _, o := range b.backends.All() {
+		if o.Key != e.Key || o.PID != e.PID || o.Pipe == e.Pipe || o.Handle.channel == nil {
+			continue
+		}
+		if _, err := os.Lstat(o.Pipe); errors.Is(err, os.ErrNotExist) {
+			gone = append(gone, o)
+		}
+	}
+	return gone
 }
 
 func openPeer(c *unixconn.Conn) (p *peer.Process, err error) {

@@ -166,7 +166,10 @@ func (b *Broker) Serve(ctx context.Context) error {
 	<-ctx.Done()
 	err := front.drainAll(ctx)
 	endWork()
-	front.loop.Post(front.closeBackends)
+	if !front.loop.Post(front.closeBackends) { // the loop has failed: nobody else runs what is its
+		front.closeBackends()
+		front.abandon()
+	}
 	front.loop.Stop()
 	b.wg.Wait()
 	front.loop.Close()
@@ -192,9 +195,11 @@ func (f *front) drainAll(ctx context.Context) error {
 	if err := f.binding.Unlink(); err != nil { // else nobody new can connect from here on
 		f.log.Warn("the socket's name is still there; connections to it wait in vain until the end", "error", err)
 	}
-	f.loop.Post(func() { f.drain(time.Now().Add(helloGrace)) })
-	<-f.drained
-	if !f.conns.wait(deadline) {
+	loops := f.loop.Post(func() { f.drain(time.Now().Add(helloGrace)) })
+	if loops {
+		<-f.drained
+	}
+	if loops && !f.conns.wait(deadline) {
 		f.log.Warn("drain timeout: closing connections without a verdict", "connections", f.conns.count())
 		f.loop.Post(f.abandon)
 	}

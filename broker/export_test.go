@@ -50,3 +50,10 @@ func (b *Broker) AdvanceClock() (forward func(time.Duration)) {
 	b.handoffs.Clock = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	return func(d time.Duration) { ahead.Store(int64(d)) }
 }
+
+// StopLoop ends the event loop as if it had failed, and waits for that.
+func (b *Broker) StopLoop() {
+	b.front.loop.Stop()
+	for b.front.loop.Post(func() {}) {
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/usherpb"
@@ -100,4 +101,22 @@ func TestEvictedAndGoneAtOnce(t *testing.T) {
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("draining took %v", took)
 	}
+}
+
+// TestServeEndsWithoutItsLoop: should the event loop fail, Serve ends all the same, and
+// who is connected is told.
+func TestServeEndsWithoutItsLoop(t *testing.T) {
+	s := newSite(t, func(o *options) { o.AckDeadline = time.Minute })
+	b := s.fake(demoVersion)
+	silent, offered := s.dial(), s.dial()
+	send(t, offered, helloFor(t, usherClient, nil))
+	b.receive()
+	testutil.WaitFor(t, "both are there", func() bool { n, _, _ := s.Pending(); return n == 2 })
+	s.StopLoop()
+	s.stop()
+	if err := s.end(); err != nil {
+		t.Error(err)
+	}
+	readRefusal(t, silent, brokerpb.ErrorCode_ERROR_SHUTTING_DOWN, "")
+	readPipe(t, offered, b.pipe)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/brokerpb"
@@ -81,9 +82,13 @@ func (c *connection) mayRegister(job context.Context, req *usherpb.Register) (*e
 // place looks for the backend's older registration, which a new one replaces, and
 // whether there is room for one more. It runs on the loop, so that the bounds hold.
 func (c *connection) place(e *entry) (older *entry, err error) {
-	own := 0
+	own, renewed := 0, 0
 	for _, o := range c.backends.All() {
 		if o.PID != e.PID || o.Handle.channel == nil {
+			continue
+		}
+		if slices.Contains(e.Handle.renews, o) {
+			renewed++
 			continue
 		}
 		own++
@@ -94,7 +99,7 @@ func (c *connection) place(e *entry) (older *entry, err error) {
 	if older != nil {
 		return older, nil
 	}
-	if n := c.backends.Len(); n >= c.opts.MaxBackends {
+	if n := c.backends.Len() - renewed; n >= c.opts.MaxBackends {
 		return nil, fmt.Errorf("%d backends are registered already", n)
 	}
 	if most := c.opts.maxBackendsPerProcess(); own >= most {

@@ -227,6 +227,7 @@ func (l *Loop) Close() {
 		return
 	}
 	l.closed = true
+	clear(l.handlers) // what is taken out later is out
 	for _, fd := range []int{l.wake, l.timer} {
 		if fd >= 0 {
 			_ = unix.Close(fd)
