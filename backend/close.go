@@ -1,8 +1,11 @@
 package backend
 
 import (
+	"context"
 	"errors"
 	"time"
+
+	"github.com/seed-7265657e/usher/internal/loglimit"
 )
 
 // acceptGrace is how long what was claimed waits for Accept after Close. A server's
@@ -35,6 +38,9 @@ func (l *Listener) close() error {
 	err = errors.Join(err, l.binding.Load().Close())
 	l.loop.Close()
 	l.queue.end(acceptGrace, l.abandon)
+	if lines, limited := l.opts.Logger.Handler().(*loglimit.Handler); limited {
+		lines.Flush(context.Background())
+	}
 	return err
 }
 

@@ -60,7 +60,9 @@ type Broker struct {
 	debug    bool // somebody reads the debug log
 
 	conns connections    // without a verdict
-	wg    sync.WaitGroup // every goroutine but Serve's own
+	wg    sync.WaitGroup // every goroutine but Serve's own, and
+	// readers, which read files: a file system may never answer, and nobody waits long.
+	readers sync.WaitGroup
 }
 
 // Listen binds the broker's socket. The caller calls Serve, or Close.
@@ -170,13 +172,31 @@ func (b *Broker) Serve(ctx context.Context) error {
 		front.closeBackends()
 		front.abandon()
 	}
+	b.awaitReaders()
 	front.loop.Stop()
 	b.wg.Wait()
 	front.loop.Close()
 	front.runLate()
+	front.endReaders()
 	b.log.Info("stopped")
 	b.lines.Flush(context.WithoutCancel(ctx))
 	return err
+}
+
+// awaitReaders gives those who read files time to come back to the loop.
+func (b *Broker) awaitReaders() {
+	back := make(chan struct{})
+	go func() { // until the last file system has answered
+		b.readers.Wait()
+		close(back)
+	}()
+	timer := time.NewTimer(readGrace)
+	defer timer.Stop()
+	select {
+	case <-back:
+	case <-timer.C:
+		b.log.Warn("a file system does not answer: ending without those who wait for it")
+	}
 }
 
 // shutDown makes Serve drain and return. It may be called at any time.

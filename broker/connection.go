@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -53,7 +54,8 @@ type connection struct {
 
 	older, newer *connection // the front's list of connections
 
-	cancel context.CancelFunc // of the time away
+	cancel  context.CancelFunc // of the time away
+	reading bool               // the job reads files, and may never come back
 }
 
 type phase int
@@ -137,20 +139,38 @@ func (c *connection) unwatch() {
 // leave runs job, which may block within the connection's deadline, and ends the
 // connection after it.
 func (c *connection) leave(job func(ctx context.Context)) {
-	c.away(func(ctx context.Context) func() {
+	c.away(&c.wg, func(ctx context.Context) func() {
 		job(ctx)
 		return c.finish
 	})
 }
 
+// readFiles has job, which reads files and does nothing with the connection, done on
+// a goroutine of its own. A file system may never answer: then the connection is ended
+// without it, and Serve does not wait. What job returns finds that by c.phase.
+func (c *connection) readFiles(job func(ctx context.Context) (then func())) {
+	c.reading = true
+	c.away(&c.readers, func(ctx context.Context) func() {
+		then := job(ctx)
+		return func() {
+			c.reading = false
+			then()
+		}
+	})
+}
+
 // away runs job, which may block within the connection's deadline, on a goroutine of
-// its own. The loop goes on with what it returns. The context ends with abort.
-func (c *connection) away(job func(ctx context.Context) (then func())) {
+// its own, counted in wg. The loop goes on with what it returns. The context ends with
+// abort.
+func (c *connection) away(wg *sync.WaitGroup, job func(ctx context.Context) (then func())) {
 	c.phase = phaseAway
 	ctx, cancel := context.WithCancel(c.work)
 	c.cancel = cancel
 	_ = c.conn.SetDeadline(c.deadline)
-	c.wg.Go(func() {
+	if c.reading {
+		c.loop.WakeAt(c.deadline.Add(readGrace))
+	}
+	wg.Go(func() {
 		then := job(ctx)
 		c.post(func() {
 			cancel()
@@ -158,6 +178,10 @@ func (c *connection) away(job func(ctx context.Context) (then func())) {
 		})
 	})
 }
+
+// readGrace is how long after its connection's deadline a job that reads files may take
+// to come back.
+const readGrace = time.Second
 
 func (c *connection) serveHello(f *brokerpb.Frame, size int) {
 	if size > frame.MaxHelloBody { // refused, with an echo that fits the socket
@@ -178,13 +202,16 @@ func (c *connection) resolveHello(f *brokerpb.Frame, h *brokerpb.Hello) {
 		c.resolved(f, t, refusal)
 		return
 	}
-	c.away(func(job context.Context) func() {
+	c.readFiles(func(job context.Context) func() {
 		t, refusal := c.resolve(job, f, h)
 		return func() { c.resolved(f, t, refusal) }
 	})
 }
 
 func (c *connection) resolved(f *brokerpb.Frame, t *target, refusal *hello.Refusal) {
+	if c.phase == phaseClosed { // without waiting for the file system
+		return
+	}
 	if refusal == nil && c.work.Err() != nil { // it came back when every channel had been closed
 		refusal = hello.ShuttingDown()
 	}
@@ -221,6 +248,9 @@ func (c *connection) overdue() {
 		c.landed(c.offer.unanswered(handoff.ErrNoAck, false))
 	case c.phase == phaseWaiting:
 		c.waitedInVain(hello.BackendNotRegistered())
+	case c.phase == phaseAway:
+		c.cancel()
+		c.end(nil, hello.ServiceUnloadable(errFileSystem))
 	case c.draining.Load():
 		c.expire(hello.ShuttingDown())
 	default:

@@ -240,6 +240,8 @@ func (f *front) tick(now time.Time) (next time.Time) {
 	f.conns.each(func(c *connection) {
 		switch {
 		case c.phase == phaseAway:
+		case c.phase == phaseAway && now.Before(c.deadline.Add(readGrace)):
+			next = loop.Earlier(next, c.deadline.Add(readGrace))
 		case !now.Before(c.deadline):
 			due = append(due, c)
 		default:
@@ -260,6 +262,15 @@ func (f *front) post(then func()) {
 	f.lateMu.Lock()
 	defer f.lateMu.Unlock()
 	f.late = append(f.late, then)
+}
+
+// endReaders ends the connections whose files could not be read to the end.
+func (f *front) endReaders() {
+	var open []*connection
+	f.conns.each(func(c *connection) { open = append(open, c) })
+	for _, c := range open {
+		c.end(nil, hello.ShuttingDown())
+	}
 }
 
 // runLate runs what was posted after the loop's end. Nothing else runs any more.

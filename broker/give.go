@@ -33,7 +33,7 @@ func (c *connection) give(t *target) {
 		c.finish()
 	case !t.backend.Handle.transport.Claims():
 		c.offered(t.key.Service, 1)
-		c.away(func(ctx context.Context) func() {
+		c.away(&c.wg, func(ctx context.Context) func() {
 			c.giveV1(ctx, t, id)
 			return func() {
 				c.offered(t.key.Service, -1)

@@ -45,6 +45,9 @@ func (b *Broker) executable(ctx context.Context, p *peer.Process) (path string, 
 	return path, hash, nil
 }
 
+// errFileSystem says why a definition or an executable could not be read.
+var errFileSystem = errors.New("its file system does not answer")
+
 // noBackend is the refusal when no backend fits. When the build that is wanted is
 // not known, that is why.
 func noBackend(buildErr error) *hello.Refusal {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/hello"
-	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/usherpb"
 )
 
@@ -97,8 +96,15 @@ func TestFewDescriptors(t *testing.T) {
 			for range 2 * few {
 				s.dial()
 			}
-			for range 3 {
-				testutil.WaitFor(t, "others are served", func() bool { return other.dials() == "handed_over" })
+			// One refusal is as good as none: the table was full a moment ago.
+			served, tries := 0, 0
+			for ; served < 3 && tries < 20; tries++ {
+				if other.dials() == "handed_over" {
+					served++
+				}
+			}
+			if served < 3 {
+				t.Errorf("others are served %d times in %d", served, tries)
 			}
 			if n := clientCounts(t, s).AcceptFailures; begin == nil && n > 0 {
 				t.Errorf("%d accepts failed, though the limit was known", n)

@@ -28,12 +28,16 @@ func (c *connection) serveRegistration(f *brokerpb.Frame) {
 		c.finish()
 		return
 	}
-	c.away(func(job context.Context) func() {
+	c.readFiles(func(job context.Context) func() {
 		e, err := c.mayRegister(job, req)
 		return func() {
-			if err != nil {
+			switch {
+			case c.phase == phaseClosed && err == nil: // without waiting for the file system
+				e.Handle.process.Close()
+			case c.phase == phaseClosed:
+			case err != nil:
 				c.refuseRegistration(f, req, err)
-			} else {
+			default:
 				c.register(f, req, e)
 			}
 			c.finish()

@@ -126,7 +126,7 @@ func TestGrowingFileIsNotRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = f.Close() }()
-	if _, err := contentHash(t.Context(), f, 3); !errors.Is(err, errChanged) {
+	if _, err := contentHash(t.Context(), f, 3, func() {}); !errors.Is(err, errChanged) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -35,10 +35,6 @@ func (e *TooLargeError) Error() string {
 		e.Path, e.Size, int64(maxHashed))
 }
 
-// turn is taken by who reads a file to hash it: one at a time in a process, so
-// that hashing takes one core at most, whoever asks for how many files.
-var turn = make(chan struct{}, 1)
-
 // HashCache remembers the BLAKE3 of files for as long as device, inode, size and
 // both change times stay the same (spec 03 §24). A hit costs one stat. Callers
 // that ask for the same file at once share one read. The zero value is ready.
@@ -135,12 +131,11 @@ func (c *HashCache) forget(key fileKey, failed *cachedHash) {
 
 // hashInTurn hashes the file at path if it is the one of key before and after.
 func hashInTurn(ctx context.Context, path string, key fileKey) (sum [HashLen]byte, err error) {
-	select {
-	case turn <- struct{}{}:
-		defer func() { <-turn }()
-	case <-ctx.Done():
-		return sum, fmt.Errorf("hash %s: %w", path, ctx.Err())
+	holder, err := takeTurn(ctx)
+	if err != nil {
+		return sum, fmt.Errorf("hash %s: %w", path, err)
 	}
+	defer holder.end()
 	f, err := os.Open(path)
 	if err != nil {
 		return sum, err
@@ -149,7 +144,7 @@ func hashInTurn(ctx context.Context, path string, key fileKey) (sum [HashLen]byt
 	if !isFile(f, path, key) {
 		return sum, errChanged
 	}
-	if sum, err = contentHash(ctx, f, key.size); err != nil {
+	if sum, err = contentHash(ctx, f, key.size, holder.moved); err != nil {
 		return sum, fmt.Errorf("hash %s: %w", path, err)
 	}
 	if !isFile(f, path, key) {

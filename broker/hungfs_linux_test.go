@@ -1,0 +1,64 @@
+package broker_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/hello"
+)
+
+// hungFileSystem mounts a file system that answers nothing, until answer is called:
+// then every question fails.
+func hungFileSystem(t *testing.T) (dir string, answer func()) {
+	t.Helper()
+	dir = t.TempDir()
+	fuse, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip("no file system can be made here that does not answer:", err)
+	}
+	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=%d,group_id=%d", fuse.Fd(), os.Getuid(), os.Getgid())
+	if err := unix.Mount("usher-test", dir, "fuse", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
+		_ = fuse.Close()
+		t.Skip("no file system can be mounted here:", err)
+	}
+	answer = func() {
+		_ = fuse.Close()
+		_ = unix.Unmount(dir, unix.MNT_DETACH)
+	}
+	t.Cleanup(answer)
+	return dir, answer
+}
+
+// TestHungFileSystem: an executable on a file system that does not answer costs its own
+// clients their time, and then they are told; others are served, and Serve ends.
+func TestHungFileSystem(t *testing.T) {
+	s := newSite(t, func(o *options) { o.HelloTimeout = 300 * time.Millisecond })
+	dir, answer := hungFileSystem(t)
+	s.write("hung.toml", fmt.Sprintf("binary_path = %q\n", filepath.Join(dir, "binary")))
+	s.listen(demoVersion)
+	wire := helloFor(t, usherClient, func(r *hello.Request) { r.Service = "hung" })
+	first := s.dial()
+	send(t, first, wire)
+	c := s.dial()
+	send(t, c, helloFor(t, usherClient, nil))
+	readHandedOver(t, c)
+	checkEcho(t, c)
+	readRefusal(t, first, brokerpb.ErrorCode_ERROR_SERVICE_UNKNOWN,
+		"service definition could not be loaded: its file system does not answer")
+	last := s.dial()
+	send(t, last, wire)
+	s.stop()
+	if err := s.end(); err != nil {
+		t.Error(err)
+	}
+	if _, reply := readReply(t, last); reply.GetRefused() == nil {
+		t.Errorf("at the end %v", reply)
+	}
+	answer()
+}
