@@ -3,13 +3,11 @@
 package cfloor
 
 import (
-	"bufio"
 	"context"
 	_ "embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +17,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/world"
 )
 
 //go:embed src/cfloor.c
@@ -56,11 +55,9 @@ func Build(ctx context.Context, dir string) (program string, err error) {
 
 // Floor is the running program: a broker and a backend process.
 type Floor struct {
+	*world.Process
 	Socket, Pipe          string
 	BrokerPID, BackendPID int
-
-	cmd   *exec.Cmd
-	stdin io.Closer
 }
 
 // Claims is how the exchange decides who owns a connection.
@@ -74,42 +71,29 @@ const (
 	Descriptors Claims = "descriptors"
 )
 
-// Start runs the program with its sockets in dir. It ends with ctx; the caller
-// closes the Floor.
-func Start(ctx context.Context, program, dir string, claims Claims) (*Floor, error) {
-	f := &Floor{Socket: filepath.Join(dir, "cfloor.sock"), Pipe: filepath.Join(dir, "cfloor-pipe.sock")}
+// Start runs the program in w. The caller quits the Floor, which ends both
+// processes.
+func Start(ctx context.Context, w *world.World, program string, claims Claims) (*Floor, error) {
+	f := &Floor{Socket: w.Path("cfloor.sock"), Pipe: w.Path("cfloor-pipe.sock")}
 	reply, notoken, err := templates(f.Pipe)
 	if err != nil {
 		return nil, err
 	}
-	_ = os.Remove(f.Socket) // of an earlier run in the same directory
+	_ = os.Remove(f.Socket) // of an earlier run in the same place
 	_ = os.Remove(f.Pipe)
-	f.cmd = exec.CommandContext(ctx, program, f.Socket, f.Pipe, hex.EncodeToString(reply), hex.EncodeToString(notoken), string(claims))
-	f.cmd.Stderr = os.Stderr
-	if f.stdin, err = f.cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	out, err := f.cmd.StdoutPipe()
+	f.Process, err = w.Start(world.Command{
+		Name: "C floor", Stderr: os.Stderr,
+		Args: []string{program, f.Socket, f.Pipe, hex.EncodeToString(reply), hex.EncodeToString(notoken), string(claims)},
+	})
 	if err != nil {
 		return nil, err
 	}
-	if err := f.cmd.Start(); err != nil {
+	var pids [2]int
+	if err := f.Line(ctx, &pids); err != nil {
 		return nil, err
 	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err == nil {
-		_, err = fmt.Sscan(line, &f.BrokerPID, &f.BackendPID)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("start the C floor: %w", err), f.Close())
-	}
+	f.BrokerPID, f.BackendPID = pids[0], pids[1]
 	return f, nil
-}
-
-// Close ends both processes and waits for the broker.
-func (f *Floor) Close() error {
-	err := f.stdin.Close()
-	return errors.Join(err, f.cmd.Wait())
 }
 
 // templates are what the two processes write, with a placeholder for the token.

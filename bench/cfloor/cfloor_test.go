@@ -13,6 +13,7 @@ import (
 	"github.com/seed-7265657e/usher/bench/cfloor"
 	"github.com/seed-7265657e/usher/client"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/world"
 )
 
 // TestExchange: usher's own client is served on both routes, and both processes
@@ -24,12 +25,12 @@ func TestExchange(t *testing.T) {
 	testutil.Leaks(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	dir, err := os.MkdirTemp("", "uc")
+	w, err := world.New(ctx, "echo", os.Args[0])
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	program, err := cfloor.Build(ctx, dir)
+	t.Cleanup(func() { _ = w.Close() })
+	program, err := cfloor.Build(ctx, w.Dir)
 	if errors.Is(err, cfloor.ErrNoCompiler) {
 		t.Skip(err)
 	}
@@ -37,17 +38,17 @@ func TestExchange(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, claims := range []cfloor.Claims{cfloor.Page, cfloor.Descriptors} {
-		t.Run(string(claims), func(t *testing.T) { exchange(ctx, t, program, dir, claims) })
+		t.Run(string(claims), func(t *testing.T) { exchange(ctx, t, w, program, claims) })
 	}
 }
 
-func exchange(ctx context.Context, t *testing.T, program, dir string, claims cfloor.Claims) {
-	f, err := cfloor.Start(ctx, program, dir, claims)
+func exchange(ctx context.Context, t *testing.T, w *world.World, program string, claims cfloor.Claims) {
+	f, err := cfloor.Start(ctx, w, program, claims)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() {
-		if err := f.Close(); err != nil {
+		if err := f.Quit(); err != nil {
 			t.Error(err)
 		}
 	}()

@@ -40,7 +40,7 @@ func run(ctx context.Context, args []string) error {
 		flags.Usage()
 		return fmt.Errorf("--rounds must be at least 1, and no argument follows")
 	}
-	s, err := newSite()
+	s, err := newSite(ctx)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/bench"
+	"github.com/seed-7265657e/usher/internal/world"
 )
 
 // row is what was found out about one stack. Figures are nil when they could not be
@@ -35,8 +36,8 @@ type row struct {
 type entry struct {
 	*stack
 	row
-	groups      []*processes
-	between     *processes // the last of groups, or nil
+	processes   []*world.Process
+	between     []*world.Process // of them: what stands between
 	conn        net.Conn
 	first, trip []float64
 	moved       time.Duration // for how long bulk bytes travelled
@@ -110,16 +111,16 @@ func (s *site) measure(ctx context.Context, rounds int, chosen map[string]bool, 
 }
 
 // begin starts a stack and opens the connection for round trips.
-func (s *site) begin(ctx context.Context, e *entry, backend *processes) (err error) {
+func (s *site) begin(ctx context.Context, e *entry, backend []*world.Process) (err error) {
 	if !e.alone {
-		e.groups = append(e.groups, backend)
+		e.processes = append(e.processes, backend...)
 	}
 	if e.start != nil {
 		p, err := e.start(s)
 		if err != nil {
 			return err
 		}
-		e.groups, e.between = append(e.groups, p), p
+		e.processes, e.between = append(e.processes, p...), p
 	}
 	if err := s.ready(ctx, e.stack); err != nil {
 		return err
@@ -130,7 +131,7 @@ func (s *site) begin(ctx context.Context, e *entry, backend *processes) (err err
 
 // turn is one stack's part of a round.
 func (s *site) turn(ctx context.Context, e *entry) error {
-	before, err := cpu(e.groups...)
+	before, err := world.GroupCPU(e.processes...)
 	if err != nil {
 		return err
 	}
@@ -146,7 +147,7 @@ func (s *site) turn(ctx context.Context, e *entry) error {
 			e.first = append(e.first, micros(took))
 		}
 	}
-	after, err := cpu(e.groups...)
+	after, err := world.GroupCPU(e.processes...)
 	if err != nil {
 		return err
 	}
@@ -217,7 +218,7 @@ func (e *entry) finish(ctx context.Context, s *site) {
 
 // hold is what one open connection occupies.
 func (s *site) hold(ctx context.Context, e *entry) (*float64, error) {
-	before, err := memory(e.between)
+	before, err := world.GroupMemory(e.between...)
 	if err != nil {
 		return nil, err
 	}
@@ -234,7 +235,7 @@ func (s *site) hold(ctx context.Context, e *entry) (*float64, error) {
 		}
 		open = append(open, c)
 	}
-	after, err := memory(e.between)
+	after, err := world.GroupMemory(e.between...)
 	if err != nil {
 		return nil, err
 	}

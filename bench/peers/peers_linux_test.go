@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/world"
 )
 
 // TestMain lets the test binary be its own child.
@@ -25,22 +26,20 @@ func TestMain(m *testing.M) {
 // that is missing that it is; afterwards nothing runs any more.
 func TestMeasure(t *testing.T) {
 	testutil.Leaks(t)
-	missing := stack{name: "missing", start: func(*site) (*processes, error) {
+	missing := stack{name: "missing", start: func(*site) ([]*world.Process, error) {
 		_, err := find("no-such-program")
 		return nil, err
 	}}
 	defer func(kept []stack) { stacks = kept }(stacks)
 	stacks = append(stacks[:3:3], missing)
-	s, err := newSite()
+	s, err := newSite(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	rows, err := s.measure(t.Context(), 15, nil, func(string) {})
 	var groups []int
 	for _, p := range s.all {
-		for _, cmd := range p.commands {
-			groups = append(groups, cmd.Process.Pid)
-		}
+		groups = append(groups, p.PID())
 	}
 	s.close()
 	if err != nil || len(rows) != 4 || len(groups) != 2 {
@@ -68,7 +67,7 @@ func TestMeasure(t *testing.T) {
 			t.Errorf("group %d: %v", pid, err)
 		}
 	}
-	if _, err := os.Stat(s.dir); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(s.Dir); !errors.Is(err, os.ErrNotExist) {
 		t.Error("the directory is still there")
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/client"
+	"github.com/seed-7265657e/usher/internal/world"
 )
 
 // stack is one way from the client to an echo.
@@ -21,7 +22,7 @@ type stack struct {
 	name string
 	note string
 	// start starts what stands between; its processes are counted with the backend's.
-	start func(s *site) (*processes, error)
+	start func(s *site) ([]*world.Process, error)
 	// first connects, sends a request and reads its answer.
 	first func(ctx context.Context, s *site) (net.Conn, error)
 	// alone says that no backend stands behind it.
@@ -42,7 +43,7 @@ var stacks = []stack{
 }
 
 func path(name string) func(*site) string {
-	return func(s *site) string { return filepath.Join(s.dir, name) }
+	return func(s *site) string { return s.Path(name) }
 }
 
 const timeout = 10 * time.Second
@@ -76,7 +77,7 @@ func exchange(c net.Conn, request, answer []byte) error {
 func viaUsher(reconnect bool) func(context.Context, *site) (net.Conn, error) {
 	return func(ctx context.Context, s *site) (net.Conn, error) {
 		c, err := client.DialWith(ctx, client.Options{
-			Service: serviceName, Version: version, Broker: s.brokerSocket(), NoHandoff: reconnect,
+			Service: serviceName, Version: version, Broker: s.Socket(), NoHandoff: reconnect,
 		}, s.request)
 		if err != nil {
 			return nil, err
@@ -112,7 +113,7 @@ func find(program string, elsewhere ...string) (string, error) {
 	return "", fmt.Errorf("not installed: bench/peers/install.sh installs it")
 }
 
-func startSocat(s *site) (*processes, error) {
+func startSocat(s *site) ([]*world.Process, error) {
 	program, err := find("socat")
 	if err != nil {
 		return nil, err
@@ -122,7 +123,7 @@ func startSocat(s *site) (*processes, error) {
 
 // startProxyd gives the listener along, as systemd would: descriptor 3, and whose
 // it is.
-func startProxyd(s *site) (*processes, error) {
+func startProxyd(s *site) ([]*world.Process, error) {
 	program, err := find("systemd-socket-proxyd", "/lib/systemd/systemd-socket-proxyd", "/usr/lib/systemd/systemd-socket-proxyd")
 	if err != nil {
 		return nil, err
@@ -141,7 +142,7 @@ func startProxyd(s *site) (*processes, error) {
 	return s.start([]*os.File{f}, "/bin/sh", "-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" --connections-max=1024 "$1"`, program, s.backendPipe())
 }
 
-func startHAProxy(s *site) (*processes, error) {
+func startHAProxy(s *site) ([]*world.Process, error) {
 	program, err := find("haproxy")
 	if err != nil {
 		return nil, err
@@ -163,7 +164,7 @@ listen peers
 	return s.start(nil, program, "-db", "-q", "-f", config)
 }
 
-func startNginx(s *site) (*processes, error) {
+func startNginx(s *site) ([]*world.Process, error) {
 	program, err := find("nginx")
 	if err != nil {
 		return nil, err
@@ -186,14 +187,14 @@ pid %s/nginx.pid;
 error_log %s/nginx.log;
 events { worker_connections 2048; }
 stream { server { listen unix:%s; proxy_pass unix:%s; } }
-`, module, as, s.dir, s.dir, path("nginx.sock")(s), s.backendPipe())
+`, module, as, s.Dir, s.Dir, path("nginx.sock")(s), s.backendPipe())
 	if err != nil {
 		return nil, err
 	}
-	return s.start(nil, program, "-p", s.dir, "-e", s.dir+"/nginx.log", "-c", config)
+	return s.start(nil, program, "-p", s.Dir, "-e", s.Dir+"/nginx.log", "-c", config)
 }
 
-func startS6(s *site) (*processes, error) {
+func startS6(s *site) ([]*world.Process, error) {
 	program, err := find("s6-ipcserver")
 	if err != nil {
 		return nil, err
@@ -201,7 +202,7 @@ func startS6(s *site) (*processes, error) {
 	return s.start(nil, program, "-c", "1000", "-C", "1000", "-b", "128", path("s6.sock")(s), s.self, "role", "stdio")
 }
 
-func startApache(s *site) (*processes, error) {
+func startApache(s *site) ([]*world.Process, error) {
 	program, err := find("apache2")
 	if err != nil {
 		if program, err = find("httpd"); err != nil {
@@ -227,8 +228,8 @@ func startApache(s *site) (*processes, error) {
 	if os.Geteuid() == 0 {
 		as = "User nobody\nGroup nogroup\n"
 	}
-	socket := filepath.Join(s.dir, "open", "fd.sock")
-	if err := errors.Join(os.Mkdir(filepath.Dir(socket), 0o711), os.Chmod(filepath.Dir(socket), 0o711), os.Chmod(s.dir, 0o711)); err != nil {
+	socket := filepath.Join(s.Dir, "open", "fd.sock")
+	if err := errors.Join(os.Mkdir(filepath.Dir(socket), 0o711), os.Chmod(filepath.Dir(socket), 0o711), os.Chmod(s.Dir, 0o711)); err != nil {
 		return nil, err
 	}
 	var load strings.Builder
@@ -242,7 +243,7 @@ ErrorLog %s/apache.log
 ServerName peers
 Listen %s
 ProxyPass "/" "fd://open/fd.sock"
-`, s.dir, load.String(), as, s.dir, s.dir, s.dir, s.apache)
+`, s.Dir, load.String(), as, s.Dir, s.Dir, s.Dir, s.apache)
 	if err != nil {
 		return nil, err
 	}
@@ -250,10 +251,11 @@ ProxyPass "/" "fd://open/fd.sock"
 	if err != nil {
 		return nil, err
 	}
-	return receiver, s.also(receiver, program, "-D", "FOREGROUND", "-f", config)
+	apache, err := s.start(nil, program, "-D", "FOREGROUND", "-f", config)
+	return append(receiver, apache...), err
 }
 
-func startNode(s *site) (*processes, error) {
+func startNode(s *site) ([]*world.Process, error) {
 	program, err := find("node")
 	if err != nil {
 		return nil, err

@@ -140,7 +140,7 @@ func (s *site) once(ctx context.Context, setting *Setting, r rounds, seed uint64
 		stacks, r.Targets = append(stacks, cFloor), append(r.Targets, w.floorTarget())
 	}
 	var got result
-	if err := w.client.ask(order{Rounds: &r}, &got); err != nil {
+	if err := w.client.Ask(ctx, order{Rounds: &r}, &got); err != nil {
 		return err
 	}
 	for i, stack := range stacks {

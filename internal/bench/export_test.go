@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/seed-7265657e/usher/bench/cfloor"
+	"github.com/seed-7265657e/usher/internal/world"
 )
 
 // SystemCalls hands n connections over with usher's processes under strace, and
@@ -18,26 +18,22 @@ func SystemCalls(ctx context.Context, program string, n int) (calls map[string]m
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
-	trace := func(who string) string { return filepath.Join(s.dir, who+".trace") }
+	defer func() { err = errors.Join(err, s.Close()) }()
+	trace := func(who string) string { return s.Path(who + ".trace") }
 	s.tracer = func(who string) []string { return []string{"strace", "-f", "-c", "-o", trace(who)} }
-	t := target{filepath.Join(s.dir, "i.sock"), filepath.Join(s.dir, "ip.sock")}
-	env := []string{socketVariable + "=" + t.Socket}
-	var all []*proc
+	t := target{s.Path("i.sock"), s.Path("ip.sock")}
+	var all []*world.Process
 	for _, role := range [][]string{{"broker"}, {"backend", "--inline", "--pipe", t.Pipe}, {"client"}} {
-		p, startErr := s.start(ctx, env, role[0], role[1:]...)
-		if startErr != nil {
-			err = startErr
-			break
+		p, err := s.start(ctx, t.Socket, role[0], role[1:]...)
+		if err != nil {
+			return nil, err
 		}
 		all = append(all, p)
 	}
-	if err == nil {
-		r := rounds{Targets: []target{t}, Arms: []string{handedOver}, Pairs: n}
-		err = all[2].ask(order{Rounds: &r}, &result{})
-	}
+	r := rounds{Targets: []target{t}, Arms: []string{handedOver}, Pairs: n}
+	err = all[2].Ask(ctx, order{Rounds: &r}, &result{})
 	for i := len(all) - 1; i >= 0; i-- {
-		err = errors.Join(err, all[i].stop())
+		err = errors.Join(err, all[i].Quit())
 	}
 	if err != nil {
 		return nil, err

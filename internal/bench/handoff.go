@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/handoff"
+	"github.com/seed-7265657e/usher/internal/world"
 )
 
 // Report is what `usher bench handoff` found. Its JSON has the twelve figures by
@@ -85,7 +86,7 @@ func Handoff(ctx context.Context, o Options) (r *Report, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
+	defer func() { err = errors.Join(err, s.Close()) }()
 	r = &Report{Reasons: map[string]string{}, System: System{string(o.Floor), runtime.NumCPU(), kernel(), runtime.Version()}}
 	gated := rounds{Arms: []string{handedOver, reconnect}, Warm: 100, Pairs: o.Pairs}
 	free, err := s.measure(ctx, o, "unpinned", gated, true)
@@ -207,7 +208,7 @@ func (s *site) costs(ctx context.Context, o Options) (costs []Cost, err error) {
 		target          target
 		broker, backend int
 	}
-	stacks := []stack{{usherInline, w.inline, w.inlineBroker.pid(), w.inlineBack.pid()}}
+	stacks := []stack{{usherInline, w.inline, w.inlineBroker.PID(), w.inlineBack.PID()}}
 	if w.floor != nil {
 		stacks = append(stacks, stack{cFloor, w.floorTarget(), w.floor.BrokerPID, w.floor.BackendPID})
 	}
@@ -215,23 +216,23 @@ func (s *site) costs(ctx context.Context, o Options) (costs []Cost, err error) {
 	for _, k := range stacks {
 		r := rounds{Targets: []target{k.target}, Arms: []string{handedOver}, Pairs: 200}
 		var got result
-		if err := w.client.ask(order{Rounds: &r}, &got); err != nil { // warm
+		if err := w.client.Ask(ctx, order{Rounds: &r}, &got); err != nil { // warm
 			return nil, err
 		}
-		pids := []int{k.broker, k.backend, w.client.pid()}
+		pids := []int{k.broker, k.backend, w.client.PID()}
 		var before, after [3]time.Duration
 		for i, pid := range pids {
-			if before[i], err = cpuTime(pid); err != nil {
+			if before[i], err = world.CPUTime(pid); err != nil {
 				return nil, err
 			}
 		}
 		r.Pairs = n
-		if err := w.client.ask(order{Rounds: &r}, &got); err != nil {
+		if err := w.client.Ask(ctx, order{Rounds: &r}, &got); err != nil {
 			return nil, err
 		}
 		var per [3]float64
 		for i, pid := range pids {
-			if after[i], err = cpuTime(pid); err != nil {
+			if after[i], err = world.CPUTime(pid); err != nil {
 				return nil, err
 			}
 			per[i] = float64((after[i] - before[i]).Nanoseconds()) / 1e3 / float64(got.Done)
@@ -239,21 +240,21 @@ func (s *site) costs(ctx context.Context, o Options) (costs []Cost, err error) {
 		costs = append(costs, Cost{Stack: k.name, BrokerUS: per[0], BackendUS: per[1], ClientUS: per[2],
 			ClientMallocs: float64(got.Mallocs) / float64(got.Done)})
 	}
-	return costs, s.mallocs(w, &costs[0], n)
+	return costs, s.mallocs(ctx, w, &costs[0], n)
 }
 
 // mallocs counts the allocations per handoff of usher's own processes.
-func (s *site) mallocs(w *world, cost *Cost, n int) error {
+func (s *site) mallocs(ctx context.Context, w *processes, cost *Cost, n int) error {
 	var before, after [2]usage
 	ask := func(into *[2]usage) error {
-		return errors.Join(w.inlineBroker.ask(question{}, &into[0]), w.inlineBack.ask(question{}, &into[1]))
+		return errors.Join(w.inlineBroker.Ask(ctx, question{}, &into[0]), w.inlineBack.Ask(ctx, question{}, &into[1]))
 	}
 	if err := ask(&before); err != nil {
 		return err
 	}
 	var got result
 	r := rounds{Targets: []target{w.inline}, Arms: []string{handedOver}, Pairs: n}
-	if err := w.client.ask(order{Rounds: &r}, &got); err != nil {
+	if err := w.client.Ask(ctx, order{Rounds: &r}, &got); err != nil {
 		return err
 	}
 	if err := ask(&after); err != nil {

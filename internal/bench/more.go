@@ -38,7 +38,7 @@ func with(ctx context.Context, o *Options, f func(*site) error) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f(s), s.close())
+	return errors.Join(f(s), s.Close())
 }
 
 func (s *site) load(ctx context.Context, o Options, clients int) (f *LoadFigure, err error) {
@@ -61,7 +61,7 @@ func (s *site) load(ctx context.Context, o Options, clients int) (f *LoadFigure,
 		o.Progress(fmt.Sprintf("%d clients, slice %d of %d", clients, slice+1, slices))
 		for i, t := range stacks {
 			var got result
-			if err := w.client.ask(order{Load: &load{Target: t, Clients: clients, Seconds: seconds}}, &got); err != nil {
+			if err := w.client.Ask(ctx, order{Load: &load{Target: t, Clients: clients, Seconds: seconds}}, &got); err != nil {
 				return nil, err
 			}
 			if slice > 0 { // the first is for warming up
@@ -123,7 +123,7 @@ func (s *site) data(ctx context.Context, o Options) (rtt, throughput *Figure, er
 	for pair := range pairs {
 		o.Progress(fmt.Sprintf("data, connections %d of %d", pair+1, pairs))
 		var got result
-		if err := w.client.ask(order{Data: &data{Target: w.plain, Trips: trips, Gulps: gulps, Seed: uint64(pair)}}, &got); err != nil {
+		if err := w.client.Ask(ctx, order{Data: &data{Target: w.plain, Trips: trips, Gulps: gulps, Seed: uint64(pair)}}, &got); err != nil {
 			return nil, nil, err
 		}
 		for i := range dataArms {
@@ -169,21 +169,20 @@ func (s *site) memory(ctx context.Context, o Options, connections int) (f *Memor
 	}
 	defer func() { err = errors.Join(err, w.end()) }()
 	look := func(number int) (rss int64, fds int, err error) {
-		if err := w.client.ask(order{Hold: &hold{Target: w.inline, Number: number}}, &result{}); err != nil {
+		if err := w.client.Ask(ctx, order{Hold: &hold{Target: w.inline, Number: number}}, &result{}); err != nil {
 			return 0, 0, err
 		}
 		var seen []float64
 		for range 9 {
 			time.Sleep(50 * time.Millisecond) // for the broker's last acknowledgements
-			now, err := residentSet(w.inlineBroker.pid())
+			now, err := w.inlineBroker.ResidentSet()
 			if err != nil {
 				return 0, 0, err
 			}
 			seen = append(seen, float64(now))
 		}
-		var u usage
-		err = w.inlineBroker.ask(question{}, &u)
-		return int64(median(seen)), u.FDs, err
+		fds, err = w.inlineBroker.Descriptors()
+		return int64(median(seen)), fds, err
 	}
 	if _, _, err := look(connections); err != nil {
 		return nil, err

@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,11 +14,11 @@ import (
 
 	"github.com/seed-7265657e/usher/backend"
 	"github.com/seed-7265657e/usher/broker"
+	"github.com/seed-7265657e/usher/internal/world"
 )
 
-// This file is what the benchmark's child processes run. Each says "ready" as its
-// first JSON line, then answers one line with one line until its standard input
-// ends.
+// This file is what the benchmark's child processes run: each converses with the
+// benchmark until its standard input ends.
 
 const (
 	serviceName = "bench"
@@ -30,7 +29,6 @@ const (
 // usage is what a process says about itself.
 type usage struct {
 	Mallocs uint64   `json:"mallocs"` // since it started
-	FDs     int      `json:"fds"`
 	Passed  []passed `json:"passed,omitempty"`
 }
 
@@ -41,45 +39,17 @@ type question struct {
 	Record bool `json:"record,omitempty"`
 }
 
-type hail struct {
-	Ready bool `json:"ready"`
-}
-
-// converse answers questions of type Q until in ends.
-func converse[Q, A any](in io.Reader, out io.Writer, answer func(Q) (A, error)) error {
-	enc := json.NewEncoder(out)
-	if err := enc.Encode(hail{true}); err != nil {
-		return err
-	}
-	for dec := json.NewDecoder(in); ; {
-		var q Q
-		if err := dec.Decode(&q); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		a, err := answer(q)
-		if err != nil {
-			return err
-		}
-		if err := enc.Encode(a); err != nil {
-			return err
-		}
-	}
-}
-
 // answerer answers questions.
 func answerer() func(question) (usage, error) {
 	var r recorder
 	return func(q question) (usage, error) {
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
-		entries, err := os.ReadDir("/proc/self/fd")
-		u := usage{Mallocs: m.Mallocs, FDs: len(entries)}
+		u := usage{Mallocs: m.Mallocs}
 		if q.Record {
 			u.Passed = r.begin()
 		}
-		return u, err
+		return u, nil
 	}
 }
 
@@ -95,7 +65,7 @@ func RunBroker(ctx context.Context, in io.Reader, out io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	served := make(chan error, 1)
 	go func() { served <- b.Serve(ctx) }()
-	err = converse(in, out, answerer())
+	err = world.Converse(in, out, answerer())
 	cancel()
 	return errors.Join(err, <-served)
 }
@@ -130,7 +100,7 @@ func RunBackend(ctx context.Context, inline bool, pipe string, in io.Reader, out
 			})
 		}
 	})
-	err = converse(in, out, answerer())
+	err = world.Converse(in, out, answerer())
 	err = errors.Join(err, ln.Close())
 	conns.close()
 	wg.Wait()
@@ -206,7 +176,7 @@ func RunClient(ctx context.Context, in io.Reader, out io.Writer) error {
 	raiseLimit()
 	h := &holder{}
 	defer h.release()
-	return converse(in, out, func(q order) (result, error) {
+	return world.Converse(in, out, func(q order) (result, error) {
 		switch {
 		case q.Rounds != nil:
 			return q.Rounds.run(ctx)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/failpoint"
+	"github.com/seed-7265657e/usher/internal/world"
 )
 
 // Mark is a moment in one handoff's life.
@@ -83,18 +84,18 @@ func (s *site) timeline(ctx context.Context) (marks []Mark, err error) {
 	var got result
 	r := rounds{Targets: []target{w.inline}, Arms: []string{handedOver}, Warm: 100, Pairs: timelineRounds, Stamp: true}
 	var said usage
-	for _, p := range []*proc{w.inlineBroker, w.inlineBack} {
-		if err := p.ask(question{Record: true}, &said); err != nil {
+	for _, p := range []*world.Process{w.inlineBroker, w.inlineBack} {
+		if err := p.Ask(ctx, question{Record: true}, &said); err != nil {
 			return nil, err
 		}
 	}
-	if err := w.client.ask(order{Rounds: &r}, &got); err != nil {
+	if err := w.client.Ask(ctx, order{Rounds: &r}, &got); err != nil {
 		return nil, err
 	}
 	var points []passed
-	for _, p := range []*proc{w.inlineBroker, w.inlineBack} {
+	for _, p := range []*world.Process{w.inlineBroker, w.inlineBack} {
 		said = usage{}
-		if err := p.ask(question{Record: true}, &said); err != nil {
+		if err := p.Ask(ctx, question{Record: true}, &said); err != nil {
 			return nil, err
 		}
 		points = append(points, said.Passed...)

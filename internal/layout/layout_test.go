@@ -111,7 +111,7 @@ var layers = map[string]int{
 }
 
 // programs are commands, their parts, examples and tests: above everything.
-var programs = []string{"cmd/", "internal/cli", "internal/demo", "internal/bench", "internal/layout", "examples", "bench", "test"}
+var programs = []string{"cmd/", "internal/cli", "internal/demo", "internal/bench", "internal/world", "internal/layout", "examples", "bench", "test"}
 
 func layerOf(t *testing.T, name string) int {
 	t.Helper()
@@ -203,7 +203,7 @@ var systemDependent = []string{
 	"internal/fdpass", "internal/peer", "internal/endpoint", "internal/claim", "internal/channel",
 	"internal/identity", "internal/admin", "handoff", "backend", "internal/unixconn", "internal/loop", "internal/stamp", "internal/rawsys", "internal/watch",
 	"internal/nofile",
-	"internal/failpoint", "internal/demo", "internal/bench", "bench/peers", testHelpers, // they signal and stop processes
+	"internal/failpoint", "internal/world", "internal/demo", "internal/bench", "bench/peers", testHelpers, // they signal and stop processes
 }
 
 var systemSuffix = regexp.MustCompile(`_(linux|darwin|windows|freebsd|netbsd|openbsd|unix|bsd|other)\.go$`)

@@ -465,7 +465,7 @@ int main(int argc, char **argv)
 	}
 	close(back);
 	close(pair[1]);
-	printf("%d %d\n", parent, child);
+	printf("[%d, %d]\n", parent, child);
 	fflush(stdout);
 	broker(front, pair[0]);
 }

@@ -1,0 +1,223 @@
+package world
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// Command says what to start.
+type Command struct {
+	Name string   // in errors, and of the log: NAME.log in the World's directory
+	Args []string // the program and its arguments
+	Env  []string // beside the World's
+	// Files become the descriptors 3 and up.
+	Files []*os.File
+	// Stderr is where standard error goes instead of the log.
+	Stderr *os.File
+	// Foreign says that the program is not in a role of ours: it has no standard
+	// input, what it says goes to the log, and it may start processes of its own,
+	// which are its group and end with it. Linux alone.
+	Foreign bool
+}
+
+// Process is a process that a World started. One goroutine waits for its end.
+//
+// One goroutine at a time may converse with it; the rest is safe for concurrent use.
+type Process struct {
+	Name string
+
+	cmd     *exec.Cmd
+	foreign bool
+	stdin   io.WriteCloser // nil when foreign
+	said    *lines
+	log     string        // the log's path, or empty
+	ended   chan struct{} // closed when it has been reaped and all it said is known
+	err     error         // how it ended; read after ended
+}
+
+// outputDelay is how long a process that has ended may leave its output open in a
+// child of its own.
+const outputDelay = 5 * time.Second
+
+// Start starts a process.
+func (w *World) Start(c Command) (*Process, error) {
+	cmd := exec.CommandContext(w.ctx, c.Args[0], c.Args[1:]...)
+	cmd.Env, cmd.Dir, cmd.ExtraFiles, cmd.WaitDelay = append(w.Env[:len(w.Env):len(w.Env)], c.Env...), w.Dir, c.Files, outputDelay
+	p := &Process{Name: c.Name, cmd: cmd, foreign: c.Foreign, said: newLines(), ended: make(chan struct{})}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := p.start(w, c.Stderr); err != nil {
+		return nil, fmt.Errorf("start %s: %w", c.Name, err)
+	}
+	w.all = append(w.all, p)
+	return p, nil
+}
+
+func (p *Process) start(w *World, stderr *os.File) (err error) {
+	if err := prepare(p.cmd, p.foreign); err != nil {
+		return err
+	}
+	if stderr == nil {
+		p.log = w.Path(p.Name + ".log")
+		log, err := os.Create(p.log)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = log.Close() }() // the process has its own descriptor
+		stderr = log
+	}
+	p.cmd.Stderr = stderr
+	if p.foreign {
+		p.cmd.Stdout = stderr
+		p.cmd.Cancel = p.killGroup
+	} else {
+		p.cmd.Stdout = p.said
+		if p.stdin, err = p.cmd.StdinPipe(); err != nil {
+			return err
+		}
+	}
+	if err := p.cmd.Start(); err != nil {
+		return err
+	}
+	go func() {
+		defer close(p.ended)
+		if p.foreign {
+			awaitLeader(p.PID())
+			_ = p.killGroup()
+		}
+		p.err = p.cmd.Wait()
+	}()
+	return nil
+}
+
+// PID is the process' number.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Wait waits for the process' end and returns how it ended, as exec.Cmd.Wait does.
+func (p *Process) Wait(ctx context.Context) error {
+	select {
+	case <-p.ended:
+		return p.err
+	case <-ctx.Done():
+		return fmt.Errorf("%s has not ended: %w", p.Name, ctx.Err())
+	}
+}
+
+// Signal sends a signal to the process, a foreign one's group included.
+func (p *Process) Signal(sig os.Signal) error {
+	if p.foreign {
+		return signalGroup(p.PID(), sig)
+	}
+	return p.cmd.Process.Signal(sig)
+}
+
+// Kill ends the process at once, frozen or not, and waits for its end.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Kill() // a foreign one's group ends with it
+	<-p.ended
+}
+
+// Quit lets a process in a role end by the end of its standard input. The error
+// says that it did not end, or not well.
+func (p *Process) Quit() error {
+	_ = p.stdin.Close()
+	return p.quit()
+}
+
+// Terminate is Quit by SIGTERM.
+func (p *Process) Terminate() error {
+	_ = terminate(p) // one that has ended is found below
+	return p.quit()
+}
+
+// stopTimeout is how long a process may take to end by itself.
+const stopTimeout = 10 * time.Second
+
+func (p *Process) quit() error {
+	timer := time.NewTimer(stopTimeout)
+	defer timer.Stop()
+	select {
+	case <-p.ended:
+	case <-timer.C:
+		p.Kill()
+		return fmt.Errorf("%s did not end within %s", p.Name, stopTimeout)
+	}
+	if p.err != nil {
+		return fmt.Errorf("%s ended badly: %w%s", p.Name, p.err, p.LastWords())
+	}
+	return nil
+}
+
+// Tell writes one line to the process.
+func (p *Process) Tell(what any) error {
+	if err := json.NewEncoder(p.stdin).Encode(what); err != nil {
+		return fmt.Errorf("tell %s: %w%s", p.Name, err, p.LastWords())
+	}
+	return nil
+}
+
+// Line reads the process' next line into v. It fails when the process ends without
+// another one, and with ctx.
+func (p *Process) Line(ctx context.Context, v any) error {
+	line, ok := p.said.next(ctx, p.ended)
+	switch {
+	case !ok && ctx.Err() != nil:
+		return fmt.Errorf("%s does not answer: %w%s", p.Name, ctx.Err(), p.LastWords())
+	case !ok:
+		return fmt.Errorf("%s ended before it answered (%w)%s", p.Name, cmp.Or(p.err, io.EOF), p.LastWords())
+	}
+	if err := json.Unmarshal(line, v); err != nil {
+		return fmt.Errorf("%s says %.300q: %w", p.Name, line, err)
+	}
+	return nil
+}
+
+// Ask tells the process something and reads its next line, the answer.
+func (p *Process) Ask(ctx context.Context, question, answer any) error {
+	if err := p.Tell(question); err != nil {
+		return err
+	}
+	return p.Line(ctx, answer)
+}
+
+// Ready waits until the process says that it is.
+func (p *Process) Ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	var h hail
+	if err := p.Line(ctx, &h); err != nil {
+		return err
+	}
+	if !h.Ready {
+		return fmt.Errorf("%s says something else than that it is ready", p.Name)
+	}
+	return nil
+}
+
+// stillRuns returns an error when the process has ended.
+func (p *Process) stillRuns() error {
+	select {
+	case <-p.ended:
+		return fmt.Errorf("%s has ended (%v)%s", p.Name, p.err, p.LastWords())
+	default:
+		return nil
+	}
+}
+
+// LastWords is the end of the log, for errors.
+func (p *Process) LastWords() string {
+	const most = 300
+	log, err := os.ReadFile(p.log)
+	words := strings.TrimSpace(string(log[max(0, len(log)-most):]))
+	if p.log == "" || err != nil || words == "" {
+		return ""
+	}
+	return "; the last it said: " + words
+}

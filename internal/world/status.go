@@ -1,0 +1,92 @@
+package world
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/frame"
+)
+
+// Status is what a broker says about itself, as far as it matters here.
+type Status struct {
+	BrokerPID int       `json:"broker_pid"`
+	Open      int       `json:"connections_open"` // this one included
+	Backends  []Backend `json:"backends"`
+	Clients   struct {
+		Reconnected int `json:"reconnected"`
+	} `json:"clients"`
+	Handoffs struct {
+		NotTaken     int `json:"not_taken"`
+		Retried      int `json:"retried"`
+		StrayAck     int `json:"stray_ack"`
+		ProvenUnread int `json:"proven_unread"`
+	} `json:"handoffs"`
+}
+
+// Backend is a backend that is registered.
+type Backend struct {
+	PID int `json:"pid"`
+}
+
+const statusTimeout = 10 * time.Second
+
+// AskStatus asks the broker at socket.
+func AskStatus(ctx context.Context, socket string) (*Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	conn, err := endpoint.Dial(ctx, socket)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close() }()
+	release := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer release()
+	request := frame.Marshal(&brokerpb.AdminRequest{Verb: brokerpb.AdminVerb_ADMIN_VERB_STATUS, Json: true})
+	if _, err := frame.Write(conn, frame.Request(frame.Admin, 1, request)); err != nil {
+		return nil, err
+	}
+	f, _, err := frame.Read(conn, frame.MaxBody)
+	if err != nil {
+		return nil, err
+	}
+	reply := new(brokerpb.AdminReply)
+	if err := frame.Unmarshal(f.GetPayload(), reply); err != nil {
+		return nil, err
+	}
+	s := new(Status)
+	if err := json.Unmarshal([]byte(reply.GetBody()), s); err != nil {
+		return nil, fmt.Errorf("status: %w", err)
+	}
+	return s, nil
+}
+
+// Serving waits until the process answers as the World's broker.
+func (w *World) Serving(ctx context.Context, broker *Process) error {
+	return Until(ctx, broker.Name+" serves", func() (bool, error) {
+		s, err := AskStatus(ctx, w.Socket()) // fails until somebody serves
+		return err == nil && s.BrokerPID == broker.PID(), broker.stillRuns()
+	})
+}
+
+// Registered waits until the World's broker knows these backends, each with its
+// channel in its hand: a registration's connection ends after that.
+func (w *World) Registered(ctx context.Context, backends ...*Process) error {
+	return Until(ctx, "registered with the broker", func() (bool, error) {
+		s, err := AskStatus(ctx, w.Socket())
+		if err != nil {
+			return false, err
+		}
+		known := s.Open == 1 // the one that asks
+		for _, p := range backends {
+			known = known && slices.Contains(s.Backends, Backend{p.PID()})
+			err = errors.Join(err, p.stillRuns())
+		}
+		return known, err
+	})
+}

@@ -1,0 +1,126 @@
+package world
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/service"
+	"github.com/seed-7265657e/usher/internal/wait"
+)
+
+// World is a private place for processes. Its methods are safe for concurrent use.
+type World struct {
+	// Dir is short enough for the names of sockets in it.
+	Dir string
+	// Env is the environment of every process. The user's own settings are not in it.
+	Env []string
+	// Keep leaves the directory behind.
+	Keep bool
+
+	ctx    context.Context // kills every process when it ends
+	cancel context.CancelFunc
+
+	mu  sync.Mutex
+	all []*Process // in the order of their start
+}
+
+// New makes a World with a definition of the service, whose binary is program. Its
+// processes are killed when ctx ends; the caller closes it.
+func New(ctx context.Context, name, program string) (*World, error) {
+	dir, err := privateDir()
+	if err != nil {
+		return nil, fmt.Errorf("private directory: %w", err)
+	}
+	w := &World{Dir: dir}
+	w.ctx, w.cancel = context.WithCancel(ctx)
+	w.Env = w.environment()
+	_, err = service.Save(w.Definitions(), &brokerpb.ServiceDefinition{
+		ServiceName: name, BinaryPath: program, Isolation: brokerpb.BrokerIsolation_SHARED_BROKER,
+	}, service.TOML)
+	if err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return w, nil
+}
+
+// maxDir is the longest directory that leaves room for the name of a socket, in
+// bytes.
+const maxDir = 60
+
+func privateDir() (string, error) {
+	const pattern = "usher"
+	dir, err := os.MkdirTemp("", pattern)
+	if err == nil && len(dir) > maxDir { // a deep TMPDIR
+		_ = os.Remove(dir)
+		dir, err = os.MkdirTemp("/tmp", pattern)
+	}
+	return dir, err
+}
+
+func (w *World) environment() (env []string) {
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "RUNNING_PROCESS_") && !strings.HasPrefix(v, "XDG_") {
+			env = append(env, v)
+		}
+	}
+	return append(env,
+		"XDG_RUNTIME_DIR="+w.Dir,
+		"XDG_CONFIG_HOME="+w.Dir,
+		"XDG_STATE_HOME="+w.Dir,
+		endpoint.ServiceDefVariable+"="+w.Definitions(),
+		endpoint.SocketVariable+"="+w.Socket(),
+		"GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"), // else a process with the race detector ends a second late
+	)
+}
+
+// Path is where a file of that name lies in the World.
+func (w *World) Path(name string) string { return filepath.Join(w.Dir, name) }
+
+// Definitions is the directory of the service definition.
+func (w *World) Definitions() string { return w.Path("services") }
+
+// Socket is where processes look for the broker, unless they are told otherwise.
+func (w *World) Socket() string { return w.Path("broker.sock") }
+
+// Close kills what still runs, waits for its end and removes the directory.
+func (w *World) Close() error {
+	w.cancel()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.all {
+		<-p.ended
+	}
+	if w.Keep {
+		return nil
+	}
+	return os.RemoveAll(w.Dir)
+}
+
+const (
+	// stepTimeout bounds every wait for something that a process is about to do.
+	stepTimeout  = 30 * time.Second
+	pollInterval = 2 * time.Millisecond
+)
+
+// Until waits for a fact that no process announces. It fails with what when the
+// fact does not come about in time, and at an error of the check.
+func Until(ctx context.Context, what string, check func() (bool, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	for {
+		if holds, err := check(); holds || err != nil {
+			return err
+		}
+		if !wait.For(ctx, pollInterval) {
+			return fmt.Errorf("%s: not so: %w", what, ctx.Err())
+		}
+	}
+}
