@@ -77,7 +77,7 @@ func demoBackendCommand() *cobra.Command {
 		Short: "Serve notes until standard input ends",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return demo.RunBackend(cmd.Context(), opts, cmd.InOrStdin(), cmd.OutOrStdout())
+			return demo.RunBackend(cmd.Context(), opts, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	var faults []string

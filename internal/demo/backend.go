@@ -1,18 +1,19 @@
 package demo
 
 import (
-	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/examples/notes/notes"
 	"github.com/seed-7265657e/usher/internal/failpoint"
+	"github.com/seed-7265657e/usher/internal/world"
 )
 
 // Fault is what a backend of the demo does to itself, once, at the first
@@ -32,12 +33,6 @@ const (
 // Faults returns the values of Fault.
 func Faults() []Fault { return []Fault{FaultFreeze, FaultKillReceived, FaultKillExecuted} }
 
-// Questions that a backend answers on its standard input.
-const (
-	askReport   = msgReport
-	askHandoffs = msgHandoffs
-)
-
 // BackendOptions configure RunBackend.
 type BackendOptions struct {
 	Pipe  string // the backend's own socket
@@ -54,28 +49,28 @@ type adoption struct {
 }
 
 // RunBackend serves notes as one process of the demo until in ends or ctx does.
-// What it does, and the answers to questions read from in, it logs to out as
-// JSON.
-func RunBackend(ctx context.Context, opts BackendOptions, in io.Reader, out io.Writer) error {
+// What happens to it, and the answers to questions read from in, are lines on out;
+// usher's own messages go to log.
+func RunBackend(ctx context.Context, opts BackendOptions, in io.Reader, out, log io.Writer) error {
 	if opts.Fault != "" && !slices.Contains(Faults(), opts.Fault) {
 		return fmt.Errorf("fault %q is not one of %q", opts.Fault, Faults())
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	b := &backendRole{log: slog.New(slog.NewJSONHandler(out, nil)), fault: opts.Fault, app: notes.New()}
+	b := &backendRole{out: &lockedWriter{w: out}, fault: opts.Fault, app: notes.New()}
 	b.app.OnExecute = b.executed
 	failpoint.Set(b.passed)
 	defer failpoint.Set(nil)
 	go func() {
 		defer cancel()
-		b.answer(in)
+		_ = world.Converse(in, b.out, b.answer) // a process that nobody asks any more ends
 	}()
-	return notes.Run(ctx, notes.Options{Pipe: opts.Pipe, Logger: b.log, App: b.app})
+	return notes.Run(ctx, notes.Options{Pipe: opts.Pipe, Logger: slog.New(slog.NewJSONHandler(log, nil)), App: b.app})
 }
 
 // backendRole is one backend process of the demo.
 type backendRole struct {
-	log   *slog.Logger
+	out   *lockedWriter
 	fault Fault
 	once  sync.Once // the fault happens once
 	app   *notes.App
@@ -84,27 +79,39 @@ type backendRole struct {
 	handoffs []adoption // the last may be under way
 }
 
-// answer answers questions until in ends.
-func (b *backendRole) answer(in io.Reader) {
-	for lines := bufio.NewScanner(in); lines.Scan(); {
-		switch lines.Text() {
-		case askReport:
-			b.log.Info(msgReport, "report", b.app.Report())
-		case askHandoffs:
-			b.mu.Lock()
-			handoffs := slices.Clone(b.handoffs)
-			b.mu.Unlock()
-			b.log.Info(msgHandoffs, "handoffs", handoffs)
-		}
+// lockedWriter takes one line at a time from several goroutines.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+// Write implements io.Writer.
+func (l *lockedWriter) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(line)
+}
+
+// say fails when nobody listens any more, and then nobody misses it.
+func (b *backendRole) say(e event) { _ = json.NewEncoder(b.out).Encode(e) }
+
+func (b *backendRole) answer(q question) (event, error) {
+	report := b.app.Report()
+	e := event{Report: &report}
+	if q.Handoffs {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		e.Handoffs = slices.Clone(b.handoffs)
 	}
+	return e, nil
 }
 
 // executed tells that a request has run: a process that is killed next has said
 // so all the same.
 func (b *backendRole) executed(id string) {
-	b.log.Info(msgExecuted, "id", id)
+	b.say(event{Executed: id})
 	if b.fault == FaultKillExecuted {
-		b.once.Do(b.die)
+		b.once.Do(die)
 	}
 }
 
@@ -113,13 +120,11 @@ func (b *backendRole) passed(at failpoint.Point) {
 	b.note(at, time.Now().UnixMicro())
 	switch {
 	case b.fault == FaultKillReceived && at == failpoint.BackendReceived:
-		b.once.Do(b.die)
+		b.once.Do(die)
 	case b.fault == FaultFreeze && at == failpoint.BackendChecked:
 		b.once.Do(func() {
-			b.log.Info(msgFreezing)
-			if err := freeze(); err != nil {
-				b.log.Error("could not freeze", "error", err)
-			}
+			b.say(event{Freezing: true})
+			_ = world.FreezeSelf() // one that does not freeze shows by what it does
 		})
 	}
 }
@@ -145,9 +150,4 @@ func (b *backendRole) note(at failpoint.Point, us int64) {
 }
 
 // die kills this process as a crash would: nothing is closed, nobody is told.
-func (b *backendRole) die() {
-	if self, err := os.FindProcess(os.Getpid()); err == nil {
-		_ = self.Kill()
-	}
-	select {} // the signal is on its way
-}
+func die() { _ = world.Raise(syscall.SIGKILL) }

@@ -1,14 +1,12 @@
 package demo
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -18,6 +16,7 @@ import (
 	"github.com/seed-7265657e/usher/client"
 	"github.com/seed-7265657e/usher/examples/notes/notes"
 	"github.com/seed-7265657e/usher/internal/wait"
+	"github.com/seed-7265657e/usher/internal/world"
 )
 
 // requestTimeout bounds one request. One that gets so far has no verdict.
@@ -59,21 +58,13 @@ type trip struct {
 	Answered int64 `json:"answered"`
 }
 
-// RunClient runs the errands that it reads from in, one JSON object per line,
-// until in ends or ctx does. What became of them it logs to out as JSON.
+// RunClient runs the errands that it reads from in until that ends. What became of
+// them are lines on out.
 func RunClient(ctx context.Context, in io.Reader, out io.Writer) error {
-	log := slog.New(slog.NewJSONHandler(out, nil))
 	c := &clientRole{}
 	c.session = c.transport(false)
 	defer c.session.CloseIdleConnections()
-	for lines := bufio.NewScanner(in); lines.Scan() && ctx.Err() == nil; {
-		var e errands
-		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-			return fmt.Errorf("errands: %w", err)
-		}
-		log.Info(msgResult, "result", c.run(ctx, e))
-	}
-	return ctx.Err()
+	return world.Converse(in, out, func(e errands) (event, error) { return event{Result: c.run(ctx, e)}, ctx.Err() })
 }
 
 // clientRole is one client process of the demo. It does one request at a time.

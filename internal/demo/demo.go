@@ -92,8 +92,8 @@ func Run(ctx context.Context, opts Options) (result *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
-	if err := s.set(); err != nil {
+	defer func() { err = errors.Join(err, s.Close()) }()
+	if err := s.set(ctx); err != nil {
 		return nil, err
 	}
 	result = &Result{}
@@ -101,7 +101,7 @@ func Run(ctx context.Context, opts Options) (result *Result, err error) {
 		if opts.Progress != nil {
 			opts.Progress(scenario.name)
 		}
-		detail, err := scenario.play(s, s.ctx)
+		detail, err := scenario.play(s, ctx)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -111,13 +111,13 @@ func Run(ctx context.Context, opts Options) (result *Result, err error) {
 		}
 		result.Scenarios = append(result.Scenarios, played)
 	}
-	s.figures(result)
+	s.figures(ctx, result)
 	return result, nil
 }
 
 // figures ends every process, so that all has been reported, and sums up.
-func (s *stage) figures(r *Result) {
-	if err := s.strike(); err != nil {
+func (s *stage) figures(ctx context.Context, r *Result) {
+	if err := s.strike(ctx); err != nil {
 		r.Scenarios = append(r.Scenarios, Scenario{Name: "orderly-end", Detail: err.Error()})
 	}
 	for _, t := range s.tallies {
@@ -135,7 +135,7 @@ func (s *stage) figures(r *Result) {
 	r.FDsLeaked = s.fdsLeaked
 	r.Timeline = s.drawn
 	if s.opts.Keep {
-		r.dir = s.dir
+		r.dir = s.Dir
 	}
 }
 

@@ -3,8 +3,8 @@
 // where it hurts, and counts what became of every request.
 //
 //	demo.go       Run: the stage, the scenarios in their order, the figures
-//	stage.go      directory, environment, broker and two standing backends
-//	process.go    one child process and what it logs
+//	stage.go      broker and two standing backends
+//	process.go    one process and what it says
 //	routes.go     handed over, reconnected, kept alive
 //	faults.go     frozen and killed backends
 //	restart.go    a killed broker
@@ -14,10 +14,10 @@
 //	backend.go, client.go
 //	              what the child processes run
 //
-// Every figure is counted by the process it is about and reported in its log;
-// the broker's descriptors alone are counted from outside.
+// Every figure is counted by the process it is about, which says it in a line of
+// its own or as the broker's status; descriptors alone are counted from outside.
+// Nothing waits for the text of a log.
 //
 // It imports the SDKs, the example service and internal/failpoint; only
-// internal/cli imports it. It owns its child processes, their pipes and its
-// directory, and leaves none of them behind.
+// internal/cli imports it. Its processes and its directory belong to package world.
 package demo

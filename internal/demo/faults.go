@@ -7,7 +7,7 @@ import (
 	"math"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/wait"
+	"github.com/seed-7265657e/usher/internal/world"
 )
 
 // frozenBackend freezes a backend between receiving a connection and claiming
@@ -18,28 +18,28 @@ func (s *stage) frozenBackend(ctx context.Context) (detail string, err error) {
 	if err != nil {
 		return "", err
 	}
-	defer func() { err = errors.Join(err, frozen.stop()) }()
+	defer func() { err = errors.Join(err, frozen.Quit()) }()
 	base, err := s.baselineOf(ctx, frozen)
 	if err != nil {
 		return "", err
 	}
 	base.goroutines = math.MaxInt // it has served nothing yet: descriptors alone can be compared
-	c, err := s.startClient()
+	c, err := s.startClient(ctx)
 	if err != nil {
 		return "", err
 	}
-	defer func() { err = errors.Join(err, c.stop()) }()
+	defer func() { err = errors.Join(err, c.Quit()) }()
+	before, err := world.AskStatus(ctx, s.Socket())
+	if err != nil {
+		return "", err
+	}
 	began := time.Now()
 	first, err := s.run(ctx, c, errands{Requests: 1, Prefix: "frozen", Session: true})
 	if err != nil {
 		return "", err
 	}
 	waited := time.Since(began)
-	taken, err := s.broker.await(ctx, 0, msgFellBack, fellBack(frozen))
-	if err != nil {
-		return "", err
-	}
-	lost, err := s.thawUntil(ctx, frozen, says(msgNotAdopted))
+	late, err := s.thaw(ctx, frozen)
 	if err != nil {
 		return "", err
 	}
@@ -54,10 +54,9 @@ func (s *stage) frozenBackend(ctx context.Context) (detail string, err error) {
 	s.fdsLeaked += leak
 	times, err := s.ran(ctx, "frozen-0")
 	err = errors.Join(err, first.allAnswered(), next.allAnswered(),
-		check(taken.Outcome.Verdict == "not_taken" && taken.Outcome.Reached,
-			"the broker's verdict is %q, descriptor reached the backend: %t", taken.Outcome.Verdict, taken.Outcome.Reached),
-		check(lost.Reason == msgLost, "the thawed backend says %s", lost.Reason),
-		check(first.onlyBy() != frozen.pid(), "the frozen backend answered"),
+		s.takenBack(ctx, before),
+		check(late.Claimed == 0 && late.Acked == 0, "the thawed backend took the connection"),
+		check(first.onlyBy() != frozen.PID(), "the frozen backend answered"),
 		check(next.Connections == 0 && next.onlyBy() == first.onlyBy(), "the conversation did not go on where it was"),
 		check(times == 1, "the request ran %d times", times),
 		check(leak == 0, "the thawed backend kept %d descriptors", leak))
@@ -71,21 +70,21 @@ func (s *stage) killedBackend(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	before, err := world.AskStatus(ctx, s.Socket())
+	if err != nil {
+		return "", err
+	}
 	t, err := s.send(ctx, errands{Requests: 1, Prefix: "killed"})
 	if err != nil {
 		return "", err
 	}
-	taken, err := s.broker.await(ctx, 0, msgFellBack, fellBack(killed))
-	if err != nil {
-		return "", err
-	}
-	if err := s.gone(ctx, killed); err != nil {
+	if err := killed.over(ctx); err != nil {
 		return "", err
 	}
 	times, err := s.ran(ctx, "killed-0")
 	err = errors.Join(err, t.allAnswered(),
-		check(taken.Outcome.Verdict == "not_taken", "the broker's verdict is %q", taken.Outcome.Verdict),
-		check(t.onlyBy() != killed.pid(), "the killed backend answered"),
+		s.takenBack(ctx, before),
+		check(t.onlyBy() != killed.PID(), "the killed backend answered"),
 		check(times == 1, "the request ran %d times", times))
 	return fmt.Sprintf("killed with the connection in hand; answered by %s; ran once", s.nameOf(t.onlyBy())), err
 }
@@ -101,63 +100,61 @@ func (s *stage) killedAfterAdopting(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := s.gone(ctx, killed); err != nil {
+	if err := killed.over(ctx); err != nil {
 		return "", err
 	}
-	times := s.executed()["crashed-0"] // killed's log is complete, nobody else has the request
+	times := s.executed()["crashed-0"] // nobody else has the request
 	err = errors.Join(
 		check(t.Unknown == 1, "the client did not report the outcome as unknown: %d answered, %v", t.answered(), t.Faults),
 		check(times == 1, "the request ran %d times", times))
 	return "killed after running the request; the client reports it as unknown and does not repeat it; ran once", err
 }
 
-// fellBack fits the broker's line about a handoff to p that failed.
-func fellBack(p *process) func(*line) bool {
-	return func(l *line) bool { return l.Msg == msgFellBack && l.BackendPID == p.pid() }
+// takenBack says whether the broker has taken one connection back since, and given
+// it to another backend.
+func (s *stage) takenBack(ctx context.Context, before *world.Status) error {
+	now, err := world.AskStatus(ctx, s.Socket())
+	if err != nil {
+		return err
+	}
+	taken, retried := now.Handoffs.NotTaken-before.Handoffs.NotTaken, now.Handoffs.Retried-before.Handoffs.Retried
+	return check(taken == 1 && retried == 1, "the broker took %d connections back and gave %d to another backend", taken, retried)
 }
 
-// thawInterval is how often a frozen process is told to continue: the first time
-// may come before it has stopped.
-const thawInterval = 50 * time.Millisecond
-
-// thawUntil tells p to continue until it logs a line that fits.
-func (s *stage) thawUntil(ctx context.Context, p *process, fits func(*line) bool) (*line, error) {
-	if _, err := p.await(ctx, 0, msgFreezing, says(msgFreezing)); err != nil {
+// thaw makes a backend go on that has frozen itself with a connection in its hand,
+// and returns what became of that once it has told the broker, which no longer waits.
+func (s *stage) thaw(ctx context.Context, p *process) (*adoption, error) {
+	if _, err := p.await(ctx, "it to freeze", func(e *event) bool { return e.Freezing }); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	thawed := make(chan struct{})
-	go func() {
-		defer close(thawed)
-		for {
-			if thaw(p.cmd.Process) != nil || !wait.For(ctx, thawInterval) {
-				return
-			}
-		}
-	}()
-	defer func() { cancel(); <-thawed }()
-	return p.await(ctx, 0, msgNotAdopted, fits)
-}
-
-// gone waits until p, which has killed itself, has been reaped and all it said
-// is known.
-func (s *stage) gone(ctx context.Context, p *process) error {
-	timer := time.NewTimer(stepTimeout)
-	defer timer.Stop()
-	select {
-	case <-p.ended:
-		return nil
-	case <-timer.C:
-		return fmt.Errorf("%s did not die within %s", p.name, stepTimeout)
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := p.AwaitFrozen(ctx); err != nil {
+		return nil, err
 	}
+	before, err := world.AskStatus(ctx, s.Socket())
+	if err != nil {
+		return nil, err
+	}
+	if err := p.Thaw(); err != nil {
+		return nil, err
+	}
+	err = world.Until(ctx, "the thawed backend has answered", func() (bool, error) {
+		now, err := world.AskStatus(ctx, s.Socket())
+		return err == nil && now.Handoffs.StrayAck > before.Handoffs.StrayAck, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	e, err := p.report(ctx, question{Handoffs: true})
+	if err != nil {
+		return nil, err
+	}
+	return &e.Handoffs[0], check(len(e.Handoffs) == 1 && e.Handoffs[0].Checked > 0, "it received %d connections", len(e.Handoffs))
 }
 
 // ran asks the standing backends how often they ran a request, and adds what the
 // others said.
 func (s *stage) ran(ctx context.Context, id string) (int, error) {
-	reports, err := s.reports(ctx) // behind the lines that say what was executed
+	reports, err := s.reports(ctx) // behind the lines that tell what has run
 	if err != nil {
 		return 0, err
 	}
@@ -166,7 +163,7 @@ func (s *stage) ran(ctx context.Context, id string) (int, error) {
 		standing += r.Executions[id]
 	}
 	times := s.executed()[id]
-	return times, check(times >= standing, "the backends report %d runs of %s but logged %d", standing, id, times)
+	return times, check(times >= standing, "the backends report %d runs of %s but told of %d", standing, id, times)
 }
 
 // onlyBy is the process that answered, when it was one alone; else 0.
@@ -179,8 +176,8 @@ func (t *tally) onlyBy() int {
 
 func (s *stage) nameOf(pid int) string {
 	for _, p := range s.backends {
-		if p.pid() == pid {
-			return p.name
+		if p.PID() == pid {
+			return p.Name
 		}
 	}
 	return "nobody"

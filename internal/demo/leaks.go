@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"strconv"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/wait"
@@ -78,7 +76,7 @@ func (s *stage) settled(ctx context.Context, base baseline) (fds int, err error)
 		}
 		if time.Now().After(deadline) {
 			return max(now.fds-base.fds, 0), check(now.goroutines <= base.goroutines,
-				"%s has %d goroutines, %d before", base.p.name, now.goroutines, base.goroutines)
+				"%s has %d goroutines, %d before", base.p.Name, now.goroutines, base.goroutines)
 		}
 		if !wait.For(ctx, settleInterval) {
 			return 0, ctx.Err()
@@ -86,20 +84,18 @@ func (s *stage) settled(ctx context.Context, base baseline) (fds int, err error)
 	}
 }
 
-// usage asks a backend; a broker's descriptors are counted from outside.
-func (s *stage) usage(ctx context.Context, p *process) (usage, error) {
-	if p != s.broker {
-		r, err := s.report(ctx, p)
-		if err != nil {
-			return usage{}, err
-		}
-		return usage{r.FDs, r.Goroutines}, nil
+// usage counts the descriptors from outside; how many goroutines it has, a backend
+// tells.
+func (s *stage) usage(ctx context.Context, p *process) (u usage, err error) {
+	if u.fds, err = p.Descriptors(); err != nil || p == s.broker {
+		return u, err
 	}
-	open, err := os.ReadDir("/proc/" + strconv.Itoa(p.pid()) + "/fd")
+	e, err := p.report(ctx, question{})
 	if err != nil {
-		return usage{}, fmt.Errorf("descriptors of %s: %w", p.name, err)
+		return u, err
 	}
-	return usage{fds: len(open)}, nil
+	u.goroutines = e.Report.Goroutines
+	return u, nil
 }
 
 // settleBroker judges the first broker, whose end is near.
@@ -109,7 +105,7 @@ func (s *stage) settleBroker(ctx context.Context) error {
 	s.baselines = s.baselines[:last]
 	leak, err := s.settled(ctx, base)
 	s.fdsLeaked += leak
-	return errors.Join(err, check(leak == 0, "%s holds %d descriptors more than at its baseline of %d", base.p.name, leak, base.fds))
+	return errors.Join(err, check(leak == 0, "%s holds %d descriptors more than at its baseline of %d", base.p.Name, leak, base.fds))
 }
 
 // noLeaks judges every process that lives to the end. Those that did not have
@@ -120,8 +116,8 @@ func (s *stage) noLeaks(ctx context.Context) (string, error) {
 	for _, base := range s.baselines {
 		leak, err := s.settled(ctx, base)
 		s.fdsLeaked += leak
-		errs = append(errs, err, check(leak == 0, "%s holds %d descriptors more than at its baseline of %d", base.p.name, leak, base.fds))
-		detail += fmt.Sprintf("%s %d, ", base.p.name, base.fds)
+		errs = append(errs, err, check(leak == 0, "%s holds %d descriptors more than at its baseline of %d", base.p.Name, leak, base.fds))
+		detail += fmt.Sprintf("%s %d, ", base.p.Name, base.fds)
 	}
 	return detail + "as at the beginning; the first broker and the thawed backend too", errors.Join(errs...)
 }

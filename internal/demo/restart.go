@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/seed-7265657e/usher/internal/world"
 )
 
 // brokerRestart kills the broker. Connections that were handed over don't
@@ -13,16 +15,16 @@ func (s *stage) brokerRestart(ctx context.Context) (detail string, err error) {
 	if err := s.settleBroker(ctx); err != nil {
 		return "", err
 	}
-	kept, err := s.startClient()
+	kept, err := s.startClient(ctx)
 	if err != nil {
 		return "", err
 	}
-	defer func() { err = errors.Join(err, kept.stop()) }()
+	defer func() { err = errors.Join(err, kept.Quit()) }()
 	before, err := s.run(ctx, kept, errands{Requests: 3, Prefix: "kept-before", Session: true})
 	if err != nil {
 		return "", err
 	}
-	s.broker.kill()
+	s.broker.Kill()
 	without, err := s.run(ctx, kept, errands{Requests: 3, Prefix: "kept-without", Session: true})
 	if err != nil {
 		return "", err
@@ -31,11 +33,8 @@ func (s *stage) brokerRestart(ctx context.Context) (detail string, err error) {
 	if err := s.startBroker(ctx, "broker-2"); err != nil {
 		return "", err
 	}
-	for _, p := range s.standing {
-		_, err := s.broker.await(ctx, 0, msgBackend, func(l *line) bool { return l.Msg == msgBackend && l.BackendPID == p.pid() })
-		if err != nil {
-			return "", err
-		}
+	if err := s.registeredAgain(ctx); err != nil {
+		return "", err
 	}
 	back := time.Since(began)
 	after, err := s.run(ctx, kept, errands{Requests: 3, Prefix: "kept-after", Session: true})
@@ -59,4 +58,13 @@ func (s *stage) brokerRestart(ctx context.Context) (detail string, err error) {
 		check(fresh.HandedOver == fresh.Requests, "%d of %d requests handed over by the new broker", fresh.HandedOver, fresh.Requests))
 	return fmt.Sprintf("killed; a kept connection answered before, without and after; %d backends registered again within %d ms; new requests handed over",
 		len(s.standing), back.Milliseconds()), err
+}
+
+// registeredAgain waits until the broker knows the standing backends.
+func (s *stage) registeredAgain(ctx context.Context) error {
+	var standing []*world.Process
+	for _, p := range s.standing {
+		standing = append(standing, p.Process)
+	}
+	return s.Registered(ctx, standing...)
 }

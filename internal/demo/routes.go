@@ -86,10 +86,11 @@ func (t *tally) allAnswered() error {
 func (s *stage) reports(ctx context.Context) ([]*notes.Report, error) {
 	reports := make([]*notes.Report, len(s.standing))
 	for i, p := range s.standing {
-		var err error
-		if reports[i], err = s.report(ctx, p); err != nil {
+		e, err := p.report(ctx, question{})
+		if err != nil {
 			return nil, err
 		}
+		reports[i] = e.Report
 	}
 	return reports, nil
 }

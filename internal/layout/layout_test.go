@@ -203,7 +203,7 @@ var systemDependent = []string{
 	"internal/fdpass", "internal/peer", "internal/endpoint", "internal/claim", "internal/channel",
 	"internal/identity", "internal/admin", "handoff", "backend", "internal/unixconn", "internal/loop", "internal/stamp", "internal/rawsys", "internal/watch",
 	"internal/nofile",
-	"internal/failpoint", "internal/world", "internal/demo", "internal/bench", "bench/peers", testHelpers, // they signal and stop processes
+	"internal/failpoint", "internal/world", "internal/bench", "bench/peers", testHelpers, // they signal and stop processes
 }
 
 var systemSuffix = regexp.MustCompile(`_(linux|darwin|windows|freebsd|netbsd|openbsd|unix|bsd|other)\.go$`)
