@@ -22,7 +22,7 @@ import (
 // for a proof that nothing was read, says nothing in the middle of a conversation.
 func TestKilledBehindItsAnswer(t *testing.T) {
 	testutil.Leaks(t)
-	w := newWorld(t)
+	w := newFixture(t)
 	w.startBroker(role{AckDeadline: 10 * time.Second}) // so that the death comes before it
 	steady := w.start("backend", role{})
 	w.settled()

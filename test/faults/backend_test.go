@@ -92,7 +92,7 @@ func TestBackendKilled(t *testing.T) {
 	for _, f := range backendFaults {
 		t.Run(f.name(), func(t *testing.T) {
 			t.Parallel()
-			w, end := steadyWorld(t, f.client != behindReady)
+			w, end := steadyFixture(t, f.client != behindReady)
 			for range rounds() {
 				faulty := w.start("backend", f.role(syscall.SIGKILL))
 				gone := sync.OnceFunc(func() { faulty.died(); w.registered(1) })
@@ -128,13 +128,13 @@ func TestBackendFrozen(t *testing.T) {
 	for _, f := range backendFaults {
 		t.Run(f.name(), func(t *testing.T) {
 			t.Parallel()
-			w, end := steadyWorld(t, f.client != behindReady)
+			w, end := steadyFixture(t, f.client != behindReady)
 			for range rounds() {
 				faulty := w.start("backend", f.role(syscall.SIGSTOP))
 				rests := faulty.atRest()
 				got := w.request(patience)
 				faulty.frozen()
-				faulty.signal(syscall.SIGCONT)
+				faulty.thaw()
 				rests() // whatever it held, it has given up
 				w.judge(got)
 				if got.verdict != f.frozen {
@@ -154,7 +154,7 @@ func TestBackendFrozen(t *testing.T) {
 func TestBackendStoppedUnread(t *testing.T) {
 	testutil.Leaks(t)
 	kill := (*process).kill
-	thaw := func(p *process) { p.signal(syscall.SIGCONT) }
+	thaw := (*process).thaw
 	for _, c := range []struct {
 		name   string
 		end    func(*process)
@@ -166,12 +166,11 @@ func TestBackendStoppedUnread(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w, end := steadyWorld(t, c.early)
+			w, end := steadyFixture(t, c.early)
 			for range rounds() {
 				stopped := w.start("backend", role{})
 				w.registered(2)
-				stopped.signal(syscall.SIGSTOP)
-				stopped.frozen()
+				stopped.freeze()
 				done := make(chan result)
 				go func() { done <- w.request(10 * time.Second) }()
 				testutil.WaitFor(t, "its message is in the channel", func() bool { return w.status().Open > 1 })
@@ -199,7 +198,7 @@ func TestOnlyBackendFrozen(t *testing.T) {
 	for _, early := range []bool{false, true} {
 		t.Run(fmt.Sprintf("early data %t", early), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newFixture(t)
 			w.early = early
 			w.startBroker(role{})
 			first := w.start("backend", role{})
@@ -212,7 +211,7 @@ func TestOnlyBackendFrozen(t *testing.T) {
 				go func() { done <- w.request(10 * time.Second) }()
 				faulty.frozen()
 				w.reconnected(n) // the broker has taken it back and named the pipe
-				faulty.signal(syscall.SIGCONT)
+				faulty.thaw()
 				got := <-done
 				w.judge(got)
 				if got.verdict != answered || got.route != "reconnected" {
@@ -235,7 +234,7 @@ func TestBackendTableFull(t *testing.T) {
 	for _, early := range []bool{false, true} {
 		t.Run(fmt.Sprintf("early data %t", early), func(t *testing.T) {
 			t.Parallel()
-			w, end := steadyWorld(t, early)
+			w, end := steadyFixture(t, early)
 			for n := range rounds() {
 				full := w.start("backend", role{})
 				w.registered(2)
@@ -270,7 +269,7 @@ func TestHalfClosed(t *testing.T) {
 	for _, point := range []failpoint.Point{"", failpoint.BackendReceived, failpoint.BackendClaimed} {
 		t.Run("killed at "+string(point), func(t *testing.T) {
 			t.Parallel()
-			w, end := steadyWorld(t, true)
+			w, end := steadyFixture(t, true)
 			for range rounds() {
 				var faulty *process
 				if point != "" {
@@ -295,7 +294,7 @@ func TestHalfClosed(t *testing.T) {
 // client sees the end as soon as the backend dies, not when the child does.
 func TestChildHoldsNoDescriptor(t *testing.T) {
 	testutil.Leaks(t)
-	w := newWorld(t)
+	w := newFixture(t)
 	w.startBroker(role{})
 	b := w.start("backend", role{Child: true})
 	conn, err := w.dial(10 * time.Second)

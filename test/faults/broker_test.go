@@ -43,7 +43,7 @@ func TestBrokerKilled(t *testing.T) {
 		for early, verdicts := range map[bool][]verdict{false: c.verdicts, true: c.early} {
 			t.Run(fmt.Sprintf("%s, early data %t", c.point, early), func(t *testing.T) {
 				t.Parallel()
-				w := newWorld(t)
+				w := newFixture(t)
 				w.early = early
 				w.startBroker(role{})
 				b := w.start("backend", role{})
@@ -54,12 +54,11 @@ func TestBrokerKilled(t *testing.T) {
 					w.startBroker(role{Point: c.point, Signal: syscall.SIGKILL})
 					w.registered(1)
 					if c.frozen {
-						b.signal(syscall.SIGSTOP)
-						b.frozen()
+						b.freeze()
 					}
 					got := w.request(patience)
 					w.broker.died()
-					b.signal(syscall.SIGCONT)
+					b.thaw()
 					w.judge(got)
 					if !slices.Contains(verdicts, got.verdict) {
 						t.Errorf("%s %v, want %s", got.verdict, got.err, verdicts)
@@ -80,7 +79,7 @@ func TestBrokerKilled(t *testing.T) {
 // broker, however it ends, and without the next one.
 func TestConnectionsOutliveTheBroker(t *testing.T) {
 	testutil.Leaks(t)
-	w := newWorld(t)
+	w := newFixture(t)
 	w.startBroker(role{})
 	b := w.start("backend", role{})
 	w.settled()
@@ -125,7 +124,7 @@ func TestDrainUnderLoad(t *testing.T) {
 	testutil.Leaks(t)
 	for _, early := range []bool{false, true} {
 		t.Run(fmt.Sprintf("early data %t", early), func(t *testing.T) {
-			w := newWorld(t)
+			w := newFixture(t)
 			w.early = early
 			w.startBroker(role{})
 			b := w.start("backend", role{})
@@ -150,7 +149,7 @@ func TestDrainUnderLoad(t *testing.T) {
 }
 
 // drainUnderLoad has clients ask until the broker has drained and gone.
-func (w *world) drainUnderLoad() (results []result) {
+func (w *fixture) drainUnderLoad() (results []result) {
 	var mu sync.Mutex
 	var clients sync.WaitGroup
 	stop := make(chan struct{})
@@ -183,7 +182,7 @@ func TestClientGone(t *testing.T) {
 	for _, c := range backendFaults {
 		t.Run(c.name(), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newFixture(t)
 			w.early = c.client != behindReady
 			w.startBroker(role{})
 			steady := w.start("backend", role{})
@@ -196,7 +195,7 @@ func TestClientGone(t *testing.T) {
 				go func() { done <- w.request(ackDeadline / 4) }() // leaves long before the broker's deadline
 				b.frozen()
 				got := <-done
-				b.signal(syscall.SIGCONT)
+				b.thaw()
 				rests()
 				w.judge(got)
 				w.healthy()

@@ -33,7 +33,7 @@ func TestClientNeverReads(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w, end := steadyWorld(t, c.early)
+			w, end := steadyFixture(t, c.early)
 			brokerRests := w.broker.atRest()
 			var conns []net.Conn
 			var ids []string
@@ -41,7 +41,7 @@ func TestClientNeverReads(t *testing.T) {
 				id := fmt.Sprintf("mute-%d", n)
 				conns, ids = append(conns, w.mute(c.capabilities, c.early, id)), append(ids, id)
 			}
-			for range 5 { // with the one that settled the world, six
+			for range 5 { // with the one that settled it, six
 				w.healthy()
 			}
 			brokerRests() // with all of them still there
@@ -67,7 +67,7 @@ func TestClientNeverReads(t *testing.T) {
 }
 
 // mute sends a Hello, and a request behind it, on a connection that nobody reads.
-func (w *world) mute(capabilities uint64, early bool, id string) net.Conn {
+func (w *fixture) mute(capabilities uint64, early bool, id string) net.Conn {
 	w.t.Helper()
 	ask := hello.Request{Service: service, Version: version, Capabilities: capabilities, PID: uint32(os.Getpid())}
 	request := []byte(id + "\n")
@@ -84,7 +84,7 @@ func (w *world) mute(capabilities uint64, early bool, id string) net.Conn {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	conn, err := net.Dial("unix", w.socket())
+	conn, err := net.Dial("unix", w.Socket())
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -21,19 +21,33 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/seed-7265657e/usher/backend"
 	"github.com/seed-7265657e/usher/broker"
 	"github.com/seed-7265657e/usher/internal/failpoint"
-	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/world"
 )
 
+// roleArgument begins the command line of this test binary as a process in a role.
+const roleArgument = "role"
+
 func TestMain(m *testing.M) {
-	testutil.Main(m, map[string]func() error{"broker": beBroker, "backend": beBackend})
+	roles := map[string]func(role) error{"broker": beBroker, "backend": beBackend}
+	if len(os.Args) != 4 || os.Args[1] != roleArgument {
+		os.Exit(m.Run())
+	}
+	var r role
+	err := json.Unmarshal([]byte(os.Args[3]), &r)
+	if err == nil {
+		err = roles[os.Args[2]](r)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, os.Args[2]+":", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
 }
 
-// role is what a helper process is told on its command line's behalf.
+// role is what a process is told on its command line.
 type role struct {
 	Socket      string
 	Pipe        string
@@ -50,12 +64,6 @@ type role struct {
 // down, the answer is not out.
 const pointRead failpoint.Point = "application.read"
 
-const roleVariable = "USHER_FAULTS_ROLE"
-
-func readRole() (r role, err error) {
-	return r, json.Unmarshal([]byte(os.Getenv(roleVariable)), &r)
-}
-
 // arm makes the process signal itself the first time it passes the point. After
 // SIGSTOP it goes on there once SIGCONT has come.
 func (r role) arm() {
@@ -65,19 +73,9 @@ func (r role) arm() {
 	var done atomic.Bool
 	failpoint.Set(func(p failpoint.Point) {
 		if p == r.Point && done.CompareAndSwap(false, true) {
-			_ = raise(r.Signal)
+			_ = world.Raise(r.Signal)
 		}
 	})
-}
-
-// raise sends this process a signal whose effect has come when the call returns:
-// it goes to the calling thread, which meets it on its way out of the kernel. A
-// signal to the whole process may be taken by another thread while this one runs
-// on, past the failpoint.
-func raise(sig syscall.Signal) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	return unix.Tgkill(os.Getpid(), unix.Gettid(), sig)
 }
 
 func logger() *slog.Logger {
@@ -85,11 +83,7 @@ func logger() *slog.Logger {
 }
 
 // beBroker serves until its standard input ends, and drains on SIGTERM.
-func beBroker() error {
-	r, err := readRole()
-	if err != nil {
-		return err
-	}
+func beBroker(r role) error {
 	b, err := broker.Listen(broker.Options{
 		Socket: r.Socket, DefinitionDir: r.Definitions, AckDeadline: r.AckDeadline, Logger: logger(),
 	})
@@ -99,28 +93,22 @@ func beBroker() error {
 	r.arm()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	go report(stop)
-	fmt.Println("ready")
+	go converse(stop)
 	return b.Serve(ctx)
 }
 
-// report answers each line on standard input with the process' goroutines, and
-// ends the process' work when the input ends.
-func report(stop func()) {
-	lines := bufio.NewScanner(os.Stdin)
-	for lines.Scan() {
-		fmt.Println(runtime.NumGoroutine())
-	}
-	stop()
+// question asks a process for the number of its goroutines.
+type question struct{}
+
+// converse ends the process' work when nobody asks any more.
+func converse(stop func()) {
+	defer stop()
+	_ = world.Converse(os.Stdin, os.Stdout, func(question) (int, error) { return runtime.NumGoroutine(), nil })
 }
 
 // beBackend runs a line protocol: "ID\n" is written down and answered with
 // "ID done\n".
-func beBackend() error {
-	r, err := readRole()
-	if err != nil {
-		return err
-	}
+func beBackend(r role) error {
 	journal, err := os.OpenFile(r.Journal, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		return err
@@ -143,8 +131,7 @@ func beBackend() error {
 	}
 	r.arm()
 	context.AfterFunc(ctx, func() { _ = ln.Close() })
-	go report(stop)
-	fmt.Println("ready")
+	go converse(stop)
 	for {
 		c, err := ln.Accept()
 		if errors.Is(err, net.ErrClosed) {

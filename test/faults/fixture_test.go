@@ -9,11 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -23,9 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/client"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
-	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/world"
 )
 
 const (
@@ -36,43 +32,48 @@ const (
 	ackDeadline = 200 * time.Millisecond
 )
 
-// world is a broker's surroundings: directories, one broker process at a time,
-// any number of backends, and the journal of what they ran.
-type world struct {
+// fixture is a broker's surroundings: a world with one broker process at a time, any
+// number of backends, and the journal of what they ran.
+type fixture struct {
+	*world.World
 	early   bool   // requests go along with Hello
 	dialled func() // called, if set, before a request that doesn't
 	t       *testing.T
-	dir     string
 	journal string
 	broker  *process
 	started int // processes
 	lastID  atomic.Int64
 }
 
-// newWorld may be called in tests that run side by side, so the caller, or its
+// newFixture may be called in tests that run side by side, so the caller, or its
 // parent test, looks for leaks in this process itself.
-func newWorld(t *testing.T) *world {
+func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "u")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	w := &world{t: t, dir: dir, journal: filepath.Join(dir, "journal")}
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.write(w.definitions(), service+".toml", fmt.Sprintf("binary_path = %q\n", exe))
-	w.write(dir, "journal", "")
-	return w
+	w, err := world.New(context.Background(), service, exe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	f := &fixture{World: w, t: t, journal: w.Path("journal")}
+	if err := os.WriteFile(f.journal, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return f
 }
 
-// steadyWorld is a world with a broker and one backend that meets no fault. The
+// steadyFixture is one with a broker and one backend that meets no fault. The
 // function it returns ends both, once they are back to what they held.
-func steadyWorld(t *testing.T, early bool) (*world, func()) {
+func steadyFixture(t *testing.T, early bool) (*fixture, func()) {
 	t.Helper()
-	w := newWorld(t)
+	w := newFixture(t)
 	w.early = early
 	w.startBroker(role{})
 	steady := w.start("backend", role{})
@@ -87,125 +88,83 @@ func steadyWorld(t *testing.T, early bool) (*world, func()) {
 	}
 }
 
-func (w *world) write(dir, name, content string) {
-	w.t.Helper()
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		w.t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
-		w.t.Fatal(err)
-	}
-}
-
-func (w *world) definitions() string { return filepath.Join(w.dir, "definitions") }
-func (w *world) socket() string      { return filepath.Join(w.dir, "run", "usher.sock") }
-
-// process is a helper process. Its standard input ends it gently.
+// process is a process in a role of this test binary, roles_test.go.
 type process struct {
-	*exec.Cmd
-	t     *testing.T
-	stdin io.WriteCloser
-	lines *bufio.Reader
+	*world.Process
+	t *testing.T
 }
 
-func (w *world) start(name string, r role) *process {
+func (w *fixture) start(name string, r role) *process {
 	w.t.Helper()
 	w.started++
-	r.Socket, r.Definitions, r.Journal = w.socket(), w.definitions(), w.journal
+	r.Socket, r.Definitions, r.Journal = w.Socket(), w.Definitions(), w.journal
 	if r.AckDeadline == 0 {
 		r.AckDeadline = ackDeadline
 	}
-	r.Pipe = filepath.Join(w.dir, "run", fmt.Sprintf("%d.sock", w.started))
-	cmd := testutil.Helper(w.t, name)
+	r.Pipe = w.Path(fmt.Sprintf("%d.sock", w.started))
 	encoded, err := json.Marshal(r)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	cmd.Env = append(cmd.Env, roleVariable+"="+string(encoded))
-	stdin, err := cmd.StdinPipe()
+	p, err := w.Start(world.Command{Name: name, Args: []string{os.Args[0], roleArgument, name, string(encoded)}, Stderr: os.Stderr})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	stdout, err := cmd.StdoutPipe()
+	if err := p.Ready(context.Background()); err != nil {
+		w.t.Fatal(err)
+	}
+	return &process{p, w.t}
+}
+
+func (w *fixture) startBroker(r role) { w.t.Helper(); w.broker = w.start("broker", r) }
+
+// must fails the test at an error.
+func (p *process) must(err error) {
+	p.t.Helper()
 	if err != nil {
-		w.t.Fatal(err)
+		p.t.Fatalf("process %d: %v", p.PID(), err)
 	}
-	if err := cmd.Start(); err != nil {
-		w.t.Fatal(err)
-	}
-	p := &process{Cmd: cmd, t: w.t, stdin: stdin, lines: bufio.NewReader(stdout)}
-	if line := p.line(); line != "ready" {
-		w.t.Fatalf("%s: %q instead of ready", name, line)
-	}
-	return p
 }
 
-func (w *world) startBroker(r role) { w.t.Helper(); w.broker = w.start("broker", r) }
-
-func (p *process) line() string {
-	line, _ := p.lines.ReadString('\n')
-	return strings.TrimSuffix(line, "\n")
-}
-
-func (p *process) signal(s syscall.Signal) { _ = p.Process.Signal(s) }
-
-// kill ends the process at once and reaps it.
-func (p *process) kill() {
-	p.signal(syscall.SIGKILL)
-	_ = p.Wait()
-}
+func (p *process) kill() { p.Kill() }
 
 // quit lets the process end by itself and fails the test when it ends badly.
 func (p *process) quit() {
 	p.t.Helper()
-	p.signal(syscall.SIGTERM)
-	if err := p.Wait(); err != nil {
-		p.t.Errorf("process %d: %v", p.Process.Pid, err)
+	if err := p.Terminate(); err != nil {
+		p.t.Errorf("process %d: %v", p.PID(), err)
 	}
 }
 
 // died waits for a process that kills itself.
 func (p *process) died() {
 	p.t.Helper()
-	err := p.Wait()
+	err := p.Wait(context.Background())
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-		p.t.Fatalf("process %d was to kill itself: %v", p.Process.Pid, err)
+		p.t.Fatalf("process %d was to kill itself: %v", p.PID(), err)
 	}
 }
 
 // frozen waits until the process has stopped itself.
-func (p *process) frozen() {
-	p.t.Helper()
-	testutil.WaitFor(p.t, "process stopped", func() bool { return p.state() == "T" })
-}
+func (p *process) frozen() { p.t.Helper(); p.must(p.AwaitFrozen(context.Background())) }
 
-func (p *process) state() string {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Process.Pid))
-	if err != nil {
-		return ""
-	}
-	_, rest, _ := strings.Cut(string(stat), ") ")
-	return rest[:1]
-}
+// freeze stops it from outside.
+func (p *process) freeze() { p.t.Helper(); p.must(p.Freeze(context.Background())) }
+
+// thaw makes it go on, unless it has ended.
+func (p *process) thaw() { _ = p.Thaw() }
 
 func (p *process) fds() int {
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.Process.Pid))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return len(entries)
+	p.t.Helper()
+	n, err := p.Descriptors()
+	p.must(err)
+	return n
 }
 
-func (p *process) goroutines() int {
+func (p *process) goroutines() (n int) {
 	p.t.Helper()
-	if _, err := io.WriteString(p.stdin, "\n"); err != nil {
-		p.t.Fatal(err)
-	}
-	n, err := strconv.Atoi(p.line())
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	p.must(p.Ask(context.Background(), question{}, &n))
 	return n
 }
 
@@ -213,7 +172,7 @@ func (p *process) goroutines() int {
 func (p *process) fill() {
 	p.t.Helper()
 	limit := unix.Rlimit{Cur: 0, Max: uint64(1 << 10)}
-	if err := unix.Prlimit(p.Process.Pid, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
+	if err := unix.Prlimit(p.PID(), unix.RLIMIT_NOFILE, &limit, nil); err != nil {
 		p.t.Fatal(err)
 	}
 }
@@ -226,15 +185,15 @@ func (p *process) atRest() func() {
 	fds, goroutines := p.fds(), p.goroutines()
 	return func() {
 		p.t.Helper()
-		testutil.WaitFor(p.t, fmt.Sprintf("process %d back to %d descriptors", p.Process.Pid, fds), func() bool { return p.fds() <= fds })
-		testutil.WaitFor(p.t, fmt.Sprintf("process %d back to %d goroutines", p.Process.Pid, goroutines), func() bool { return p.goroutines() <= goroutines })
+		testutil.WaitFor(p.t, fmt.Sprintf("process %d back to %d descriptors", p.PID(), fds), func() bool { return p.fds() <= fds })
+		testutil.WaitFor(p.t, fmt.Sprintf("process %d back to %d goroutines", p.PID(), goroutines), func() bool { return p.goroutines() <= goroutines })
 	}
 }
 
 // healthy makes one request that meets no fault: it is handed over and answered.
 // It also empties the broker's failure window, which would end handoffs after 8
 // faults in a row.
-func (w *world) healthy() {
+func (w *fixture) healthy() {
 	w.t.Helper()
 	got := w.request(10 * time.Second)
 	w.judge(got)
@@ -245,7 +204,7 @@ func (w *world) healthy() {
 
 // registered waits until the broker has n backends, each with its channel in
 // hand: a registration's connection ends after that.
-func (w *world) registered(n int) {
+func (w *fixture) registered(n int) {
 	w.t.Helper()
 	testutil.WaitFor(w.t, fmt.Sprintf("%d backends registered", n), func() bool {
 		s := w.status()
@@ -255,7 +214,7 @@ func (w *world) registered(n int) {
 
 // settled makes one request, so that every backend's registration is through,
 // and waits until the broker has no connection but the one that asks.
-func (w *world) settled() {
+func (w *fixture) settled() {
 	w.t.Helper()
 	w.healthy()
 	testutil.WaitFor(w.t, "no connection under way", func() bool { return w.status().Open == 1 })
@@ -280,7 +239,7 @@ type result struct {
 
 // request dials anew, sends one request, and returns what the client knows in
 // the end. patience bounds the dial and the answer each.
-func (w *world) request(patience time.Duration) result {
+func (w *fixture) request(patience time.Duration) result {
 	w.t.Helper()
 	res := result{id: fmt.Sprintf("request-%d", w.lastID.Add(1))}
 	conn, err := w.dialFor(res.id, patience)
@@ -307,7 +266,7 @@ func (w *world) request(patience time.Duration) result {
 
 // requestHalfClosed sends one request along with Hello and ends the client's
 // direction behind it, before there is a verdict.
-func (w *world) requestHalfClosed() result {
+func (w *fixture) requestHalfClosed() result {
 	w.t.Helper()
 	res := result{id: fmt.Sprintf("request-%d", w.lastID.Add(1))}
 	opts := w.options(10 * time.Second)
@@ -329,21 +288,21 @@ func (w *world) requestHalfClosed() result {
 	return res
 }
 
-// dialFor dials for a request, which goes along with Hello where the world says
+// dialFor dials for a request, which goes along with Hello where the fixture says
 // so.
-func (w *world) dialFor(id string, patience time.Duration) (*client.Conn, error) {
+func (w *fixture) dialFor(id string, patience time.Duration) (*client.Conn, error) {
 	if w.early {
 		return client.DialWith(context.Background(), w.options(patience), []byte(id+"\n"))
 	}
 	return w.dial(patience)
 }
 
-func (w *world) dial(patience time.Duration) (*client.Conn, error) {
+func (w *fixture) dial(patience time.Duration) (*client.Conn, error) {
 	return client.Dial(context.Background(), w.options(patience))
 }
 
-func (w *world) options(patience time.Duration) client.Options {
-	return client.Options{Service: service, Version: version, Broker: w.socket(), Timeout: patience, Eager: true}
+func (w *fixture) options(patience time.Duration) client.Options {
+	return client.Options{Service: service, Version: version, Broker: w.Socket(), Timeout: patience, Eager: true}
 }
 
 // ask sends one request on conn and reads its answer.
@@ -373,7 +332,7 @@ func hear(conn *client.Conn, id string) (verdict, error) {
 }
 
 // executions counts what the backends ran.
-func (w *world) executions() map[string]int {
+func (w *fixture) executions() map[string]int {
 	w.t.Helper()
 	content, err := os.ReadFile(w.journal)
 	if err != nil {
@@ -388,7 +347,7 @@ func (w *world) executions() map[string]int {
 
 // judge holds results against what ran: nothing twice, what was answered once,
 // what was not sent never.
-func (w *world) judge(results ...result) {
+func (w *fixture) judge(results ...result) {
 	w.t.Helper()
 	ran := w.executions()
 	for _, r := range results {
@@ -407,46 +366,18 @@ func (w *world) judge(results ...result) {
 }
 
 // reconnected waits until the broker has sent more than n clients to a pipe.
-func (w *world) reconnected(n int) {
+func (w *fixture) reconnected(n int) {
 	w.t.Helper()
 	testutil.WaitFor(w.t, "client sent to the backend's pipe", func() bool {
 		return w.status().Clients.Reconnected > n
 	})
 }
 
-// status is the part of the broker's own figures that tests look at.
-type status struct {
-	Open     int `json:"connections_open"`
-	Backends []struct{ PID int }
-	Clients  struct{ Reconnected, Gone int }
-	Handoffs struct {
-		Adopted, Unknown, Retried int
-		NotTaken                  int `json:"not_taken"`
-		LateACK                   int `json:"late_ack"`
-		ProvenUnread              int `json:"proven_unread"`
-	}
-}
-
-func (w *world) status() (s status) {
+// status is what the broker says about itself.
+func (w *fixture) status() *world.Status {
 	w.t.Helper()
-	conn, err := net.Dial("unix", w.socket())
+	s, err := world.AskStatus(context.Background(), w.Socket())
 	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
-	request := frame.Marshal(&brokerpb.AdminRequest{Verb: brokerpb.AdminVerb_ADMIN_VERB_STATUS, Json: true})
-	if _, err := frame.Write(conn, frame.Request(frame.Admin, 1, request)); err != nil {
-		w.t.Fatal(err)
-	}
-	f, _, err := frame.Read(conn, frame.MaxBody)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	reply := new(brokerpb.AdminReply)
-	if err := frame.Unmarshal(f.Payload, reply); err != nil {
-		w.t.Fatal(err)
-	}
-	if err := json.Unmarshal([]byte(reply.Body), &s); err != nil {
 		w.t.Fatal(err)
 	}
 	return s
