@@ -14,31 +14,24 @@ import (
 	"testing"
 
 	"github.com/seed-7265657e/usher/broker"
-	"github.com/seed-7265657e/usher/client"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
-	"github.com/seed-7265657e/usher/internal/service"
-	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/world"
 )
 
-// place is a broker with an environment of its own.
-type place struct {
-	dir, socket string
-}
-
-// newPlace runs a broker until the test's end that hands connections for name to
-// the given executable.
-func newPlace(t *testing.T, name, executable string) place {
+// newWorld runs a broker until the test's end that hands connections for name to the
+// given executable.
+func newWorld(t *testing.T, name, executable string) *world.World {
 	t.Helper()
-	dir := testutil.SocketDir(t)
-	definitions := filepath.Join(dir, "services")
-	_, err := service.Save(definitions, &brokerpb.ServiceDefinition{
-		ServiceName: name, BinaryPath: executable, Isolation: brokerpb.BrokerIsolation_SHARED_BROKER,
-	}, service.TOML)
+	w, err := world.New(context.Background(), name, executable)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	b, err := broker.Listen(broker.Options{
-		Socket: filepath.Join(dir, "broker.sock"), DefinitionDir: definitions, Logger: slog.New(slog.DiscardHandler),
+		Socket: w.Socket(), DefinitionDir: w.Definitions(), Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -52,32 +45,20 @@ func newPlace(t *testing.T, name, executable string) place {
 			t.Error(err)
 		}
 	})
-	return place{dir: dir, socket: b.Socket()}
+	return w
 }
 
-// environ leads a program to the place and nowhere else.
-func (p place) environ() []string {
-	return append(os.Environ(), "XDG_RUNTIME_DIR="+p.dir, "RUNNING_PROCESS_BROKER_V1_SOCKET="+p.socket)
-}
-
-// start runs a backend until the test's end, and waits until clients reach it.
-func (p place) start(t *testing.T, program, name, version string, args ...string) *exec.Cmd {
+// start runs a backend until the test's end, and waits until the broker knows it.
+func start(t *testing.T, w *world.World, program string, args ...string) *world.Process {
 	t.Helper()
-	cmd := exec.Command(program, args...)
-	cmd.Env = p.environ()
-	cmd.Stderr = t.Output()
-	if err := cmd.Start(); err != nil {
+	p, err := w.Start(world.Command{Name: filepath.Base(program), Args: append([]string{program}, args...)})
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	testutil.WaitFor(t, name+" is registered", func() bool {
-		conn, err := client.Dial(t.Context(), client.Options{Service: name, Version: version, Broker: p.socket})
-		return err == nil && conn.Close() == nil
-	})
-	return cmd
+	if err := w.Registered(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 // build builds examples into one directory and returns it.
@@ -98,15 +79,15 @@ func build(t *testing.T, names ...string) string {
 func TestHello(t *testing.T) {
 	bin := build(t, "hello-backend", "hello-client")
 	program := filepath.Join(bin, "hello-backend")
-	p := newPlace(t, "hello", program)
-	backend := p.start(t, program, "hello", "1.0.0")
+	w := newWorld(t, "hello", program)
+	backend := start(t, w, program)
 	var out, stderr bytes.Buffer
 	cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "hello-client"))
-	cmd.Env, cmd.Stdout, cmd.Stderr = p.environ(), &out, &stderr
+	cmd.Env, cmd.Stdout, cmd.Stderr = w.Env, &out, &stderr
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%v\n%s", err, &stderr)
 	}
-	if want := fmt.Sprintf("hello from process %d\n", backend.Process.Pid); out.String() != want {
+	if want := fmt.Sprintf("hello from process %d\n", backend.PID()); out.String() != want {
 		t.Errorf("%q, want %q", &out, want)
 	}
 }
@@ -114,18 +95,18 @@ func TestHello(t *testing.T) {
 // TestNotes runs the program with its flags, and ends it politely.
 func TestNotes(t *testing.T) {
 	program := filepath.Join(build(t, "notes"), "notes")
-	p := newPlace(t, "notes", program)
-	pipe := filepath.Join(p.dir, "notes.sock")
-	cmd := p.start(t, program, "notes", "1.2.3", "--version", "1.2.3", "--pipe", pipe, "--socket", p.socket)
+	w := newWorld(t, "notes", program)
+	pipe := w.Path("notes.sock")
+	p := start(t, w, program, "--version", "1.2.3", "--pipe", pipe, "--socket", w.Socket())
 	conn, err := net.Dial("unix", pipe)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = conn.Close()
-	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+	if err := p.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Wait(); err != nil {
+	if err := p.Wait(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Lstat(pipe); !os.IsNotExist(err) {

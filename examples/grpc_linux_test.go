@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"sync/atomic"
 	"testing"
 
@@ -20,6 +19,7 @@ import (
 	"github.com/seed-7265657e/usher/backend"
 	"github.com/seed-7265657e/usher/client"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/world"
 )
 
 // TestGRPC: a gRPC server takes the backend's listener and a gRPC client the
@@ -39,8 +39,8 @@ func testGRPC(t *testing.T, noHandoff bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := newPlace(t, "grpc", self)
-	ln := &routes{Listener: listen(t, p)}
+	w := newWorld(t, "grpc", self)
+	ln := &routes{Listener: listen(t, w)}
 	server, checks := grpc.NewServer(), health.NewServer()
 	healthpb.RegisterHealthServer(server, checks)
 	served := make(chan error, 1)
@@ -52,7 +52,7 @@ func testGRPC(t *testing.T, noHandoff bool) {
 		}
 	})
 	conn, err := grpc.NewClient("passthrough:///grpc",
-		grpc.WithContextDialer(client.GRPC(client.Options{Service: "grpc", Version: "2.0.0", Broker: p.socket, NoHandoff: noHandoff})),
+		grpc.WithContextDialer(client.GRPC(client.Options{Service: "grpc", Version: "2.0.0", Broker: w.Socket(), NoHandoff: noHandoff})),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
@@ -95,10 +95,10 @@ func talk(t *testing.T, c healthpb.HealthClient, checks *health.Server) {
 	}
 }
 
-func listen(t *testing.T, p place) *backend.Listener {
+func listen(t *testing.T, w *world.World) *backend.Listener {
 	t.Helper()
 	ln, err := backend.Listen(t.Context(), backend.Options{
-		Service: "grpc", Version: "2.0.0", Broker: p.socket, Pipe: filepath.Join(p.dir, "grpc.sock"),
+		Service: "grpc", Version: "2.0.0", Broker: w.Socket(), Pipe: w.Path("grpc.sock"),
 	})
 	if err != nil {
 		t.Fatal(err)

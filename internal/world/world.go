@@ -56,7 +56,7 @@ func New(ctx context.Context, name, program string) (*World, error) {
 const maxDir = 60
 
 func privateDir() (string, error) {
-	const pattern = "usher"
+	const pattern = "u" // the pipe of a backend that chooses none is long
 	dir, err := os.MkdirTemp("", pattern)
 	if err == nil && len(dir) > maxDir { // a deep TMPDIR
 		_ = os.Remove(dir)
