@@ -243,6 +243,7 @@ type hold struct {
 	Number int    `json:"number"`
 }
 
+// holder holds connections, to the end of the process.
 type holder struct{ conns []net.Conn }
 
 func (h *holder) hold(ctx context.Context, o *hold) (result, error) {
@@ -266,10 +267,4 @@ func (h *holder) hold(ctx context.Context, o *hold) (result, error) {
 		h.conns = h.conns[:last]
 	}
 	return result{Done: len(h.conns)}, nil
-}
-
-func (h *holder) release() {
-	for _, c := range h.conns {
-		_ = c.Close()
-	}
 }

@@ -27,15 +27,6 @@ func onOneCPU(f func() error) error {
 	return f()
 }
 
-// raiseLimit allows this process as many descriptors as the system lets it.
-func raiseLimit() {
-	var limit unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil {
-		limit.Cur = limit.Max
-		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
-	}
-}
-
 func kernel() string {
 	var u unix.Utsname
 	if unix.Uname(&u) != nil {

@@ -9,8 +9,6 @@ import (
 	"net"
 	"os"
 	"runtime"
-	"sync"
-	"time"
 
 	"github.com/seed-7265657e/usher/backend"
 	"github.com/seed-7265657e/usher/broker"
@@ -73,7 +71,6 @@ func RunBroker(ctx context.Context, in io.Reader, out io.Writer) error {
 // RunBackend echoes. inline answers first requests on the SDK's loop; without it
 // there is nothing but Accept and a goroutine for each connection.
 func RunBackend(ctx context.Context, inline bool, pipe string, in io.Reader, out io.Writer) error {
-	raiseLimit()
 	opts := backend.Options{Service: serviceName, Version: version, Pipe: pipe, Logger: quiet, Backlog: 1024}
 	if inline {
 		opts.Inline = func(answer, request []byte) ([]byte, bool) { return append(answer, request...), true }
@@ -85,30 +82,21 @@ func RunBackend(ctx context.Context, inline bool, pipe string, in io.Reader, out
 	if err := ln.WaitRegistered(ctx); err != nil {
 		return errors.Join(err, ln.Close())
 	}
-	var wg sync.WaitGroup
-	conns := &open{set: make(map[net.Conn]struct{})}
-	wg.Go(func() {
+	go func() {
 		for {
 			c, err := ln.Accept()
 			if err != nil {
 				return
 			}
-			conns.add(c)
-			wg.Go(func() {
-				defer conns.drop(c)
-				echo(c)
-			})
+			go echo(c)
 		}
-	})
-	err = world.Converse(in, out, answerer())
-	err = errors.Join(err, ln.Close())
-	conns.close()
-	wg.Wait()
-	return err
+	}()
+	return errors.Join(world.Converse(in, out, answerer()), ln.Close()) // connections end with the process
 }
 
 // echo sends back what it reads.
 func echo(c net.Conn) {
+	defer func() { _ = c.Close() }()
 	buf := make([]byte, 4<<10)
 	for n, err := c.Read(buf); err == nil; n, err = c.Read(buf) {
 		if n == 1 && buf[0] == drinkMark {
@@ -144,38 +132,9 @@ func drink(c net.Conn) {
 	}
 }
 
-// open are connections to be closed at the end.
-type open struct {
-	mu  sync.Mutex
-	set map[net.Conn]struct{}
-}
-
-func (o *open) add(c net.Conn) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.set[c] = struct{}{}
-}
-
-func (o *open) drop(c net.Conn) {
-	_ = c.Close()
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	delete(o.set, c)
-}
-
-func (o *open) close() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for c := range o.set {
-		_ = c.SetDeadline(time.Unix(1, 0))
-	}
-}
-
 // RunClient makes the rounds that it is asked for.
 func RunClient(ctx context.Context, in io.Reader, out io.Writer) error {
-	raiseLimit()
 	h := &holder{}
-	defer h.release()
 	return world.Converse(in, out, func(q order) (result, error) {
 		switch {
 		case q.Rounds != nil:

@@ -18,8 +18,9 @@ func TestDemoUsage(t *testing.T) {
 
 func TestDemoRoles(t *testing.T) {
 	run(t, "demo-role", "backend", "--fault", "sneeze").want(t, exitFailed, "", `fault "sneeze" is not one of`)
-	runWith(t.Context(), strings.NewReader("not JSON\n"), "demo-role", "client").want(t, exitFailed, "", "errands: ")
-	runWith(t.Context(), strings.NewReader(""), "demo-role", "client").want(t, 0, "", "")
+	const ready = `{"ready":true}` + "\n"
+	runWith(t.Context(), strings.NewReader("not JSON\n"), "demo-role", "client").want(t, exitFailed, ready, "question: ")
+	runWith(t.Context(), strings.NewReader(""), "demo-role", "client").want(t, 0, ready, "")
 }
 
 func TestDemoRoleIsHidden(t *testing.T) {

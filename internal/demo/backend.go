@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -39,15 +41,6 @@ type BackendOptions struct {
 	Fault Fault  // empty: none
 }
 
-// adoption is when one handed-over connection passed which step, in Unix µs.
-type adoption struct {
-	Received int64 `json:"received"`
-	Checked  int64 `json:"checked"`
-	Claimed  int64 `json:"claimed"`
-	Acked    int64 `json:"acked"`
-	Replied  int64 `json:"replied"`
-}
-
 // RunBackend serves notes as one process of the demo until in ends or ctx does.
 // What happens to it, and the answers to questions read from in, are lines on out;
 // usher's own messages go to log.
@@ -76,7 +69,7 @@ type backendRole struct {
 	app   *notes.App
 
 	mu       sync.Mutex
-	handoffs []adoption // the last may be under way
+	handoffs []steps // the last may be under way
 }
 
 // lockedWriter takes one line at a time from several goroutines.
@@ -101,7 +94,9 @@ func (b *backendRole) answer(q question) (event, error) {
 	if q.Handoffs {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		e.Handoffs = slices.Clone(b.handoffs)
+		for _, h := range b.handoffs {
+			e.Handoffs = append(e.Handoffs, maps.Clone(h))
+		}
 	}
 	return e, nil
 }
@@ -133,20 +128,9 @@ func (b *backendRole) note(at failpoint.Point, us int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if at == failpoint.BackendReceived {
-		b.handoffs = append(b.handoffs, adoption{Received: us})
-		return
+		b.handoffs = append(b.handoffs, steps{})
 	}
-	last := &b.handoffs[len(b.handoffs)-1]
-	switch at {
-	case failpoint.BackendChecked:
-		last.Checked = us
-	case failpoint.BackendClaimed:
-		last.Claimed = us
-	case failpoint.BackendAcked:
-		last.Acked = us
-	case failpoint.BackendReplied:
-		last.Replied = us
-	}
+	b.handoffs[len(b.handoffs)-1][strings.TrimPrefix(string(at), "backend.")] = us
 }
 
 // die kills this process as a crash would: nothing is closed, nobody is told.

@@ -127,7 +127,7 @@ func (s *stage) figures(ctx context.Context, r *Result) {
 		r.Unknown += t.Unknown
 		r.Lost += t.Lost
 	}
-	for _, times := range s.executed() {
+	for _, times := range s.executed {
 		if times > 1 {
 			r.ExecutedTwice++
 		}

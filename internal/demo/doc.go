@@ -4,7 +4,7 @@
 //
 //	demo.go       Run: the stage, the scenarios in their order, the figures
 //	stage.go      broker and two standing backends
-//	process.go    one process and what it says
+//	event.go      what its processes say
 //	routes.go     handed over, reconnected, kept alive
 //	faults.go     frozen and killed backends
 //	restart.go    a killed broker

@@ -47,19 +47,15 @@ func (s *stage) frozenBackend(ctx context.Context) (detail string, err error) {
 	if err != nil {
 		return "", err
 	}
-	leak, err := s.settled(ctx, base)
-	if err != nil {
-		return "", err
-	}
-	s.fdsLeaked += leak
+	settled := s.settled(ctx, base)
 	times, err := s.ran(ctx, "frozen-0")
 	err = errors.Join(err, first.allAnswered(), next.allAnswered(),
 		s.takenBack(ctx, before),
-		check(late.Claimed == 0 && late.Acked == 0, "the thawed backend took the connection"),
+		check(late["checked"] > 0 && late["claimed"] == 0 && late["acked"] == 0, "the thawed backend took the connection"),
 		check(first.onlyBy() != frozen.PID(), "the frozen backend answered"),
 		check(next.Connections == 0 && next.onlyBy() == first.onlyBy(), "the conversation did not go on where it was"),
 		check(times == 1, "the request ran %d times", times),
-		check(leak == 0, "the thawed backend kept %d descriptors", leak))
+		settled)
 	return fmt.Sprintf("frozen with the connection in hand; taken back, answered by %s after %.1f s; thawed: claim lost; ran once, and the connection goes on",
 		s.nameOf(first.onlyBy()), waited.Seconds()), err
 }
@@ -78,7 +74,7 @@ func (s *stage) killedBackend(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := killed.over(ctx); err != nil {
+	if err := s.over(ctx, killed); err != nil {
 		return "", err
 	}
 	times, err := s.ran(ctx, "killed-0")
@@ -100,10 +96,10 @@ func (s *stage) killedAfterAdopting(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := killed.over(ctx); err != nil {
+	if err := s.over(ctx, killed); err != nil {
 		return "", err
 	}
-	times := s.executed()["crashed-0"] // nobody else has the request
+	times := s.executed["crashed-0"] // nobody else has the request
 	err = errors.Join(
 		check(t.Unknown == 1, "the client did not report the outcome as unknown: %d answered, %v", t.answered(), t.Faults),
 		check(times == 1, "the request ran %d times", times))
@@ -123,8 +119,8 @@ func (s *stage) takenBack(ctx context.Context, before *world.Status) error {
 
 // thaw makes a backend go on that has frozen itself with a connection in its hand,
 // and returns what became of that once it has told the broker, which no longer waits.
-func (s *stage) thaw(ctx context.Context, p *process) (*adoption, error) {
-	if _, err := p.await(ctx, "it to freeze", func(e *event) bool { return e.Freezing }); err != nil {
+func (s *stage) thaw(ctx context.Context, p *world.Process) (steps, error) {
+	if _, err := s.await(ctx, p, "it to freeze", func(e *event) bool { return e.Freezing }); err != nil {
 		return nil, err
 	}
 	if err := p.AwaitFrozen(ctx); err != nil {
@@ -144,11 +140,14 @@ func (s *stage) thaw(ctx context.Context, p *process) (*adoption, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := p.report(ctx, question{Handoffs: true})
+	e, err := s.report(ctx, p, question{Handoffs: true})
 	if err != nil {
 		return nil, err
 	}
-	return &e.Handoffs[0], check(len(e.Handoffs) == 1 && e.Handoffs[0].Checked > 0, "it received %d connections", len(e.Handoffs))
+	if len(e.Handoffs) != 1 {
+		return nil, fmt.Errorf("%s received %d connections", p.Name, len(e.Handoffs))
+	}
+	return e.Handoffs[0], nil
 }
 
 // ran asks the standing backends how often they ran a request, and adds what the
@@ -162,7 +161,7 @@ func (s *stage) ran(ctx context.Context, id string) (int, error) {
 	for _, r := range reports {
 		standing += r.Executions[id]
 	}
-	times := s.executed()[id]
+	times := s.executed[id]
 	return times, check(times >= standing, "the backends report %d runs of %s but told of %d", standing, id, times)
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/wait"
+	"github.com/seed-7265657e/usher/internal/world"
 )
 
 // usage is what a process holds.
@@ -14,7 +15,7 @@ type usage struct{ fds, goroutines int }
 
 // baseline is what a process held when nothing was under way.
 type baseline struct {
-	p *process
+	p *world.Process
 	usage
 }
 
@@ -26,29 +27,20 @@ const (
 	settleTimeout = 10 * time.Second
 )
 
-// takeBaselines measures the broker and the standing backends.
-func (s *stage) takeBaselines(ctx context.Context) error {
-	for _, p := range s.standing {
+// takeBaselines measures processes: what they hold more at the end is a leak.
+func (s *stage) takeBaselines(ctx context.Context, of ...*world.Process) error {
+	for _, p := range of {
 		base, err := s.baselineOf(ctx, p)
 		if err != nil {
 			return err
 		}
 		s.baselines = append(s.baselines, base)
 	}
-	return s.takeBaselineOfBroker(ctx)
-}
-
-func (s *stage) takeBaselineOfBroker(ctx context.Context) error {
-	base, err := s.baselineOf(ctx, s.broker)
-	if err != nil {
-		return err
-	}
-	s.baselines = append(s.baselines, base)
 	return nil
 }
 
 // baselineOf measures p until the figures fall no more: the least it needs.
-func (s *stage) baselineOf(ctx context.Context, p *process) (baseline, error) {
+func (s *stage) baselineOf(ctx context.Context, p *world.Process) (baseline, error) {
 	least, err := s.usage(ctx, p)
 	for quiet := 0; err == nil && quiet < quietReadings; quiet++ {
 		if !wait.For(ctx, settleInterval) {
@@ -63,34 +55,30 @@ func (s *stage) baselineOf(ctx context.Context, p *process) (baseline, error) {
 	return baseline{p, least}, err
 }
 
-// settled waits until the process holds no more than at its baseline, and
-// returns by how many descriptors it stays above.
-func (s *stage) settled(ctx context.Context, base baseline) (fds int, err error) {
-	for deadline := time.Now().Add(settleTimeout); ; {
-		now, err := s.usage(ctx, base.p)
-		if err != nil {
-			return 0, err
-		}
-		if now.fds <= base.fds && now.goroutines <= base.goroutines {
-			return 0, nil
-		}
-		if time.Now().After(deadline) {
-			return max(now.fds-base.fds, 0), check(now.goroutines <= base.goroutines,
-				"%s has %d goroutines, %d before", base.p.Name, now.goroutines, base.goroutines)
-		}
-		if !wait.For(ctx, settleInterval) {
-			return 0, ctx.Err()
-		}
+// settled waits until the process holds no more than at its baseline. The
+// descriptors by which it stays above are leaked.
+func (s *stage) settled(ctx context.Context, base baseline) error {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	var now usage
+	err := world.Until(ctx, base.p.Name+" holds no more than before", func() (holds bool, err error) {
+		now, err = s.usage(ctx, base.p)
+		return now.fds <= base.fds && now.goroutines <= base.goroutines, err
+	})
+	if err != nil {
+		s.fdsLeaked += max(now.fds-base.fds, 0)
+		return fmt.Errorf("%w: %d descriptors and %d goroutines, %d and %d before", err, now.fds, now.goroutines, base.fds, base.goroutines)
 	}
+	return nil
 }
 
 // usage counts the descriptors from outside; how many goroutines it has, a backend
 // tells.
-func (s *stage) usage(ctx context.Context, p *process) (u usage, err error) {
+func (s *stage) usage(ctx context.Context, p *world.Process) (u usage, err error) {
 	if u.fds, err = p.Descriptors(); err != nil || p == s.broker {
 		return u, err
 	}
-	e, err := p.report(ctx, question{})
+	e, err := s.report(ctx, p, question{})
 	if err != nil {
 		return u, err
 	}
@@ -103,9 +91,7 @@ func (s *stage) settleBroker(ctx context.Context) error {
 	last := len(s.baselines) - 1
 	base := s.baselines[last]
 	s.baselines = s.baselines[:last]
-	leak, err := s.settled(ctx, base)
-	s.fdsLeaked += leak
-	return errors.Join(err, check(leak == 0, "%s holds %d descriptors more than at its baseline of %d", base.p.Name, leak, base.fds))
+	return s.settled(ctx, base)
 }
 
 // noLeaks judges every process that lives to the end. Those that did not have
@@ -114,9 +100,7 @@ func (s *stage) noLeaks(ctx context.Context) (string, error) {
 	var errs []error
 	detail := ""
 	for _, base := range s.baselines {
-		leak, err := s.settled(ctx, base)
-		s.fdsLeaked += leak
-		errs = append(errs, err, check(leak == 0, "%s holds %d descriptors more than at its baseline of %d", base.p.Name, leak, base.fds))
+		errs = append(errs, s.settled(ctx, base))
 		detail += fmt.Sprintf("%s %d, ", base.p.Name, base.fds)
 	}
 	return detail + "as at the beginning; the first broker and the thawed backend too", errors.Join(errs...)

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/seed-7265657e/usher/internal/world"
 )
 
 // brokerRestart kills the broker. Connections that were handed over don't
@@ -33,7 +31,7 @@ func (s *stage) brokerRestart(ctx context.Context) (detail string, err error) {
 	if err := s.startBroker(ctx, "broker-2"); err != nil {
 		return "", err
 	}
-	if err := s.registeredAgain(ctx); err != nil {
+	if err := s.Registered(ctx, s.standing...); err != nil {
 		return "", err
 	}
 	back := time.Since(began)
@@ -45,7 +43,7 @@ func (s *stage) brokerRestart(ctx context.Context) (detail string, err error) {
 	if err := s.warm(ctx); err != nil {
 		return "", err
 	}
-	if err := s.takeBaselineOfBroker(ctx); err != nil {
+	if err := s.takeBaselines(ctx, s.broker); err != nil {
 		return "", err
 	}
 	fresh, err := s.send(ctx, errands{Requests: 3, Prefix: "fresh"})
@@ -58,13 +56,4 @@ func (s *stage) brokerRestart(ctx context.Context) (detail string, err error) {
 		check(fresh.HandedOver == fresh.Requests, "%d of %d requests handed over by the new broker", fresh.HandedOver, fresh.Requests))
 	return fmt.Sprintf("killed; a kept connection answered before, without and after; %d backends registered again within %d ms; new requests handed over",
 		len(s.standing), back.Milliseconds()), err
-}
-
-// registeredAgain waits until the broker knows the standing backends.
-func (s *stage) registeredAgain(ctx context.Context) error {
-	var standing []*world.Process
-	for _, p := range s.standing {
-		standing = append(standing, p.Process)
-	}
-	return s.Registered(ctx, standing...)
 }

@@ -11,19 +11,11 @@ import (
 
 // handedOver sends every request on a fresh connection.
 func (s *stage) handedOver(ctx context.Context) (string, error) {
-	before, err := s.reports(ctx)
-	if err != nil {
-		return "", err
-	}
-	t, err := s.send(ctx, errands{Requests: s.opts.Requests, Prefix: "handed-over"})
+	t, counted, err := s.sendCounted(ctx, errands{Requests: s.opts.Requests, Prefix: "handed-over"})
 	if err != nil {
 		return "", err
 	}
 	if s.drawn, err = s.timeline(ctx, t.Trips); err != nil {
-		return "", err
-	}
-	counted, err := s.countedSince(ctx, before, "handed-over-")
-	if err != nil {
 		return "", err
 	}
 	err = errors.Join(t.allAnswered(),
@@ -35,15 +27,7 @@ func (s *stage) handedOver(ctx context.Context) (string, error) {
 
 // reconnect lets the client ask the broker only where the backend is.
 func (s *stage) reconnect(ctx context.Context) (string, error) {
-	before, err := s.reports(ctx)
-	if err != nil {
-		return "", err
-	}
-	t, err := s.send(ctx, errands{Requests: max(s.opts.Requests/4, 1), Prefix: "reconnect", NoHandoff: true})
-	if err != nil {
-		return "", err
-	}
-	counted, err := s.countedSince(ctx, before, "reconnect-")
+	t, counted, err := s.sendCounted(ctx, errands{Requests: max(s.opts.Requests/4, 1), Prefix: "reconnect", NoHandoff: true})
 	if err != nil {
 		return "", err
 	}
@@ -58,15 +42,7 @@ const keptRequests = 10
 
 // keepAlive sends many requests on one handed-over connection.
 func (s *stage) keepAlive(ctx context.Context) (string, error) {
-	before, err := s.reports(ctx)
-	if err != nil {
-		return "", err
-	}
-	t, err := s.send(ctx, errands{Requests: keptRequests, Prefix: "keep-alive", Session: true})
-	if err != nil {
-		return "", err
-	}
-	counted, err := s.countedSince(ctx, before, "keep-alive-")
+	t, counted, err := s.sendCounted(ctx, errands{Requests: keptRequests, Prefix: "keep-alive", Session: true})
 	if err != nil {
 		return "", err
 	}
@@ -86,7 +62,7 @@ func (t *tally) allAnswered() error {
 func (s *stage) reports(ctx context.Context) ([]*notes.Report, error) {
 	reports := make([]*notes.Report, len(s.standing))
 	for i, p := range s.standing {
-		e, err := p.report(ctx, question{})
+		e, err := s.report(ctx, p, question{})
 		if err != nil {
 			return nil, err
 		}
@@ -101,25 +77,32 @@ type counters struct {
 	ids, executions     int // requests by their ids, and how often they ran
 }
 
-func (s *stage) countedSince(ctx context.Context, before []*notes.Report, prefix string) (counters, error) {
+// sendCounted is send, with what the standing backends counted meanwhile.
+func (s *stage) sendCounted(ctx context.Context, e errands) (t *tally, c counters, err error) {
+	before, err := s.reports(ctx)
+	if err != nil {
+		return nil, c, err
+	}
+	if t, err = s.send(ctx, e); err != nil {
+		return nil, c, err
+	}
 	after, err := s.reports(ctx)
 	if err != nil {
-		return counters{}, err
+		return nil, c, err
 	}
-	var c counters
 	ids := make(map[string]struct{})
 	for i := range after {
 		c.handedOver += after[i].HandedOver - before[i].HandedOver
 		c.dialled += after[i].Dialled - before[i].Dialled
 		for id, times := range after[i].Executions {
-			if strings.HasPrefix(id, prefix) {
+			if strings.HasPrefix(id, e.Prefix+"-") {
 				ids[id] = struct{}{}
 				c.executions += times
 			}
 		}
 	}
 	c.ids = len(ids)
-	return c, nil
+	return t, c, nil
 }
 
 // agrees compares what the backends counted with what the client did.

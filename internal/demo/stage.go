@@ -20,10 +20,11 @@ type stage struct {
 	*world.World
 	opts Options
 
-	broker   *process
-	standing []*process // the two backends that live to the end
-	backends []*process // every backend ever started
-	clients  int        // that were started
+	broker   *world.Process
+	standing []*world.Process // the two backends that live to the end
+	backends []*world.Process // every backend ever started
+	clients  int              // that were started
+	executed map[string]int   // what all backends together have run, by request id
 
 	tallies   []*tally // of every errand but the warm-up
 	drawn     []Step   // the timeline
@@ -37,7 +38,7 @@ func newStage(ctx context.Context, opts Options) (*stage, error) {
 		return nil, err
 	}
 	w.Keep = opts.Keep
-	return &stage{World: w, opts: opts}, nil
+	return &stage{World: w, opts: opts, executed: make(map[string]int)}, nil
 }
 
 // set starts broker and standing backends, uses every route once, and takes the
@@ -56,7 +57,7 @@ func (s *stage) set(ctx context.Context) error {
 	if err := s.warm(ctx); err != nil {
 		return err
 	}
-	return s.takeBaselines(ctx)
+	return s.takeBaselines(ctx, append(s.standing[:len(s.standing):len(s.standing)], s.broker)...) // the broker last: it is judged first
 }
 
 // warm uses every route once: what a process opens at first use and keeps is no
@@ -85,12 +86,12 @@ func (s *stage) startBroker(ctx context.Context, name string) error {
 		return err
 	}
 	s.broker = p
-	return s.Serving(ctx, p.Process)
+	return s.Serving(ctx, p)
 }
 
 // startBackend runs a backend and waits until the broker knows it. It is the
 // newest then, so the next connection goes to it.
-func (s *stage) startBackend(ctx context.Context, name string, fault Fault) (*process, error) {
+func (s *stage) startBackend(ctx context.Context, name string, fault Fault) (*world.Process, error) {
 	args := []string{"demo-role", "backend", "--pipe", s.Path(name + ".sock")}
 	if fault != "" {
 		args = append(args, "--fault", string(fault))
@@ -103,10 +104,10 @@ func (s *stage) startBackend(ctx context.Context, name string, fault Fault) (*pr
 	if err := p.Ready(ctx); err != nil {
 		return nil, err
 	}
-	return p, s.Registered(ctx, p.Process)
+	return p, s.Registered(ctx, p)
 }
 
-func (s *stage) startClient(ctx context.Context) (*process, error) {
+func (s *stage) startClient(ctx context.Context) (*world.Process, error) {
 	s.clients++
 	p, err := s.start(fmt.Sprintf("client-%d", s.clients), "demo-role", "client")
 	if err != nil {
@@ -115,9 +116,8 @@ func (s *stage) startClient(ctx context.Context) (*process, error) {
 	return p, p.Ready(ctx)
 }
 
-func (s *stage) start(name string, args ...string) (*process, error) {
-	p, err := s.Start(world.Command{Name: name, Args: append([]string{s.opts.Program}, args...)})
-	return &process{Process: p, executed: make(map[string]int)}, err
+func (s *stage) start(name string, args ...string) (*world.Process, error) {
+	return s.Start(world.Command{Name: name, Args: append([]string{s.opts.Program}, args...)})
 }
 
 // send lets a client process of its own run an errand, and end.
@@ -131,11 +131,11 @@ func (s *stage) send(ctx context.Context, e errands) (*tally, error) {
 }
 
 // run lets a client process run an errand, and enters the result.
-func (s *stage) run(ctx context.Context, c *process, e errands) (*tally, error) {
+func (s *stage) run(ctx context.Context, c *world.Process, e errands) (*tally, error) {
 	err := c.Tell(e)
 	var done *event
 	if err == nil {
-		done, err = c.await(ctx, "the result", func(e *event) bool { return e.Result != nil })
+		done, err = s.await(ctx, c, "the result", func(e *event) bool { return e.Result != nil })
 	}
 	if err != nil {
 		// What the client can't tell any more has no verdict.
@@ -146,22 +146,11 @@ func (s *stage) run(ctx context.Context, c *process, e errands) (*tally, error) 
 	return done.Result, nil
 }
 
-// executed counts by request id what all backends together have run.
-func (s *stage) executed() map[string]int {
-	times := make(map[string]int)
-	for _, p := range s.backends {
-		for id, n := range p.executed {
-			times[id] += n
-		}
-	}
-	return times
-}
-
 // strike ends the processes that still live, politely, and hears them out.
 func (s *stage) strike(ctx context.Context) error {
 	var errs []error
 	for _, p := range s.standing {
-		errs = append(errs, p.Quit(), p.over(ctx))
+		errs = append(errs, p.Quit(), s.over(ctx, p))
 	}
 	s.standing = nil
 	if s.broker != nil {

@@ -8,17 +8,13 @@ import (
 
 // TestWithin: a record counts only when it is alone in the client's wait.
 func TestWithin(t *testing.T) {
-	at := func(us int64) int64 { return us }
-	records := []int64{10, 20, 21, 40}
+	records := []steps{{"seen": 10}, {"seen": 20}, {"seen": 21}, {"seen": 40}}
 	for _, tc := range []struct {
 		dial, ready, want int64 // want 0: none
 	}{
 		{5, 15, 10}, {10, 10, 10}, {11, 19, 0}, {15, 30, 0}, {21, 39, 21}, {30, 99, 40}, {41, 99, 0},
 	} {
-		var got int64
-		if r := within(records, at, trip{Dial: tc.dial, Ready: tc.ready}); r != nil {
-			got = *r
-		}
+		got := within(records, "seen", trip{Dial: tc.dial, Ready: tc.ready})["seen"]
 		if got != tc.want {
 			t.Errorf("[%d, %d]: %d, want %d", tc.dial, tc.ready, got, tc.want)
 		}
@@ -28,8 +24,8 @@ func TestWithin(t *testing.T) {
 func TestLine(t *testing.T) {
 	h := handoff{
 		trip:    trip{Dial: 100, Ready: 160, Sent: 170, Answered: 200},
-		broker:  map[string]int64{"accept": 110, "hello": 120, "resolve": 120, "issue": 121, "send": 140, "acknowledge": 165},
-		backend: adoption{Received: 135, Checked: 140, Claimed: 141, Replied: 150, Acked: 155},
+		broker:  steps{"accept": 110, "hello": 120, "resolve": 120, "issue": 121, "send": 140, "acknowledge": 165},
+		backend: steps{"received": 135, "checked": 140, "claimed": 141, "replied": 150, "acked": 155},
 	}
 	line := h.line()
 	if !slices.IsSortedFunc(line, func(a, b Step) int { return cmp.Compare(a.AtUS, b.AtUS) }) {

@@ -3,8 +3,8 @@
 // program of somebody else's.
 //
 //	world.go     World: a private directory, a clean environment, one definition
-//	process.go   Process: start, signal, end
-//	lines.go     what a process says, a line of JSON each
+//	process.go   Process: start, freeze, kill, end
+//	lines.go     the conversation with it: a line of JSON each
 //	role.go      the other side of that conversation, for the process itself
 //	status.go    what a broker says about itself
 //	proc.go, usage_linux.go

@@ -2,9 +2,59 @@ package world
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"encoding/json"
+	"fmt"
+	"io"
 	"sync"
 )
+
+// Tell writes one line to the process.
+func (p *Process) Tell(what any) error {
+	if err := json.NewEncoder(p.stdin).Encode(what); err != nil {
+		return fmt.Errorf("tell %s: %w%s", p.Name, err, p.LastWords())
+	}
+	return nil
+}
+
+// Line reads the process' next line into v. It fails when the process ends without
+// another one, and with ctx.
+func (p *Process) Line(ctx context.Context, v any) error {
+	line, ok := p.said.next(ctx, p.ended)
+	switch {
+	case !ok && ctx.Err() != nil:
+		return fmt.Errorf("%s does not answer: %w%s", p.Name, ctx.Err(), p.LastWords())
+	case !ok:
+		return fmt.Errorf("%s ended before it answered (%w)%s", p.Name, cmp.Or(p.err, io.EOF), p.LastWords())
+	}
+	if err := json.Unmarshal(line, v); err != nil {
+		return fmt.Errorf("%s says %.300q: %w", p.Name, line, err)
+	}
+	return nil
+}
+
+// Ask tells the process something and reads its next line, the answer.
+func (p *Process) Ask(ctx context.Context, question, answer any) error {
+	if err := p.Tell(question); err != nil {
+		return err
+	}
+	return p.Line(ctx, answer)
+}
+
+// Ready waits until the process says that it is.
+func (p *Process) Ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	var h hail
+	if err := p.Line(ctx, &h); err != nil {
+		return err
+	}
+	if !h.Ready {
+		return fmt.Errorf("%s says something else than that it is ready", p.Name)
+	}
+	return nil
+}
 
 // lines is a queue of the lines that a process has said. Package exec writes, in
 // one goroutine; one goroutine reads.

@@ -1,14 +1,13 @@
 package world
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -76,7 +75,7 @@ func (p *Process) start(w *World, stderr *os.File) (err error) {
 	p.cmd.Stderr = stderr
 	if p.foreign {
 		p.cmd.Stdout = stderr
-		p.cmd.Cancel = p.killGroup
+		p.cmd.Cancel = func() error { return p.Signal(syscall.SIGKILL) }
 	} else {
 		p.cmd.Stdout = p.said
 		if p.stdin, err = p.cmd.StdinPipe(); err != nil {
@@ -90,7 +89,7 @@ func (p *Process) start(w *World, stderr *os.File) (err error) {
 		defer close(p.ended)
 		if p.foreign {
 			awaitLeader(p.PID())
-			_ = p.killGroup()
+			_ = p.Signal(syscall.SIGKILL) // what it leaves behind
 		}
 		p.err = p.cmd.Wait()
 	}()
@@ -133,7 +132,7 @@ func (p *Process) Quit() error {
 
 // Terminate is Quit by SIGTERM.
 func (p *Process) Terminate() error {
-	_ = terminate(p) // one that has ended is found below
+	_ = p.Signal(syscall.SIGTERM) // one that has ended is found below
 	return p.quit()
 }
 
@@ -155,51 +154,27 @@ func (p *Process) quit() error {
 	return nil
 }
 
-// Tell writes one line to the process.
-func (p *Process) Tell(what any) error {
-	if err := json.NewEncoder(p.stdin).Encode(what); err != nil {
-		return fmt.Errorf("tell %s: %w%s", p.Name, err, p.LastWords())
-	}
-	return nil
+// AwaitFrozen waits until the process has stopped.
+func (p *Process) AwaitFrozen(ctx context.Context) error {
+	return Until(ctx, p.Name+" stopped", func() (bool, error) {
+		stat, err := readStat(p.PID())
+		if err != nil {
+			return false, err
+		}
+		return stat[statState] == "T", nil
+	})
 }
 
-// Line reads the process' next line into v. It fails when the process ends without
-// another one, and with ctx.
-func (p *Process) Line(ctx context.Context, v any) error {
-	line, ok := p.said.next(ctx, p.ended)
-	switch {
-	case !ok && ctx.Err() != nil:
-		return fmt.Errorf("%s does not answer: %w%s", p.Name, ctx.Err(), p.LastWords())
-	case !ok:
-		return fmt.Errorf("%s ended before it answered (%w)%s", p.Name, cmp.Or(p.err, io.EOF), p.LastWords())
+// Freeze stops the process from outside and waits until it has stopped.
+func (p *Process) Freeze(ctx context.Context) error {
+	if err := p.Signal(sigStop); err != nil {
+		return fmt.Errorf("freeze %s: %w", p.Name, err)
 	}
-	if err := json.Unmarshal(line, v); err != nil {
-		return fmt.Errorf("%s says %.300q: %w", p.Name, line, err)
-	}
-	return nil
+	return p.AwaitFrozen(ctx)
 }
 
-// Ask tells the process something and reads its next line, the answer.
-func (p *Process) Ask(ctx context.Context, question, answer any) error {
-	if err := p.Tell(question); err != nil {
-		return err
-	}
-	return p.Line(ctx, answer)
-}
-
-// Ready waits until the process says that it is.
-func (p *Process) Ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
-	defer cancel()
-	var h hail
-	if err := p.Line(ctx, &h); err != nil {
-		return err
-	}
-	if !h.Ready {
-		return fmt.Errorf("%s says something else than that it is ready", p.Name)
-	}
-	return nil
-}
+// Thaw makes a frozen process continue.
+func (p *Process) Thaw() error { return p.Signal(sigCont) }
 
 // stillRuns returns an error when the process has ended.
 func (p *Process) stillRuns() error {

@@ -3,6 +3,7 @@ package world
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 )
 
@@ -23,7 +24,7 @@ func Converse[Q, A any](in io.Reader, out io.Writer, answer func(Q) (A, error)) 
 		if err := dec.Decode(&q); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
-			return err
+			return fmt.Errorf("question: %w", err)
 		}
 		a, err := answer(q)
 		if err != nil {
@@ -37,4 +38,4 @@ func Converse[Q, A any](in io.Reader, out io.Writer, answer func(Q) (A, error)) 
 
 // FreezeSelf stops this process. It returns when the process has been told to
 // continue, and not before.
-func FreezeSelf() error { return Raise(stop) }
+func FreezeSelf() error { return Raise(sigStop) }

@@ -1,9 +1,7 @@
 package world
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
@@ -12,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const stop = syscall.SIGSTOP
+const sigStop, sigCont = syscall.SIGSTOP, syscall.SIGCONT
 
 // prepare makes the kernel kill the process when this one is killed, and a foreign
 // one the leader of a group.
@@ -20,8 +18,6 @@ func prepare(cmd *exec.Cmd, foreign bool) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: foreign}
 	return nil
 }
-
-func terminate(p *Process) error { return p.Signal(syscall.SIGTERM) }
 
 // awaitLeader waits until the process has ended, and does not reap it: until that
 // is done nobody else gets its number, nor that of its group.
@@ -32,8 +28,6 @@ func awaitLeader(pid int) {
 		}
 	}
 }
-
-func (p *Process) killGroup() error { return signalGroup(p.PID(), syscall.SIGKILL) }
 
 func signalGroup(leader int, sig os.Signal) error {
 	return unix.Kill(-leader, sig.(syscall.Signal))
@@ -48,25 +42,3 @@ func Raise(sig syscall.Signal) error {
 	defer runtime.UnlockOSThread()
 	return unix.Tgkill(os.Getpid(), unix.Gettid(), sig)
 }
-
-// AwaitFrozen waits until the process has stopped.
-func (p *Process) AwaitFrozen(ctx context.Context) error {
-	return Until(ctx, p.Name+" stopped", func() (bool, error) {
-		stat, err := readStat(p.PID())
-		if err != nil {
-			return false, err
-		}
-		return stat[statState] == "T", nil
-	})
-}
-
-// Freeze stops the process from outside and waits until it has stopped.
-func (p *Process) Freeze(ctx context.Context) error {
-	if err := p.Signal(stop); err != nil {
-		return fmt.Errorf("freeze %s: %w", p.Name, err)
-	}
-	return p.AwaitFrozen(ctx)
-}
-
-// Thaw makes a frozen process continue.
-func (p *Process) Thaw() error { return p.Signal(syscall.SIGCONT) }

@@ -18,36 +18,8 @@ type event struct {
 	Executed string        `json:"executed,omitempty"` // id of a request that has run
 	Freezing bool          `json:"freezing,omitempty"` // its own process, next
 	Report   *notes.Report `json:"report,omitempty"`
-	Handoffs []adoption    `json:"handoffs,omitempty"` // with the report, when asked for
+	Handoffs []steps       `json:"handoffs,omitempty"` // with the report, when asked for
 	Result   *tally        `json:"result,omitempty"`
-}
-
-// process is one process of the demo, and what it has said.
-type process struct {
-	*world.Process
-	executed map[string]int // what has run there, by request id
-}
-
-// await reads what the process says, until a line fits.
-func (p *process) await(ctx context.Context, what string, fits func(*event) bool) (*event, error) {
-	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
-	defer cancel()
-	for {
-		var e event
-		if err := p.Line(ctx, &e); err != nil {
-			return nil, fmt.Errorf("waiting for %s: %w", what, err)
-		}
-		p.note(&e)
-		if fits(&e) {
-			return &e, nil
-		}
-	}
-}
-
-func (p *process) note(e *event) {
-	if e.Executed != "" {
-		p.executed[e.Executed]++
-	}
 }
 
 // question is what a backend is asked.
@@ -55,21 +27,43 @@ type question struct {
 	Handoffs bool `json:"handoffs"` // say them too
 }
 
+// await reads what a process says, until a line fits.
+func (s *stage) await(ctx context.Context, p *world.Process, what string, fits func(*event) bool) (*event, error) {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	for {
+		var e event
+		if err := p.Line(ctx, &e); err != nil {
+			return nil, fmt.Errorf("waiting for %s: %w", what, err)
+		}
+		s.note(&e)
+		if fits(&e) {
+			return &e, nil
+		}
+	}
+}
+
+func (s *stage) note(e *event) {
+	if e.Executed != "" {
+		s.executed[e.Executed]++
+	}
+}
+
 // report asks a backend for its counters.
-func (p *process) report(ctx context.Context, q question) (*event, error) {
+func (s *stage) report(ctx context.Context, p *world.Process, q question) (*event, error) {
 	if err := p.Tell(q); err != nil {
 		return nil, err
 	}
-	return p.await(ctx, "its report", func(e *event) bool { return e.Report != nil })
+	return s.await(ctx, p, "its report", func(e *event) bool { return e.Report != nil })
 }
 
 // over waits for the end of a process and notes all that it has said.
-func (p *process) over(ctx context.Context) error {
+func (s *stage) over(ctx context.Context, p *world.Process) error {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	_ = p.Wait(ctx) // how it ended is for Quit to judge
 	for e := (event{}); p.Line(ctx, &e) == nil; e = (event{}) {
-		p.note(&e)
+		s.note(&e)
 	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s has not ended: %w", p.Name, err)

@@ -1,0 +1,32 @@
+//go:build !linux
+
+package world
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+// Nobody can be frozen here, and nothing ends a process with this one: a role ends
+// with its standard input.
+const sigStop, sigCont = syscall.Signal(-1), syscall.Signal(-1)
+
+func prepare(_ *exec.Cmd, foreign bool) error {
+	if foreign {
+		return errors.ErrUnsupported
+	}
+	return nil
+}
+
+func awaitLeader(int) {}
+
+func signalGroup(int, os.Signal) error { return errors.ErrUnsupported }
+
+// Raise is for Linux.
+func Raise(syscall.Signal) error { return errors.ErrUnsupported }
+
+// CPUTime is for Linux.
+func CPUTime(int) (time.Duration, error) { return 0, errors.ErrUnsupported }
