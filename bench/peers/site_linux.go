@@ -1,12 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/seed-7265657e/usher/internal/world"
 )
@@ -75,19 +75,18 @@ func (s *site) broker() ([]*world.Process, error) { return s.brokers, nil }
 func (s *site) ready(ctx context.Context, k *stack) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	for {
+	var why error
+	err := world.Until(ctx, k.name+" answers", func() (bool, error) {
 		c, err := k.first(ctx, s)
-		if err == nil {
-			return c.Close()
+		if why = err; err != nil {
+			return false, nil
 		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return fmt.Errorf("does not answer: %w%s", err, s.lastWords())
-		}
+		return true, c.Close()
+	})
+	if err != nil {
+		return fmt.Errorf("does not answer: %w%s", cmp.Or(why, err), s.lastWords())
 	}
+	return nil
 }
 
 // lastWords is the end of what the process started last has said, and Apache.

@@ -50,7 +50,7 @@ func RunBackend(ctx context.Context, opts BackendOptions, in io.Reader, out, log
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	b := &backendRole{out: &lockedWriter{w: out}, fault: opts.Fault, app: notes.New()}
+	b := &backendRole{out: out, fault: opts.Fault, app: notes.New()}
 	b.app.OnExecute = b.executed
 	failpoint.Set(b.passed)
 	defer failpoint.Set(nil)
@@ -63,7 +63,7 @@ func RunBackend(ctx context.Context, opts BackendOptions, in io.Reader, out, log
 
 // backendRole is one backend process of the demo.
 type backendRole struct {
-	out   *lockedWriter
+	out   io.Writer
 	fault Fault
 	once  sync.Once // the fault happens once
 	app   *notes.App
@@ -72,20 +72,8 @@ type backendRole struct {
 	handoffs []steps // the last may be under way
 }
 
-// lockedWriter takes one line at a time from several goroutines.
-type lockedWriter struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-// Write implements io.Writer.
-func (l *lockedWriter) Write(line []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(line)
-}
-
-// say fails when nobody listens any more, and then nobody misses it.
+// say fails when nobody listens any more, and then nobody misses it. A line is one
+// Write, which standard output takes from several goroutines.
 func (b *backendRole) say(e event) { _ = json.NewEncoder(b.out).Encode(e) }
 
 func (b *backendRole) answer(q question) (event, error) {

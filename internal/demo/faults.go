@@ -34,19 +34,13 @@ func (s *stage) frozenBackend(ctx context.Context) (detail string, err error) {
 		return "", err
 	}
 	began := time.Now()
-	first, err := s.run(ctx, c, errands{Requests: 1, Prefix: "frozen", Session: true})
-	if err != nil {
-		return "", err
-	}
+	first := s.run(ctx, c, errands{Requests: 1, Prefix: "frozen", Session: true})
 	waited := time.Since(began)
 	late, err := s.thaw(ctx, frozen)
 	if err != nil {
 		return "", err
 	}
-	next, err := s.run(ctx, c, errands{Requests: 1, Prefix: "thawed", Session: true})
-	if err != nil {
-		return "", err
-	}
+	next := s.run(ctx, c, errands{Requests: 1, Prefix: "thawed", Session: true})
 	settled := s.settled(ctx, base)
 	times, err := s.ran(ctx, "frozen-0")
 	err = errors.Join(err, first.allAnswered(), next.allAnswered(),
@@ -70,10 +64,7 @@ func (s *stage) killedBackend(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	t, err := s.send(ctx, errands{Requests: 1, Prefix: "killed"})
-	if err != nil {
-		return "", err
-	}
+	t := s.send(ctx, errands{Requests: 1, Prefix: "killed"})
 	if err := s.over(ctx, killed); err != nil {
 		return "", err
 	}
@@ -92,10 +83,7 @@ func (s *stage) killedAfterAdopting(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	t, err := s.send(ctx, errands{Requests: 1, Prefix: "crashed"})
-	if err != nil {
-		return "", err
-	}
+	t := s.send(ctx, errands{Requests: 1, Prefix: "crashed"})
 	if err := s.over(ctx, killed); err != nil {
 		return "", err
 	}

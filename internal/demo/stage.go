@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/seed-7265657e/usher/examples/notes/notes"
@@ -26,6 +25,7 @@ type stage struct {
 	clients  int              // that were started
 	executed map[string]int   // what all backends together have run, by request id
 
+	ends      []error  // of processes that should have ended well
 	tallies   []*tally // of every errand but the warm-up
 	drawn     []Step   // the timeline
 	baselines []baseline
@@ -65,13 +65,10 @@ func (s *stage) set(ctx context.Context) error {
 func (s *stage) warm(ctx context.Context) error {
 	for _, noHandoff := range []bool{false, true} {
 		e := errands{Requests: 1, Prefix: fmt.Sprintf("warm-%d", s.clients), NoHandoff: noHandoff}
-		t, err := s.send(ctx, e)
-		if err != nil {
-			return err
-		}
+		t := s.send(ctx, e)
 		s.tallies = s.tallies[:len(s.tallies)-1] // not a part of any scenario
-		if t.answered() != e.Requests {
-			return fmt.Errorf("warm-up: %s", strings.Join(t.Faults, "; "))
+		if err := t.allAnswered(); err != nil {
+			return fmt.Errorf("warm-up: %w", err)
 		}
 	}
 	return nil
@@ -121,40 +118,44 @@ func (s *stage) start(name string, args ...string) (*world.Process, error) {
 }
 
 // send lets a client process of its own run an errand, and end.
-func (s *stage) send(ctx context.Context, e errands) (*tally, error) {
+func (s *stage) send(ctx context.Context, e errands) *tally {
 	c, err := s.startClient(ctx)
 	if err != nil {
-		return nil, err
+		return s.enter(lost(e, err))
 	}
-	t, err := s.run(ctx, c, e)
-	return t, errors.Join(err, c.Quit())
+	defer func() { s.ends = append(s.ends, c.Quit()) }()
+	return s.run(ctx, c, e)
 }
 
 // run lets a client process run an errand, and enters the result.
-func (s *stage) run(ctx context.Context, c *world.Process, e errands) (*tally, error) {
-	err := c.Tell(e)
-	var done *event
-	if err == nil {
-		done, err = s.await(ctx, c, "the result", func(e *event) bool { return e.Result != nil })
+func (s *stage) run(ctx context.Context, c *world.Process, e errands) *tally {
+	if err := c.Tell(e); err != nil {
+		return s.enter(lost(e, err))
 	}
+	done, err := s.await(ctx, c, "the result", func(e *event) bool { return e.Result != nil })
 	if err != nil {
-		// What the client can't tell any more has no verdict.
-		s.tallies = append(s.tallies, &tally{Requests: e.Requests, Lost: e.Requests})
-		return nil, err
+		return s.enter(lost(e, err))
 	}
-	s.tallies = append(s.tallies, done.Result)
-	return done.Result, nil
+	return s.enter(done.Result)
+}
+
+func (s *stage) enter(t *tally) *tally {
+	s.tallies = append(s.tallies, t)
+	return t
+}
+
+// lost is an errand of which the client can't tell any more: it has no verdict.
+func lost(e errands, why error) *tally {
+	return &tally{Requests: e.Requests, Lost: e.Requests, Faults: []string{why.Error()}}
 }
 
 // strike ends the processes that still live, politely, and hears them out.
 func (s *stage) strike(ctx context.Context) error {
-	var errs []error
 	for _, p := range s.standing {
-		errs = append(errs, p.Quit(), s.over(ctx, p))
+		s.ends = append(s.ends, p.Quit(), s.over(ctx, p))
 	}
-	s.standing = nil
 	if s.broker != nil {
-		errs = append(errs, s.broker.Terminate())
+		s.ends = append(s.ends, s.broker.Terminate())
 	}
-	return errors.Join(errs...)
+	return errors.Join(s.ends...)
 }

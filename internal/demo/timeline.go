@@ -42,10 +42,10 @@ type handoff struct {
 // took is how long the client waited for its connection, in µs.
 func (h handoff) took() int64 { return h.Ready - h.Dial }
 
-// timeline lays the logs of client, broker and backends side by side and returns
+// timeline lays what client, broker and backends noted side by side and returns
 // the steps of a median connection: the first ones find everything cold.
 //
-// The client does one request at a time, so what broker and backend logged
+// The client does one request at a time, so what broker and backend noted
 // between its dial and its connection's readiness belongs to that connection.
 func (s *stage) timeline(ctx context.Context, trips []trip) ([]Step, error) {
 	var adoptions []steps
@@ -76,8 +76,9 @@ func (s *stage) timeline(ctx context.Context, trips []trip) ([]Step, error) {
 	return whole[len(whole)/2].line(), nil
 }
 
-// connections returns the steps of every connection so far. No verb tells them: this is the one place that reads a broker's log, and
-// there the field "steps", whatever the message.
+// connections returns the steps of every connection so far. No verb tells them: this
+// is the one place that reads a broker's log, and of that the field "steps", whatever
+// the message.
 func (s *stage) connections() (all []steps, err error) {
 	log, err := os.Open(s.Path(s.broker.Name + ".log"))
 	if err != nil {

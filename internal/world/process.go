@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -39,6 +40,10 @@ type Process struct {
 	log     string        // the log's path, or empty
 	ended   chan struct{} // closed when it has been reaped and all it said is known
 	err     error         // how it ended; read after ended
+
+	// reaping is locked for good before a foreign process is reaped: its number, and
+	// that of its group, may be somebody else's from then on.
+	reaping sync.RWMutex
 }
 
 // outputDelay is how long a process that has ended may leave its output open in a
@@ -90,6 +95,7 @@ func (p *Process) start(w *World, stderr *os.File) (err error) {
 		if p.foreign {
 			awaitLeader(p.PID())
 			_ = p.Signal(syscall.SIGKILL) // what it leaves behind
+			p.reaping.Lock()
 		}
 		p.err = p.cmd.Wait()
 	}()
@@ -111,10 +117,14 @@ func (p *Process) Wait(ctx context.Context) error {
 
 // Signal sends a signal to the process, a foreign one's group included.
 func (p *Process) Signal(sig os.Signal) error {
-	if p.foreign {
-		return signalGroup(p.PID(), sig)
+	if !p.foreign {
+		return p.cmd.Process.Signal(sig)
 	}
-	return p.cmd.Process.Signal(sig)
+	if !p.reaping.TryRLock() {
+		return os.ErrProcessDone
+	}
+	defer p.reaping.RUnlock()
+	return signalGroup(p.PID(), sig)
 }
 
 // Kill ends the process at once, frozen or not, and waits for its end.

@@ -174,6 +174,9 @@ func TestForeignChild(t *testing.T) {
 		t.Error(err)
 	}
 	gone(t, childOf(t, foreign))
+	if err := foreign.Signal(os.Interrupt); !errors.Is(err, os.ErrProcessDone) {
+		t.Errorf("a group that may be somebody else's was signalled: %v", err)
+	}
 }
 
 // TestParentKilled: a process does not outlive the one that started it.
