@@ -37,17 +37,19 @@ func freeze() error {
 	return world.Converse(os.Stdin, os.Stdout, func(string) (string, error) { return "thawed", world.FreezeSelf() })
 }
 
-// parent starts a process in a world of its own, and never ends by itself.
+// parent has a frozen process in a world of its own: one that does not see its
+// standard input end.
 func parent() error {
 	w, err := world.New(context.Background(), "child", os.Args[0])
 	if err != nil {
 		return err
 	}
-	p, err := w.Start(world.Command{Name: "child", Args: []string{os.Args[0], "role", "echo"}})
+	p, err := w.Start(world.Command{Name: "child", Args: []string{os.Args[0], "role", "freeze"}})
 	if err != nil {
 		return err
 	}
-	if err := p.Ready(context.Background()); err != nil {
+	ctx := context.Background()
+	if err := errors.Join(p.Ready(ctx), p.Freeze(ctx)); err != nil {
 		return err
 	}
 	return world.Converse(os.Stdin, os.Stdout, func(string) ([]any, error) { return []any{p.PID(), w.Dir}, nil })
