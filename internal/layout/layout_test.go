@@ -98,7 +98,7 @@ const (
 )
 
 var layers = map[string]int{
-	"internal/brokerpb": leaf, "internal/usherpb": leaf, "internal/frame": leaf, "internal/names": leaf, "internal/wait": leaf,
+	"internal/wire": leaf, "internal/brokerpb": leaf, "internal/usherpb": leaf, "internal/frame": leaf, "internal/names": leaf, "internal/wait": leaf,
 	"internal/identity": leaf, "internal/endpoint": leaf, "internal/peer": leaf, "internal/fdpass": leaf,
 	"internal/claim": leaf, "internal/channel": leaf, "internal/failpoint": leaf,
 	"internal/unixconn": leaf, "internal/loop": leaf, "internal/stamp": leaf, "internal/rawsys": leaf, "internal/watch": leaf,

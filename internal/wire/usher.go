@@ -1,0 +1,139 @@
+package wire
+
+// usher's own messages.
+
+// Offer travels broker -> backend on a channel, payload protocol 0xF001, kind
+// REQUEST, with the client's connection and the claim as descriptors; with the
+// connection alone when claim_generation says that the claim is in the page.
+type Offer struct {
+	Token           []byte // 16 random bytes that name this handoff
+	HandoffId       uint64 // unique on the channel; equals the frame's request_id
+	ConnectionId    uint64 // Negotiated.connection_id
+	Preamble        []byte // the backend's first bytes on the connection, verbatim
+	EarlyDataLen    uint32 // Hello.early_data_len: bytes that wait unread in the kernel
+	Traceparent     string
+	Tracestate      string
+	ClaimWord       uint32 // which word of the page the claim is
+	ClaimGeneration uint64 // 0: the claim is a descriptor
+}
+
+// Name implements Message.
+func (*Offer) Name() string { return "Offer" }
+
+func (m *Offer) fields(c *coder) {
+	c.bytes(1, &m.Token)
+	scalar(c, 2, &m.HandoffId)
+	scalar(c, 3, &m.ConnectionId)
+	c.bytes(4, &m.Preamble)
+	scalar(c, 5, &m.EarlyDataLen)
+	c.text(6, &m.Traceparent)
+	c.text(7, &m.Tracestate)
+	scalar(c, 8, &m.ClaimWord)
+	scalar(c, 9, &m.ClaimGeneration)
+}
+
+// Ack answers an Offer, backend -> broker, kind RESPONSE. accepted = false is a
+// NACK: the backend did not take the claim and closed what it received.
+type Ack struct {
+	Token     []byte // as presented in the offer; empty when the offer was unreadable
+	HandoffId uint64 // 0 when the offer was unreadable
+	Accepted  bool
+	Reason    NackReason
+	Detail    string
+}
+
+// Name implements Message.
+func (*Ack) Name() string { return "Ack" }
+
+func (m *Ack) fields(c *coder) {
+	c.bytes(1, &m.Token)
+	scalar(c, 2, &m.HandoffId)
+	c.bool(3, &m.Accepted)
+	scalar(c, 4, &m.Reason)
+	c.text(5, &m.Detail)
+}
+
+// Register travels backend -> broker on the broker's socket, payload protocol
+// 0xF002, kind REQUEST, from a backend that the broker did not start itself.
+type Register struct {
+	ServiceName    string
+	ServiceVersion string
+	BackendPipe    string // absolute path of the backend's own socket
+	LibVersion     string // informational
+	ClaimPage      bool   // the backend takes claims from a page
+}
+
+// Name implements Message.
+func (*Register) Name() string { return "Register" }
+
+func (m *Register) fields(c *coder) {
+	c.text(1, &m.ServiceName)
+	c.text(2, &m.ServiceVersion)
+	c.text(3, &m.BackendPipe)
+	c.text(4, &m.LibVersion)
+	c.bool(5, &m.ClaimPage)
+}
+
+// Registered answers Register, kind RESPONSE. accepted = true comes with one
+// descriptor, the backend's end of its channel, and behind it the page when
+// claim_page says so.
+type Registered struct {
+	Accepted     bool
+	Reason       string // why not, for people
+	RetryAfterMs uint64 // 0: retrying does not help until something changes
+	BrokerPid    uint32
+	Channel      ChannelKind
+	ClaimPage    bool // never true unless the request's is
+}
+
+// Name implements Message.
+func (*Registered) Name() string { return "Registered" }
+
+func (m *Registered) fields(c *coder) {
+	c.bool(1, &m.Accepted)
+	c.text(2, &m.Reason)
+	scalar(c, 3, &m.RetryAfterMs)
+	scalar(c, 4, &m.BrokerPid)
+	scalar(c, 5, &m.Channel)
+	c.bool(6, &m.ClaimPage)
+}
+
+// NackReason says why a backend did not take the claim.
+type NackReason int32
+
+// The values of NackReason.
+const (
+	NackReason_NACK_REASON_UNSPECIFIED NackReason = 0
+	NackReason_NACK_REASON_REJECTED    NackReason = 1 // token or offer not acceptable; deliberately no finer
+	NackReason_NACK_REASON_DESCRIPTORS NackReason = 2 // descriptors lost, too many or of the wrong kind
+	NackReason_NACK_REASON_CLAIM_LOST  NackReason = 3 // the broker took the claim back first
+	NackReason_NACK_REASON_BUSY        NackReason = 4 // accept queue full
+	NackReason_NACK_REASON_CLOSING     NackReason = 5 // the listener is closing
+)
+
+var nackReasonNames = [...]string{
+	NackReason_NACK_REASON_UNSPECIFIED: "NACK_REASON_UNSPECIFIED",
+	NackReason_NACK_REASON_REJECTED:    "NACK_REASON_REJECTED",
+	NackReason_NACK_REASON_DESCRIPTORS: "NACK_REASON_DESCRIPTORS",
+	NackReason_NACK_REASON_CLAIM_LOST:  "NACK_REASON_CLAIM_LOST",
+	NackReason_NACK_REASON_BUSY:        "NACK_REASON_BUSY",
+	NackReason_NACK_REASON_CLOSING:     "NACK_REASON_CLOSING",
+}
+
+func (v NackReason) String() string { return enumName(nackReasonNames[:], int32(v)) }
+
+// ChannelKind is the socket type of a backend's channel.
+type ChannelKind int32
+
+// The values of ChannelKind.
+const (
+	ChannelKind_CHANNEL_KIND_SEQPACKET ChannelKind = 0 // one message, one datagram
+	ChannelKind_CHANNEL_KIND_STREAM    ChannelKind = 1 // frames on a byte stream
+)
+
+var channelKindNames = [...]string{
+	ChannelKind_CHANNEL_KIND_SEQPACKET: "CHANNEL_KIND_SEQPACKET",
+	ChannelKind_CHANNEL_KIND_STREAM:    "CHANNEL_KIND_STREAM",
+}
+
+func (v ChannelKind) String() string { return enumName(channelKindNames[:], int32(v)) }
