@@ -5,7 +5,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/failpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // pendingAck is the acknowledgement of a connection that has been claimed; the zero
@@ -13,10 +13,10 @@ import (
 type pendingAck struct {
 	claim   *claim.Claim
 	channel *brokerChannel // retained: the claim may be in its page
-	message *usherpb.Ack   // for a broker that doesn't find it in the page
+	message *wire.Ack      // for a broker that doesn't find it in the page
 }
 
-func newPendingAck(c *claim.Claim, ch *brokerChannel, message *usherpb.Ack) pendingAck {
+func newPendingAck(c *claim.Claim, ch *brokerChannel, message *wire.Ack) pendingAck {
 	message.Accepted = true
 	ch.retain()
 	return pendingAck{c, ch, message}
@@ -39,7 +39,7 @@ func (c *Conn) acknowledge() {
 	failpoint.Hit(failpoint.BackendAcked)
 }
 
-func answer(ch *channel.Conn, ack *usherpb.Ack) error {
+func answer(ch *channel.Conn, ack *wire.Ack) error {
 	msg, err := frame.Append(nil, frame.ChannelAck(ack))
 	if err != nil {
 		return err

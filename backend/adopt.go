@@ -15,7 +15,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/peer"
 	"github.com/seed-7265657e/usher/internal/unixconn"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // This file is step 6 of a connection's life, adopt:
@@ -51,7 +51,7 @@ const (
 // offered is one connection that has been checked but not claimed. It owns what
 // it holds.
 type offered struct {
-	offer *usherpb.Offer
+	offer *wire.Offer
 	conn  *unixconn.Conn
 	claim *claim.Claim
 }
@@ -65,7 +65,7 @@ func (o *offered) close() {
 
 // nack is why an offer is not adopted.
 type nack struct {
-	reason usherpb.NackReason
+	reason wire.NackReason
 	err    error
 	// retire says that the channel can't be trusted any more.
 	retire bool
@@ -75,7 +75,7 @@ type nack struct {
 // channel must end.
 func (l *Listener) adopt(ch *brokerChannel, msg channel.Message) error {
 	defer msg.FDs.Close()
-	ack := &usherpb.Ack{}
+	ack := &wire.Ack{}
 	o, no := l.check(&msg, ch.page, ack)
 	if no == nil {
 		failpoint.Hit(failpoint.BackendChecked)
@@ -95,9 +95,9 @@ func (l *Listener) adopt(ch *brokerChannel, msg channel.Message) error {
 
 // check judges a message without reading the connection in it. It fills into
 // ack which offer is being answered, as far as that could be read.
-func (l *Listener) check(msg *channel.Message, page *claim.Page, ack *usherpb.Ack) (*offered, *nack) {
+func (l *Listener) check(msg *channel.Message, page *claim.Page, ack *wire.Ack) (*offered, *nack) {
 	f, frameErr := msg.Frame()
-	var offer *usherpb.Offer
+	var offer *wire.Offer
 	if frameErr == nil {
 		offer, frameErr = frame.ParseChannelOffer(f)
 	}
@@ -108,35 +108,35 @@ func (l *Listener) check(msg *channel.Message, page *claim.Page, ack *usherpb.Ac
 		}
 	}
 	want := offerFDs
-	if offer.GetClaimGeneration() != 0 {
+	if offer != nil && offer.ClaimGeneration != 0 {
 		want--
 	}
 	switch {
 	case msg.FDs.Len() > want:
-		return nil, &nack{usherpb.NackReason_NACK_REASON_DESCRIPTORS, fmt.Errorf("%d descriptors arrived, not %d", msg.FDs.Len(), want), true}
+		return nil, &nack{wire.NackReason_NACK_REASON_DESCRIPTORS, fmt.Errorf("%d descriptors arrived, not %d", msg.FDs.Len(), want), true}
 	case msg.Fault != nil:
-		return nil, &nack{usherpb.NackReason_NACK_REASON_DESCRIPTORS, msg.Fault, false}
+		return nil, &nack{wire.NackReason_NACK_REASON_DESCRIPTORS, msg.Fault, false}
 	case msg.FDs.Len() < want:
-		return nil, &nack{usherpb.NackReason_NACK_REASON_DESCRIPTORS, fmt.Errorf("%d descriptors arrived, not %d", msg.FDs.Len(), want), false}
+		return nil, &nack{wire.NackReason_NACK_REASON_DESCRIPTORS, fmt.Errorf("%d descriptors arrived, not %d", msg.FDs.Len(), want), false}
 	case frameErr != nil:
-		return nil, &nack{usherpb.NackReason_NACK_REASON_REJECTED, frameErr, false}
+		return nil, &nack{wire.NackReason_NACK_REASON_REJECTED, frameErr, false}
 	case len(offer.Token) != tokenSize || len(offer.Preamble) == 0:
-		return nil, &nack{usherpb.NackReason_NACK_REASON_REJECTED, errors.New("token or preamble missing"), false}
+		return nil, &nack{wire.NackReason_NACK_REASON_REJECTED, errors.New("token or preamble missing"), false}
 	}
 	conn, err := checkedConn(&msg.FDs)
 	if err != nil {
-		return nil, &nack{usherpb.NackReason_NACK_REASON_DESCRIPTORS, err, false}
+		return nil, &nack{wire.NackReason_NACK_REASON_DESCRIPTORS, err, false}
 	}
 	c, err := receiveClaim(&msg.FDs, page, offer)
 	if err != nil {
 		_ = conn.Close()
-		return nil, &nack{usherpb.NackReason_NACK_REASON_DESCRIPTORS, err, false}
+		return nil, &nack{wire.NackReason_NACK_REASON_DESCRIPTORS, err, false}
 	}
 	return &offered{offer: offer, conn: conn, claim: c}, nil
 }
 
 // receiveClaim finds the claim in the page, or takes it out of fds.
-func receiveClaim(fds *fdpass.Descriptors, page *claim.Page, offer *usherpb.Offer) (*claim.Claim, error) {
+func receiveClaim(fds *fdpass.Descriptors, page *claim.Page, offer *wire.Offer) (*claim.Claim, error) {
 	if offer.ClaimGeneration == 0 {
 		c, err := claim.Receive(fds.Borrow(claimFD))
 		if err == nil {
@@ -178,14 +178,14 @@ func checkedConn(fds *fdpass.Descriptors) (*unixconn.Conn, error) {
 
 // take claims the connection and goes on with it. After the claim there is no
 // way back: whatever fails then, the answer is an ACK.
-func (l *Listener) take(o *offered, ch *brokerChannel, ack *usherpb.Ack) *nack {
+func (l *Listener) take(o *offered, ch *brokerChannel, ack *wire.Ack) *nack {
 	if l.ctx.Err() != nil || ch.leaving.Load() {
 		o.close()
-		return &nack{usherpb.NackReason_NACK_REASON_CLOSING, net.ErrClosed, false}
+		return &nack{wire.NackReason_NACK_REASON_CLOSING, net.ErrClosed, false}
 	}
 	if !l.queue.reserve() {
 		o.close()
-		return &nack{usherpb.NackReason_NACK_REASON_BUSY, errors.New("accept queue is full"), false}
+		return &nack{wire.NackReason_NACK_REASON_BUSY, errors.New("accept queue is full"), false}
 	}
 	won, err := o.claim.Take()
 	if err != nil || !won {
@@ -194,7 +194,7 @@ func (l *Listener) take(o *offered, ch *brokerChannel, ack *usherpb.Ack) *nack {
 		if err == nil {
 			err = errors.New("the broker took the connection back")
 		}
-		return &nack{usherpb.NackReason_NACK_REASON_CLAIM_LOST, err, false}
+		return &nack{wire.NackReason_NACK_REASON_CLAIM_LOST, err, false}
 	}
 	failpoint.Hit(failpoint.BackendClaimed)
 	conn := newConn(o.conn, true)
@@ -218,14 +218,14 @@ func (l *Listener) take(o *offered, ch *brokerChannel, ack *usherpb.Ack) *nack {
 }
 
 // lostClient ends a connection whose client has gone, with it.
-func (l *Listener) lostClient(conn *Conn, offer *usherpb.Offer, err error) {
+func (l *Listener) lostClient(conn *Conn, offer *wire.Offer, err error) {
 	l.opts.Logger.Info("client gone before adoption", "connection_id", offer.ConnectionId, "error", err)
 	l.drop(conn)
 }
 
 // readEarly reads what the client sent along with its Hello, and acknowledges when it
 // has some of it. A client that promised bytes and does not send them gets no answer.
-func (l *Listener) readEarly(conn *Conn, offer *usherpb.Offer) {
+func (l *Listener) readEarly(conn *Conn, offer *wire.Offer) {
 	early := l.scratch[:min(int(offer.EarlyDataLen), len(l.scratch))]
 	n, err := conn.TryRead(early)
 	switch {

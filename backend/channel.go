@@ -9,7 +9,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/failpoint"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // brokerChannel is the channel to the broker, and the page of claims that came with
@@ -104,7 +104,7 @@ func (l *Listener) serveStream(ch *brokerChannel) error {
 // answerBroken tells a broker that broke the framing, so that it need not wait.
 func (l *Listener) answerBroken(ch *channel.Conn, err error) {
 	if errors.Is(err, channel.ErrProtocol) {
-		_ = answer(ch, &usherpb.Ack{Reason: usherpb.NackReason_NACK_REASON_REJECTED, Detail: err.Error()})
+		_ = answer(ch, &wire.Ack{Reason: wire.NackReason_NACK_REASON_REJECTED, Detail: err.Error()})
 	}
 }
 

@@ -69,9 +69,9 @@ func TestAcceptAfterClose(t *testing.T) {
 func TestCloseGivesWhatWaits(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*backend.Options)
-		open   func(t *testing.T, w wire, ln *backend.Listener, id uint64) net.Conn
+		open   func(t *testing.T, w session, ln *backend.Listener, id uint64) net.Conn
 	}{
-		"early bytes have not come": {nil, func(t *testing.T, w wire, _ *backend.Listener, id uint64) net.Conn {
+		"early bytes have not come": {nil, func(t *testing.T, w session, _ *backend.Listener, id uint64) net.Conn {
 			l := newLoad(t)
 			w.offer(t, offer(id, declared), l.conn, l.claim.FD())
 			w.offer(t, offer(0), l.conn) // which is answered: the other is waiting
@@ -79,17 +79,17 @@ func TestCloseGivesWhatWaits(t *testing.T) {
 			l.drop()
 			return &behindFirst{l.client, preamble}
 		}},
-		"Inline waits for the first bytes": {answerPing, func(t *testing.T, w wire, _ *backend.Listener, id uint64) net.Conn {
+		"Inline waits for the first bytes": {answerPing, func(t *testing.T, w session, _ *backend.Listener, id uint64) net.Conn {
 			l := newLoad(t)
 			w.offer(t, offer(id), l.conn, l.claim.FD())
 			_ = w.ack(t)
 			l.drop()
 			return &behindFirst{l.client, preamble}
 		}},
-		"Inline waits, dialled": {answerPing, func(t *testing.T, _ wire, ln *backend.Listener, _ uint64) net.Conn {
+		"Inline waits, dialled": {answerPing, func(t *testing.T, _ session, ln *backend.Listener, _ uint64) net.Conn {
 			return dialPipe(t, ln.Addr().String())
 		}},
-		"more than the queue takes": {func(o *backend.Options) { o.Backlog = 1 }, func(t *testing.T, _ wire, ln *backend.Listener, _ uint64) net.Conn {
+		"more than the queue takes": {func(o *backend.Options) { o.Backlog = 1 }, func(t *testing.T, _ session, ln *backend.Listener, _ uint64) net.Conn {
 			return dialPipe(t, ln.Addr().String())
 		}},
 	} {

@@ -16,7 +16,7 @@ import (
 	"github.com/seed-7265657e/usher/backend"
 	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/testutil"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // behindFirst is a client's end that reads the first bytes, those of the broker or of an
@@ -51,19 +51,19 @@ func answerPing(o *backend.Options) {
 // what is at the client's end, and what Accept returns.
 var states = map[string]struct {
 	change func(*backend.Options)
-	open   func(t *testing.T, w wire, ln *backend.Listener) (net.Conn, net.Conn)
+	open   func(t *testing.T, w session, ln *backend.Listener) (net.Conn, net.Conn)
 }{
-	"dialled": {nil, func(t *testing.T, _ wire, ln *backend.Listener) (net.Conn, net.Conn) {
+	"dialled": {nil, func(t *testing.T, _ session, ln *backend.Listener) (net.Conn, net.Conn) {
 		return dialPipe(t, ln.Addr().String()), accept(t, ln)
 	}},
-	"dialled, seen by Inline": {answerPing, func(t *testing.T, _ wire, ln *backend.Listener) (net.Conn, net.Conn) {
+	"dialled, seen by Inline": {answerPing, func(t *testing.T, _ session, ln *backend.Listener) (net.Conn, net.Conn) {
 		c := dialPipe(t, ln.Addr().String())
 		send(t, c, "else")
 		s := accept(t, ln)
 		wantBytes(t, s, "else")
 		return c, s
 	}},
-	"dialled, answered inline": {answerPing, func(t *testing.T, _ wire, ln *backend.Listener) (net.Conn, net.Conn) {
+	"dialled, answered inline": {answerPing, func(t *testing.T, _ session, ln *backend.Listener) (net.Conn, net.Conn) {
 		c := dialPipe(t, ln.Addr().String())
 		send(t, c, "ping")
 		wantBytes(t, c, "pong")
@@ -72,7 +72,7 @@ var states = map[string]struct {
 		wantBytes(t, s, "else")
 		return c, s
 	}},
-	"dialled, judged a lookalike": {nil, func(t *testing.T, _ wire, ln *backend.Listener) (net.Conn, net.Conn) {
+	"dialled, judged a lookalike": {nil, func(t *testing.T, _ session, ln *backend.Listener) (net.Conn, net.Conn) {
 		c := dialPipe(t, ln.Addr().String())
 		send(t, c, "\x01else")
 		s := accept(t, ln)
@@ -89,11 +89,11 @@ var states = map[string]struct {
 
 // offered hands a connection over with early data, has the client read answer behind
 // the broker's bytes, and the backend read want.
-func offered(early, answer, want string) func(*testing.T, wire, *backend.Listener) (net.Conn, net.Conn) {
-	return func(t *testing.T, w wire, ln *backend.Listener) (net.Conn, net.Conn) {
+func offered(early, answer, want string) func(*testing.T, session, *backend.Listener) (net.Conn, net.Conn) {
+	return func(t *testing.T, w session, ln *backend.Listener) (net.Conn, net.Conn) {
 		l := newLoad(t)
 		send(t, l.client, early)
-		w.offer(t, offer(1, func(o *usherpb.Offer) { o.EarlyDataLen = uint32(len(early)) }), l.conn, l.claim.FD())
+		w.offer(t, offer(1, func(o *wire.Offer) { o.EarlyDataLen = uint32(len(early)) }), l.conn, l.claim.FD())
 		if ack := w.ack(t); !ack.Accepted {
 			t.Fatalf("answer %v", ack)
 		}

@@ -9,18 +9,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/backend"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // answering listens on p's socket and gives every connection, with the frame
 // that came on it, to answer, one after the other, until the test's end.
-func answering(t testing.TB, p place, answer func(*net.UnixConn, *brokerpb.Frame)) {
+func answering(t testing.TB, p place, answer func(*net.UnixConn, *wire.Frame)) {
 	t.Helper()
 	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: p.socket(), Net: "unix"})
 	if err != nil {
@@ -47,9 +46,9 @@ func answering(t testing.TB, p place, answer func(*net.UnixConn, *brokerpb.Frame
 	})
 }
 
-// wire is the near end of a channel, with its descriptor for messages that
+// session is the near end of a channel, with its descriptor for messages that
 // channel.Conn would not send.
-type wire struct {
+type session struct {
 	*channel.Conn
 	fd   int
 	page *claim.Page // nil without one
@@ -57,25 +56,25 @@ type wire struct {
 
 // fakeBroker takes every backend in and yields the near ends of the channels. Claims
 // are descriptors.
-func fakeBroker(t testing.TB, p place, kind channel.Kind) <-chan wire {
+func fakeBroker(t testing.TB, p place, kind channel.Kind) <-chan session {
 	t.Helper()
 	return takingIn(t, p, kind, nil)
 }
 
 // takingIn is fakeBroker with a page of claims, and its descriptor, from newPage.
-func takingIn(t testing.TB, p place, kind channel.Kind, newPage func() (*claim.Page, int, error)) <-chan wire {
+func takingIn(t testing.TB, p place, kind channel.Kind, newPage func() (*claim.Page, int, error)) <-chan session {
 	t.Helper()
-	wires := make(chan wire, 16)
-	answering(t, p, func(c *net.UnixConn, f *brokerpb.Frame) {
+	wires := make(chan session, 16)
+	answering(t, p, func(c *net.UnixConn, f *wire.Frame) {
 		near, far, err := newWire(t, kind)
 		if err != nil {
 			t.Error(err)
 			return
 		}
 		defer func() { _ = unix.Close(far) }()
-		protocol := usherpb.ChannelKind_CHANNEL_KIND_SEQPACKET
+		protocol := wire.ChannelKind_CHANNEL_KIND_SEQPACKET
 		if kind == channel.Stream {
-			protocol = usherpb.ChannelKind_CHANNEL_KIND_STREAM
+			protocol = wire.ChannelKind_CHANNEL_KIND_STREAM
 		}
 		fds := []int{far}
 		if newPage != nil {
@@ -87,7 +86,7 @@ func takingIn(t testing.TB, p place, kind channel.Kind, newPage func() (*claim.P
 			defer func() { _ = unix.Close(fd) }()
 			fds, near.page = append(fds, fd), page
 		}
-		reply(t, c, frame.Registered(f, &usherpb.Registered{Accepted: true, Channel: protocol, ClaimPage: newPage != nil}), fds...)
+		reply(t, c, frame.Registered(f, &wire.Registered{Accepted: true, Channel: protocol, ClaimPage: newPage != nil}), fds...)
 		wires <- near
 	})
 	t.Cleanup(func() {
@@ -100,14 +99,14 @@ func takingIn(t testing.TB, p place, kind channel.Kind, newPage func() (*claim.P
 }
 
 // end closes the broker's side.
-func (w wire) end() {
+func (w session) end() {
 	_ = w.Close()
 	if w.page != nil {
 		w.page.Close()
 	}
 }
 
-func newWire(t testing.TB, kind channel.Kind) (near wire, far int, err error) {
+func newWire(t testing.TB, kind channel.Kind) (near session, far int, err error) {
 	sotype := unix.SOCK_SEQPACKET
 	if kind == channel.Stream {
 		sotype = unix.SOCK_STREAM
@@ -115,11 +114,11 @@ func newWire(t testing.TB, kind channel.Kind) (near wire, far int, err error) {
 	fds := testutil.FDPair(t, sotype)
 	ch := channel.New(fds[0], kind)
 	_ = ch.SetDeadline(time.Now().Add(patience))
-	return wire{Conn: ch, fd: fds[0]}, fds[1], nil
+	return session{Conn: ch, fd: fds[0]}, fds[1], nil
 }
 
 // reply sends f with fds beside it. A backend that is being closed may be gone.
-func reply(t testing.TB, c *net.UnixConn, f *brokerpb.Frame, fds ...int) {
+func reply(t testing.TB, c *net.UnixConn, f *wire.Frame, fds ...int) {
 	t.Helper()
 	_, err := fdpass.Send(testutil.FD(t, c), framed(t, f), fds...)
 	if err != nil && !errors.Is(err, unix.EPIPE) {
@@ -127,7 +126,7 @@ func reply(t testing.TB, c *net.UnixConn, f *brokerpb.Frame, fds ...int) {
 	}
 }
 
-func framed(t testing.TB, f *brokerpb.Frame) []byte {
+func framed(t testing.TB, f *wire.Frame) []byte {
 	t.Helper()
 	b, err := frame.Append(nil, f)
 	if err != nil {
@@ -137,7 +136,7 @@ func framed(t testing.TB, f *brokerpb.Frame) []byte {
 }
 
 // next returns the channel that the backend takes at its next registration.
-func next(t testing.TB, wires <-chan wire) wire {
+func next(t testing.TB, wires <-chan session) session {
 	t.Helper()
 	select {
 	case w := <-wires:
@@ -145,12 +144,12 @@ func next(t testing.TB, wires <-chan wire) wire {
 		return w
 	case <-time.After(patience):
 		t.Fatal("the backend did not register")
-		return wire{}
+		return session{}
 	}
 }
 
 // behindFake is a backend with its channel in the hands of the test.
-func behindFake(t testing.TB, kind channel.Kind, change ...func(*backend.Options)) (*backend.Listener, wire, <-chan wire) {
+func behindFake(t testing.TB, kind channel.Kind, change ...func(*backend.Options)) (*backend.Listener, session, <-chan session) {
 	t.Helper()
 	p := newPlace(t)
 	wires := fakeBroker(t, p, kind)
@@ -159,7 +158,7 @@ func behindFake(t testing.TB, kind channel.Kind, change ...func(*backend.Options
 }
 
 // ack reads the next answer, which must carry no descriptor.
-func (w wire) ack(t testing.TB) *usherpb.Ack {
+func (w session) ack(t testing.TB) *wire.Ack {
 	t.Helper()
 	msg, err := w.Recv()
 	if err != nil {
@@ -182,8 +181,8 @@ const preamble = "preamble:"
 var token = []byte("0123456789abcdef")
 
 // offer is a good one, changed by change.
-func offer(id uint64, change ...func(*usherpb.Offer)) *usherpb.Offer {
-	o := &usherpb.Offer{Token: token, HandoffId: id, ConnectionId: id, Preamble: []byte(preamble)}
+func offer(id uint64, change ...func(*wire.Offer)) *wire.Offer {
+	o := &wire.Offer{Token: token, HandoffId: id, ConnectionId: id, Preamble: []byte(preamble)}
 	for _, f := range change {
 		f(o)
 	}
@@ -227,7 +226,7 @@ func (l *load) drop() {
 }
 
 // works hands one good connection over and uses it.
-func (w wire) works(t testing.TB, ln *backend.Listener, id uint64) {
+func (w session) works(t testing.TB, ln *backend.Listener, id uint64) {
 	t.Helper()
 	l := newLoad(t)
 	if err := w.Send(framed(t, frame.ChannelOffer(offer(id))), l.conn, l.claim.FD()); err != nil {
@@ -248,10 +247,10 @@ func (w wire) works(t testing.TB, ln *backend.Listener, id uint64) {
 }
 
 // alive reports whether the backend still has its end.
-func (w wire) alive(t testing.TB) bool {
+func (w session) alive(t testing.TB) bool {
 	t.Helper()
 	l := newLoad(t)
-	err := w.Send(framed(t, frame.ChannelOffer(offer(9, func(o *usherpb.Offer) { o.Token = nil }))), l.conn, l.claim.FD())
+	err := w.Send(framed(t, frame.ChannelOffer(offer(9, func(o *wire.Offer) { o.Token = nil }))), l.conn, l.claim.FD())
 	if err != nil {
 		return false
 	}

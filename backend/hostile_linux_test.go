@@ -13,32 +13,31 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/backend"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 const (
-	rejected    = usherpb.NackReason_NACK_REASON_REJECTED
-	descriptors = usherpb.NackReason_NACK_REASON_DESCRIPTORS
-	claimLost   = usherpb.NackReason_NACK_REASON_CLAIM_LOST
-	busy        = usherpb.NackReason_NACK_REASON_BUSY
+	rejected    = wire.NackReason_NACK_REASON_REJECTED
+	descriptors = wire.NackReason_NACK_REASON_DESCRIPTORS
+	claimLost   = wire.NackReason_NACK_REASON_CLAIM_LOST
+	busy        = wire.NackReason_NACK_REASON_BUSY
 )
 
 // hostile is one message on a channel and what must come of it. No descriptor of
 // it may stay open; Leaks counts them.
 type hostile struct {
 	name   string
-	data   []byte               // nil: a good offer
-	offer  func(*usherpb.Offer) // changes the offer
-	frame  func(*brokerpb.Frame)
+	data   []byte            // nil: a good offer
+	offer  func(*wire.Offer) // changes the offer
+	frame  func(*wire.Frame)
 	conn   func(t *testing.T) int // in place of the connection; the case closes it
 	claim  func(t *testing.T) int // in place of the claim; the case closes it
 	fds    func(conn, claim int) []int
 	taken  bool // the broker took the claim first
-	reason usherpb.NackReason
+	reason wire.NackReason
 	silent bool // handoff id and token can't be read, so they are not echoed
 	retire bool
 }
@@ -66,18 +65,18 @@ var hostiles = []hostile{
 	{name: "claim is empty", claim: pipeEnd(0, unix.O_NONBLOCK), reason: claimLost},
 	{name: "claim is taken", taken: true, reason: claimLost},
 
-	{name: "token empty", offer: func(o *usherpb.Offer) { o.Token = nil }, reason: rejected},
-	{name: "token of 15", offer: func(o *usherpb.Offer) { o.Token = token[:15] }, reason: rejected},
-	{name: "token of 17", offer: func(o *usherpb.Offer) { o.Token = append(token[:16:16], 'x') }, reason: rejected},
-	{name: "token fills the message", offer: func(o *usherpb.Offer) { o.Token, o.Preamble = make([]byte, channel.MaxMessage-40), nil }, reason: rejected},
-	{name: "no preamble", offer: func(o *usherpb.Offer) { o.Preamble = nil }, reason: rejected},
+	{name: "token empty", offer: func(o *wire.Offer) { o.Token = nil }, reason: rejected},
+	{name: "token of 15", offer: func(o *wire.Offer) { o.Token = token[:15] }, reason: rejected},
+	{name: "token of 17", offer: func(o *wire.Offer) { o.Token = append(token[:16:16], 'x') }, reason: rejected},
+	{name: "token fills the message", offer: func(o *wire.Offer) { o.Token, o.Preamble = make([]byte, channel.MaxMessage-40), nil }, reason: rejected},
+	{name: "no preamble", offer: func(o *wire.Offer) { o.Preamble = nil }, reason: rejected},
 
-	{name: "wrong protocol", frame: func(f *brokerpb.Frame) { f.PayloadProtocol = frame.Control }, reason: rejected, silent: true},
-	{name: "wrong kind", frame: func(f *brokerpb.Frame) { f.Kind = brokerpb.FrameKind_FRAME_KIND_RESPONSE }, reason: rejected, silent: true},
-	{name: "wrong envelope", frame: func(f *brokerpb.Frame) { f.EnvelopeVersion = 2 }, reason: rejected, silent: true},
-	{name: "compressed", frame: func(f *brokerpb.Frame) { f.PayloadEncoding = 1 }, reason: rejected, silent: true},
-	{name: "ids differ", frame: func(f *brokerpb.Frame) { f.RequestId++ }, reason: rejected, silent: true},
-	{name: "payload is no offer", frame: func(f *brokerpb.Frame) { f.Payload = []byte{0xff, 0xff} }, reason: rejected, silent: true},
+	{name: "wrong protocol", frame: func(f *wire.Frame) { f.PayloadProtocol = frame.Control }, reason: rejected, silent: true},
+	{name: "wrong kind", frame: func(f *wire.Frame) { f.Kind = wire.FrameKind_FRAME_KIND_RESPONSE }, reason: rejected, silent: true},
+	{name: "wrong envelope", frame: func(f *wire.Frame) { f.EnvelopeVersion = 2 }, reason: rejected, silent: true},
+	{name: "compressed", frame: func(f *wire.Frame) { f.PayloadEncoding = 1 }, reason: rejected, silent: true},
+	{name: "ids differ", frame: func(f *wire.Frame) { f.RequestId++ }, reason: rejected, silent: true},
+	{name: "payload is no offer", frame: func(f *wire.Frame) { f.Payload = []byte{0xff, 0xff} }, reason: rejected, silent: true},
 	{name: "body is no frame", data: []byte{1, 2, 0, 0, 0, 0xff, 0xff}, reason: rejected, silent: true},
 
 	{name: "garbage", data: []byte("garbage"), reason: rejected, silent: true, retire: true},
@@ -129,7 +128,7 @@ func (h *hostile) run(t *testing.T, kind channel.Kind) {
 }
 
 // send sends the message and closes what it made for it.
-func (h *hostile) send(t *testing.T, w wire, l *load) {
+func (h *hostile) send(t *testing.T, w session, l *load) {
 	t.Helper()
 	conn, claim := l.conn, l.claim.FD()
 	if h.conn != nil {
@@ -190,7 +189,7 @@ func TestTruncatedMessage(t *testing.T) {
 	testutil.Leaks(t)
 	ln, w, _ := behindFake(t, channel.Seqpacket)
 	l := newLoad(t)
-	f := frame.ChannelOffer(offer(1, func(o *usherpb.Offer) { o.Tracestate = strings.Repeat("x", channel.MaxMessage) }))
+	f := frame.ChannelOffer(offer(1, func(o *wire.Offer) { o.Tracestate = strings.Repeat("x", channel.MaxMessage) }))
 	if err := unix.Sendmsg(w.fd, framed(t, f), unix.UnixRights(l.conn, l.claim.FD()), nil, unix.MSG_DONTWAIT); err != nil {
 		t.Fatal(err)
 	}

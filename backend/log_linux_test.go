@@ -10,7 +10,7 @@ import (
 	"github.com/seed-7265657e/usher/backend"
 	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/loglimit"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // written is a log that a test can read while it is written.
@@ -41,7 +41,7 @@ func TestOffersCantFillTheLog(t *testing.T) {
 	for range 3 * loglimit.Burst {
 		l := newLoad(t)
 		bad.send(t, w, l)
-		if ack := w.ack(t); ack.Accepted || ack.Reason != usherpb.NackReason_NACK_REASON_DESCRIPTORS {
+		if ack := w.ack(t); ack.Accepted || ack.Reason != wire.NackReason_NACK_REASON_DESCRIPTORS {
 			t.Fatalf("answer %v", ack)
 		}
 		l.drop()

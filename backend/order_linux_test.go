@@ -12,13 +12,13 @@ import (
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/failpoint"
 	"github.com/seed-7265657e/usher/internal/testutil"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // earlyBytes is what the clients here declare and, sooner or later, send.
 const earlyBytes = "early"
 
-func declared(o *usherpb.Offer) { o.EarlyDataLen = uint32(len(earlyBytes)) }
+func declared(o *wire.Offer) { o.EarlyDataLen = uint32(len(earlyBytes)) }
 
 // pending is how many bytes the client could read now.
 func pending(t testing.TB, l *load) int {
@@ -115,7 +115,7 @@ func (a adoption) run(t *testing.T, inPage bool) {
 	w.offer(t, o, fds...)
 	if a.late {
 		// The next message is handled behind this one.
-		w.offer(t, offer(2, func(o *usherpb.Offer) { o.Token = nil }), fds...)
+		w.offer(t, offer(2, func(o *wire.Offer) { o.Token = nil }), fds...)
 		testutil.WaitFor(t, "the next message is received", func() bool {
 			mu.Lock()
 			defer mu.Unlock()

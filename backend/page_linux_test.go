@@ -13,11 +13,11 @@ import (
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // behindPage is a backend whose broker, the test, shares a page of claims with it.
-func behindPage(t testing.TB, kind channel.Kind) (*backend.Listener, wire) {
+func behindPage(t testing.TB, kind channel.Kind) (*backend.Listener, session) {
 	t.Helper()
 	p := newPlace(t)
 	wires := takingIn(t, p, kind, claim.NewPage)
@@ -26,7 +26,7 @@ func behindPage(t testing.TB, kind channel.Kind) (*backend.Listener, wire) {
 }
 
 // inPage makes a claim in the page, and an offer that names it.
-func (w wire) inPage(t testing.TB, id uint64) (*claim.Claim, *usherpb.Offer) {
+func (w session) inPage(t testing.TB, id uint64) (*claim.Claim, *wire.Offer) {
 	t.Helper()
 	c, err := w.page.New()
 	if err != nil {
@@ -34,10 +34,10 @@ func (w wire) inPage(t testing.TB, id uint64) (*claim.Claim, *usherpb.Offer) {
 	}
 	t.Cleanup(c.Close)
 	word, generation, _ := c.InPage()
-	return c, offer(id, func(o *usherpb.Offer) { o.ClaimWord, o.ClaimGeneration = word, generation })
+	return c, offer(id, func(o *wire.Offer) { o.ClaimWord, o.ClaimGeneration = word, generation })
 }
 
-func (w wire) offer(t testing.TB, o *usherpb.Offer, fds ...int) {
+func (w session) offer(t testing.TB, o *wire.Offer, fds ...int) {
 	t.Helper()
 	if err := w.Send(framed(t, frame.ChannelOffer(o)), fds...); err != nil {
 		t.Fatal(err)
@@ -121,17 +121,17 @@ func TestHostileInPage(t *testing.T) {
 	onBothKinds(t, func(t *testing.T, kind channel.Kind) {
 		ln, w := behindPage(t, kind)
 		for name, c := range map[string]struct {
-			change func(*usherpb.Offer)
+			change func(*wire.Offer)
 			fds    func(l *load) []int
-			reason usherpb.NackReason
+			reason wire.NackReason
 		}{
-			"no such word":     {func(o *usherpb.Offer) { o.ClaimWord = claim.Words }, (*load).alone, descriptors},
-			"no generation":    {func(o *usherpb.Offer) { o.ClaimGeneration = 0 }, (*load).alone, descriptors},
-			"huge generation":  {func(o *usherpb.Offer) { o.ClaimGeneration = 1 << 62 }, (*load).alone, descriptors},
-			"past generation":  {func(o *usherpb.Offer) { o.ClaimGeneration-- }, (*load).alone, claimLost},
-			"unused word":      {func(o *usherpb.Offer) { o.ClaimWord = claim.Words - 1 }, (*load).alone, claimLost},
-			"no connection":    {func(*usherpb.Offer) {}, func(*load) []int { return nil }, descriptors},
-			"wrong connection": {func(*usherpb.Offer) {}, func(l *load) []int { return []int{l.claim.FD()} }, descriptors},
+			"no such word":     {func(o *wire.Offer) { o.ClaimWord = claim.Words }, (*load).alone, descriptors},
+			"no generation":    {func(o *wire.Offer) { o.ClaimGeneration = 0 }, (*load).alone, descriptors},
+			"huge generation":  {func(o *wire.Offer) { o.ClaimGeneration = 1 << 62 }, (*load).alone, descriptors},
+			"past generation":  {func(o *wire.Offer) { o.ClaimGeneration-- }, (*load).alone, claimLost},
+			"unused word":      {func(o *wire.Offer) { o.ClaimWord = claim.Words - 1 }, (*load).alone, claimLost},
+			"no connection":    {func(*wire.Offer) {}, func(*load) []int { return nil }, descriptors},
+			"wrong connection": {func(*wire.Offer) {}, func(l *load) []int { return []int{l.claim.FD()} }, descriptors},
 		} {
 			w.inPage(t, 0)
 			l := newLoad(t)
@@ -175,7 +175,7 @@ func TestNoPageToName(t *testing.T) {
 	testutil.Leaks(t)
 	ln, w, _ := behindFake(t, channel.Seqpacket)
 	l := newLoad(t)
-	w.offer(t, offer(1, func(o *usherpb.Offer) { o.ClaimGeneration = 1 }), l.conn)
+	w.offer(t, offer(1, func(o *wire.Offer) { o.ClaimGeneration = 1 }), l.conn)
 	if ack := w.ack(t); ack.Accepted || ack.Reason != descriptors || !strings.Contains(ack.Detail, "page") {
 		t.Errorf("answer %v", ack)
 	}

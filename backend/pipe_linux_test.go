@@ -164,7 +164,7 @@ func TestNewPathFirst(t *testing.T) {
 	testutil.Leaks(t)
 	t.Setenv("XDG_RUNTIME_DIR", testutil.SocketDir(t))
 	p := newPlace(t)
-	var older atomic.Pointer[wire]
+	var older atomic.Pointer[session]
 	wires := takingIn(t, p, channel.Seqpacket, func() (*claim.Page, int, error) {
 		if w := older.Load(); w != nil {
 			fds := []unix.PollFd{{Fd: int32(w.fd), Events: unix.POLLRDHUP}}

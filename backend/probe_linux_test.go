@@ -13,10 +13,10 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/backend"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/identity"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // alone is a backend without a broker, and the path of its pipe.
@@ -131,7 +131,7 @@ func TestMalformedProbe(t *testing.T) {
 	testutil.Leaks(t)
 	ln, pipe := alone(t)
 	nonce := make([]byte, 32)
-	for name, f := range map[string]*brokerpb.Frame{
+	for name, f := range map[string]*wire.Frame{
 		"short nonce": frame.Request(frame.Probe, 1, nonce[:31]),
 		"long nonce":  frame.Request(frame.Probe, 1, make([]byte, 33)),
 		"an event":    frame.Event(frame.Probe, 1, nonce),

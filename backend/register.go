@@ -8,13 +8,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 const (
@@ -162,7 +161,7 @@ func (l *Listener) leaveChannel(ch *brokerChannel) {
 func nextRetry(last time.Duration, refusal error) time.Duration {
 	most := lastRetry
 	var refused *hello.RefusedError
-	if errors.As(refusal, &refused) && refused.Code == brokerpb.ErrorCode_ERROR_PEER_REJECTED && refused.RetryAfter == 0 {
+	if errors.As(refusal, &refused) && refused.Code == wire.ErrorCode_ERROR_PEER_REJECTED && refused.RetryAfter == 0 {
 		most = foreignRetry
 	}
 	return min(2*last, most)
@@ -195,7 +194,7 @@ func (l *Listener) register(ctx context.Context) (*brokerChannel, error) {
 	_ = c.SetDeadline(deadline)
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	_, err = frame.Write(c, frame.RegisterRequest(&usherpb.Register{
+	_, err = frame.Write(c, frame.RegisterRequest(&wire.Register{
 		ServiceName:    l.opts.Service,
 		ServiceVersion: l.opts.Version,
 		BackendPipe:    path,
@@ -223,7 +222,7 @@ func receiveChannel(reply *channel.Conn) (*brokerChannel, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f.GetPayloadProtocol() == frame.Control { // a Hello refusal: over limits, or plain v1
+	if f.PayloadProtocol == frame.Control { // a Hello refusal: over limits, or plain v1
 		_, err := hello.ParseReply(f)
 		return nil, fmt.Errorf("%w: %w", ErrNotRegistered, err)
 	}
@@ -250,7 +249,7 @@ func receiveChannel(reply *channel.Conn) (*brokerChannel, error) {
 		}
 	}
 	kind := channel.Seqpacket
-	if registered.Channel == usherpb.ChannelKind_CHANNEL_KIND_STREAM {
+	if registered.Channel == wire.ChannelKind_CHANNEL_KIND_STREAM {
 		kind = channel.Stream
 	}
 	b.Conn = channel.New(msg.FDs.Take(0), kind)

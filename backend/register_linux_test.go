@@ -14,12 +14,11 @@ import (
 
 	"github.com/seed-7265657e/usher/backend"
 	"github.com/seed-7265657e/usher/client"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/testutil"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // unregistered waits for a registration that can't come, for a moment, and
@@ -121,38 +120,38 @@ func TestRefusedThenDefined(t *testing.T) {
 func TestUnusableBrokers(t *testing.T) {
 	null := devNull(t)
 	defer func() { _ = unix.Close(null) }()
-	accepted := &usherpb.Registered{Accepted: true}
+	accepted := &wire.Registered{Accepted: true}
 	tests := []struct {
 		name   string
-		answer func(t *testing.T, c *net.UnixConn, f *brokerpb.Frame)
+		answer func(t *testing.T, c *net.UnixConn, f *wire.Frame)
 		want   string
 	}{
-		{"plain v1", func(t *testing.T, c *net.UnixConn, f *brokerpb.Frame) {
+		{"plain v1", func(t *testing.T, c *net.UnixConn, f *wire.Frame) {
 			_, refusal := hello.Open(f, 100, nil)
 			reply(t, c, hello.ReplyFrame(f, refusal.Reply()))
 		}, "Hello frame payload_protocol must be control-plane"},
-		{"closes", func(*testing.T, *net.UnixConn, *brokerpb.Frame) {}, "EOF"},
-		{"no descriptor", func(t *testing.T, c *net.UnixConn, f *brokerpb.Frame) {
+		{"closes", func(*testing.T, *net.UnixConn, *wire.Frame) {}, "EOF"},
+		{"no descriptor", func(t *testing.T, c *net.UnixConn, f *wire.Frame) {
 			reply(t, c, frame.Registered(f, accepted))
 		}, "0 descriptors, not 1"},
-		{"two descriptors", func(t *testing.T, c *net.UnixConn, f *brokerpb.Frame) {
+		{"two descriptors", func(t *testing.T, c *net.UnixConn, f *wire.Frame) {
 			reply(t, c, frame.Registered(f, accepted), null, null)
 		}, "2 descriptors, not 1"},
-		{"a file for a channel", func(t *testing.T, c *net.UnixConn, f *brokerpb.Frame) {
+		{"a file for a channel", func(t *testing.T, c *net.UnixConn, f *wire.Frame) {
 			reply(t, c, frame.Registered(f, accepted), null)
 		}, "channel ended"},
-		{"wrong id", func(t *testing.T, c *net.UnixConn, f *brokerpb.Frame) {
+		{"wrong id", func(t *testing.T, c *net.UnixConn, f *wire.Frame) {
 			f.RequestId++
 			reply(t, c, frame.Registered(f, accepted), null)
 		}, "request_id does not match"},
-		{"garbage", func(t *testing.T, c *net.UnixConn, _ *brokerpb.Frame) {
+		{"garbage", func(t *testing.T, c *net.UnixConn, _ *wire.Frame) {
 			_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n")
 		}, "not a frame"},
-		{"grants a Hello nobody said", func(t *testing.T, c *net.UnixConn, f *brokerpb.Frame) {
+		{"grants a Hello nobody said", func(t *testing.T, c *net.UnixConn, f *wire.Frame) {
 			reply(t, c, hello.ReplyFrame(f, hello.Grant{BackendPipe: "/x"}.Reply()))
 		}, "registration"},
-		{"refuses", func(t *testing.T, c *net.UnixConn, f *brokerpb.Frame) {
-			reply(t, c, frame.Registered(f, &usherpb.Registered{Reason: "not today"}))
+		{"refuses", func(t *testing.T, c *net.UnixConn, f *wire.Frame) {
+			reply(t, c, frame.Registered(f, &wire.Registered{Reason: "not today"}))
 		}, "not today"},
 	}
 	for _, test := range tests {
@@ -160,7 +159,7 @@ func TestUnusableBrokers(t *testing.T) {
 			testutil.Leaks(t)
 			p := newPlace(t)
 			asked := make(chan struct{}, 100)
-			answering(t, p, func(c *net.UnixConn, f *brokerpb.Frame) {
+			answering(t, p, func(c *net.UnixConn, f *wire.Frame) {
 				asked <- struct{}{}
 				test.answer(t, c, f)
 			})
@@ -194,7 +193,7 @@ func TestSilentBroker(t *testing.T) {
 	p := newPlace(t)
 	hold := make(chan struct{})
 	asked := make(chan struct{}, 100)
-	answering(t, p, func(*net.UnixConn, *brokerpb.Frame) {
+	answering(t, p, func(*net.UnixConn, *wire.Frame) {
 		asked <- struct{}{}
 		<-hold
 	})

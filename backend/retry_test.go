@@ -9,14 +9,14 @@ import (
 
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // TestRetries: a broker that doesn't know registrations is asked once a minute in the
 // end; one that may take the backend in any moment, every second.
 func TestRetries(t *testing.T) {
-	_, unknown := hello.Open(frame.RegisterRequest(&usherpb.Register{}), 100, nil) // what a v1 broker says
-	_, foreign := hello.ParseReply(hello.ReplyFrame(frame.RegisterRequest(&usherpb.Register{}), unknown.Reply()))
+	_, unknown := hello.Open(frame.RegisterRequest(&wire.Register{}), 100, nil) // what a v1 broker says
+	_, foreign := hello.ParseReply(hello.ReplyFrame(frame.RegisterRequest(&wire.Register{}), unknown.Reply()))
 	busy := &hello.RefusedError{Code: foreign.(*hello.RefusedError).Code, RetryAfter: time.Second}
 	for name, c := range map[string]struct {
 		refusal error

@@ -3,9 +3,9 @@ package backend
 import (
 	"os"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/identity"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // namespaceVariable is set by a v1 broker for the backends it starts
@@ -26,7 +26,7 @@ func newSelf(pipe func() string) *self {
 	return &self{namespace: namespace, pipe: pipe}
 }
 
-func (s *self) answer(f *brokerpb.Frame) ([]byte, error) {
+func (s *self) answer(f *wire.Frame) ([]byte, error) {
 	process, legacy, err := identity.Self(s.namespace, s.pipe())
 	if err != nil {
 		return nil, err

@@ -10,8 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // probeWait is how long the first bytes of a connection may be the beginning of an
@@ -43,7 +43,7 @@ const nonceLen = 32
 // connection; everything else reaches the application unchanged.
 type sniffer struct {
 	conn   *Conn
-	answer func(*brokerpb.Frame) ([]byte, error)
+	answer func(*wire.Frame) ([]byte, error)
 
 	passed atomic.Bool // nothing is held back any more
 
@@ -136,7 +136,7 @@ func (s *sniffer) judge() error {
 	}
 }
 
-func (s *sniffer) reply(f *brokerpb.Frame) {
+func (s *sniffer) reply(f *wire.Frame) {
 	s.err = io.EOF
 	reply, err := s.answer(f)
 	if err != nil {
@@ -186,12 +186,12 @@ const (
 )
 
 // judgeProbe says what buf is, which is not empty.
-func judgeProbe(buf []byte) (*brokerpb.Frame, probeVerdict) {
+func judgeProbe(buf []byte) (*wire.Frame, probeVerdict) {
 	f, consumed, err := frame.Decode(buf, maxProbe)
 	switch {
 	case errors.Is(err, frame.ErrNeedMore):
 		return nil, judgePart(buf)
-	case err != nil || f.GetPayloadProtocol() != frame.Probe || consumed != len(buf):
+	case err != nil || f.PayloadProtocol != frame.Probe || consumed != len(buf):
 		return nil, probeNot
 	}
 	return f, probeWhole

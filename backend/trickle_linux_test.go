@@ -11,7 +11,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/testutil"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // TestTrickle: a client that sends one byte at a time, each with a descriptor that the
@@ -48,7 +48,7 @@ func TestTrickle(t *testing.T) {
 				}
 				if handedOver {
 					trickle(testutil.FD(t, l.client))
-					w.offer(t, offer(1, func(o *usherpb.Offer) { o.EarlyDataLen = bytes }), l.conn, l.claim.FD())
+					w.offer(t, offer(1, func(o *wire.Offer) { o.EarlyDataLen = bytes }), l.conn, l.claim.FD())
 					_ = w.ack(t)
 				} else {
 					trickle(testutil.FD(t, dialPipe(t, ln.Addr().String())))

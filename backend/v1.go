@@ -10,10 +10,10 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/wait"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 const (
@@ -80,7 +80,7 @@ func (l *Listener) adoptV1(c *net.UnixConn) error {
 		return err
 	}
 	conn, err := l.judgeV1(offer, expected, fds)
-	ack := &brokerpb.HandoffAck{Token: offer.Token, CorrelationId: offer.CorrelationId, Accepted: err == nil}
+	ack := &wire.HandoffAck{Token: offer.Token, CorrelationId: offer.CorrelationId, Accepted: err == nil}
 	if err != nil {
 		ack.ErrorDetail = err.Error()
 	}
@@ -96,7 +96,7 @@ func (l *Listener) adoptV1(c *net.UnixConn) error {
 
 // judgeV1 checks token and descriptor, reserves a place in the accept queue and
 // returns the connection to queue.
-func (l *Listener) judgeV1(offer *brokerpb.HandoffOffer, expected [tokenSize]byte, fds *fdpass.Descriptors) (*Conn, error) {
+func (l *Listener) judgeV1(offer *wire.HandoffOffer, expected [tokenSize]byte, fds *fdpass.Descriptors) (*Conn, error) {
 	switch {
 	case len(offer.Token) == 0:
 		return nil, errors.New("handoff token is missing")

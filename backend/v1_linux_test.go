@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/backend"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // v1Backend is a backend with a v1 handoff endpoint, and the broker's end of a
@@ -109,7 +109,7 @@ func TestV1Rejections(t *testing.T) {
 			}
 			c := dialV1()
 			passV1(t, c, test.sideband, fd)
-			send(t, c, string(framed(t, frame.HandoffOffer(&brokerpb.HandoffOffer{Token: test.token, ServiceName: service, CorrelationId: 7}))))
+			send(t, c, string(framed(t, frame.HandoffOffer(&wire.HandoffOffer{Token: test.token, ServiceName: service, CorrelationId: 7}))))
 			ack := v1Ack(t, c)
 			if ack.Accepted || ack.CorrelationId != 7 || string(ack.Token) != string(test.token) {
 				t.Errorf("answer %v", ack)
@@ -125,16 +125,16 @@ func TestV1Rejections(t *testing.T) {
 	}
 }
 
-func v1Ack(t testing.TB, c *net.UnixConn) *brokerpb.HandoffAck {
+func v1Ack(t testing.TB, c *net.UnixConn) *wire.HandoffAck {
 	t.Helper()
 	f, _, err := frame.Read(c, frame.MaxHelloBody)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := frame.Check(f, brokerpb.FrameKind_FRAME_KIND_RESPONSE, frame.Handoff); err != nil {
+	if err := frame.Check(f, wire.FrameKind_FRAME_KIND_RESPONSE, frame.Handoff); err != nil {
 		t.Fatal(err)
 	}
-	ack := new(brokerpb.HandoffAck)
+	ack := new(wire.HandoffAck)
 	if err := frame.Unmarshal(f.Payload, ack); err != nil {
 		t.Fatal(err)
 	}
@@ -179,9 +179,9 @@ func TestV1Faults(t *testing.T) {
 		"length forbidden": {token, []byte{1, 0xff, 0xff, 0xff, 0xff}, 1},
 	}
 	for _, v := range vectors.Offers {
-		wire, err := hex.DecodeString(v.Wire)
-		if err == nil && len(wire) > 0 {
-			faults["vector "+v.Name] = fault{token, wire, 1}
+		sent, err := hex.DecodeString(v.Wire)
+		if err == nil && len(sent) > 0 {
+			faults["vector "+v.Name] = fault{token, sent, 1}
 		}
 	}
 	for name, fault := range faults {

@@ -14,16 +14,16 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/client"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // handing is a broker that hands every connection over to serve.
 func handing(t testing.TB, serve func(c *net.UnixConn)) (socket string) {
 	t.Helper()
-	return fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+	return fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
 		write(c, grant(f, hello.Grant{BackendPipe: "/x", Token: token}), frame.HandoffReady(token, 1))
 		serve(c)
 	})

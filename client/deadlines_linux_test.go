@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/client"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // moment is a deadline that passes while a test waits for it.
@@ -25,7 +25,7 @@ const moment = 20 * time.Millisecond
 func slowBroker(t testing.TB) (socket string, release chan struct{}) {
 	t.Helper()
 	release = make(chan struct{})
-	socket = usherThen(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+	socket = usherThen(t, func(c *net.UnixConn, f *wire.Frame) {
 		verdict := handedOver(f)
 		_, _ = c.Write(verdict[:9])
 		<-release
@@ -125,8 +125,8 @@ func TestOtherDirectionsDeadline(t *testing.T) {
 func TestNewDeadlineReachesWhoWaits(t *testing.T) {
 	testutil.Leaks(t)
 	asked := make(chan struct{}, 1)
-	silent := usherThen(t, func(c *net.UnixConn, _ *brokerpb.Frame) { asked <- struct{}{}; hold(c) })
-	busy := usherThen(t, func(c *net.UnixConn, f *brokerpb.Frame) { write(c, busyFor(f, patience)); asked <- struct{}{} })
+	silent := usherThen(t, func(c *net.UnixConn, _ *wire.Frame) { asked <- struct{}{}; hold(c) })
+	busy := usherThen(t, func(c *net.UnixConn, f *wire.Frame) { write(c, busyFor(f, patience)); asked <- struct{}{} })
 	for name, socket := range map[string]string{"turn": silent, "time to ask again": busy} {
 		c := mustDial(t, options(socket))
 		_ = c.SetDeadline(time.Time{})
@@ -160,7 +160,7 @@ func TestNewDeadlineReachesWhoWaits(t *testing.T) {
 func TestNoDeadlineStays(t *testing.T) {
 	testutil.Leaks(t)
 	speak := make(chan struct{})
-	socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+	socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
 		time.Sleep(moment) // longer than a client waits in the kernel
 		handOver(c, f)
 		<-speak
@@ -191,7 +191,7 @@ func TestNoDeadlineStays(t *testing.T) {
 func TestNoDeadlineStaysOfLongRequest(t *testing.T) {
 	testutil.Leaks(t)
 	const size = 4 << 20
-	socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+	socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
 		handOver(c, f)
 		time.Sleep(moment) // so that the client waits for room
 		_, _ = io.CopyN(io.Discard, c, size+1)
@@ -213,7 +213,7 @@ func TestNoDeadlineStaysOfLongRequest(t *testing.T) {
 // TestPastDeadlineAsksNobody: a call that is late already sends nothing.
 func TestPastDeadlineAsksNobody(t *testing.T) {
 	testutil.Leaks(t)
-	socket := usherThen(t, func(c *net.UnixConn, f *brokerpb.Frame) { t.Error("asked"); handOver(c, f) })
+	socket := usherThen(t, func(c *net.UnixConn, f *wire.Frame) { t.Error("asked"); handOver(c, f) })
 	c := mustDial(t, options(socket))
 	_ = c.SetDeadline(time.Now())
 	_, err := c.Read(make([]byte, 1))
@@ -236,7 +236,7 @@ func TestWriteDeadlineWhileDialling(t *testing.T) {
 			t.Errorf("%d bytes, %v", n, err)
 		}
 	}
-	serveAll(t, ln, func(c *net.UnixConn, f *brokerpb.Frame) {
+	serveAll(t, ln, func(c *net.UnixConn, f *wire.Frame) {
 		handOver(c, f)
 		_, _ = io.Copy(c, c)
 	})
@@ -263,7 +263,7 @@ func TestTimedOutWriteIsNotSent(t *testing.T) {
 		if err != nil {
 			return
 		}
-		h := new(brokerpb.Hello)
+		h := new(wire.Hello)
 		if err := frame.Unmarshal(f.Payload, h); err != nil || h.EarlyDataLen != 0 {
 			t.Errorf("%d early bytes, %v", h.EarlyDataLen, err)
 		}
@@ -280,14 +280,14 @@ func TestTimedOutWriteIsNotSent(t *testing.T) {
 func TestCloseBeforeVerdict(t *testing.T) {
 	testutil.Leaks(t)
 	stuck, _ := fullBacklog(t)
-	nothing := func(c *net.UnixConn, _ *brokerpb.Frame) { hold(c) }
-	toStuck := func(c *net.UnixConn, f *brokerpb.Frame) { write(c, grant(f, hello.Grant{BackendPipe: stuck})) }
-	busy := func(c *net.UnixConn, f *brokerpb.Frame) {
-		write(c, hello.ReplyFrame(f, (&hello.Refusal{Code: brokerpb.ErrorCode_ERROR_RATE_LIMITED, RetryAfter: patience}).Reply()))
+	nothing := func(c *net.UnixConn, _ *wire.Frame) { hold(c) }
+	toStuck := func(c *net.UnixConn, f *wire.Frame) { write(c, grant(f, hello.Grant{BackendPipe: stuck})) }
+	busy := func(c *net.UnixConn, f *wire.Frame) {
+		write(c, hello.ReplyFrame(f, (&hello.Refusal{Code: wire.ErrorCode_ERROR_RATE_LIMITED, RetryAfter: patience}).Reply()))
 	}
 	read := func(c *client.Conn) error { _, err := c.Read(make([]byte, 1)); return err }
 	long := func(c *client.Conn) error { _, err := c.Write(make([]byte, client.MaxEarlyData+1)); return err }
-	for name, answer := range map[string]func(*net.UnixConn, *brokerpb.Frame){"reply": nothing, "pipe with a full backlog": toStuck, "time to ask again": busy} {
+	for name, answer := range map[string]func(*net.UnixConn, *wire.Frame){"reply": nothing, "pipe with a full backlog": toStuck, "time to ask again": busy} {
 		for what, call := range map[string]func(*client.Conn) error{"read": read, "long write": long, "CloseWrite": (*client.Conn).CloseWrite} {
 			t.Run(name+"/"+what, func(t *testing.T) {
 				c := mustDial(t, options(usherThen(t, answer)))
@@ -342,7 +342,7 @@ func TestTimeoutEnds(t *testing.T) {
 	for name, first := range map[string]string{"hello alone": "", "early data": "request"} {
 		t.Run(name, func(t *testing.T) {
 			testutil.Leaks(t)
-			socket := usherThen(t, func(c *net.UnixConn, _ *brokerpb.Frame) { hold(c) })
+			socket := usherThen(t, func(c *net.UnixConn, _ *wire.Frame) { hold(c) })
 			c := mustDial(t, options(socket, func(o *client.Options) { o.Timeout = moment }))
 			if first != "" {
 				send(t, c, first)
@@ -372,7 +372,7 @@ func TestTimeoutEnds(t *testing.T) {
 func TestVerdictInTimeButReadLate(t *testing.T) {
 	testutil.Leaks(t)
 	answered := make(chan struct{})
-	socket := usherThen(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+	socket := usherThen(t, func(c *net.UnixConn, f *wire.Frame) {
 		handOver(c, f)
 		close(answered)
 		_, _ = io.Copy(c, c)
@@ -391,7 +391,7 @@ func TestVerdictInTimeButReadLate(t *testing.T) {
 func TestDialWithLongRequest(t *testing.T) {
 	testutil.Leaks(t)
 	gone := make(chan struct{})
-	socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+	socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
 		handOver(c, f)
 		select {
 		case <-gone:
@@ -429,7 +429,7 @@ func TestDialWithLongRequest(t *testing.T) {
 // TestNoAnswerIsATimeout for whoever asks.
 func TestNoAnswerIsATimeout(t *testing.T) {
 	testutil.Leaks(t)
-	silent := fakeBroker(t, func(c *net.UnixConn, _ *brokerpb.Frame) { hold(c) })
+	silent := fakeBroker(t, func(c *net.UnixConn, _ *wire.Frame) { hold(c) })
 	_, err := client.Dial(t.Context(), options(silent, func(o *client.Options) { o.Timeout = moment }))
 	for _, err := range []error{client.ErrNoAnswer, err} {
 		wantTimeout(t, "no answer", err)

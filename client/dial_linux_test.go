@@ -13,11 +13,11 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/client"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/names"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // converse greets with name and echoes until the client has gone.
@@ -83,16 +83,16 @@ func TestSkipDoesNotWait(t *testing.T) {
 	testutil.Leaks(t)
 	stuck, _ := fullBacklog(t)
 	pipe := named(t, "fresh")
-	socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+	socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
 		write(c, grant(f, hello.Grant{BackendPipe: pipe}))
 	})
 	c := mustDial(t, options(socket, func(o *client.Options) { o.CachedEndpoint, o.OwnVersion = stuck, version }))
 	wantConversation(t, c, "fresh")
 }
 
-func write(w io.Writer, frames ...*brokerpb.Frame) { _, _ = w.Write(wire(frames...)) }
+func write(w io.Writer, frames ...*wire.Frame) { _, _ = w.Write(framed(frames...)) }
 
-func wire(frames ...*brokerpb.Frame) []byte {
+func framed(frames ...*wire.Frame) []byte {
 	var b []byte
 	for _, f := range frames {
 		b, _ = frame.Append(b, f)
@@ -100,18 +100,18 @@ func wire(frames ...*brokerpb.Frame) []byte {
 	return b
 }
 
-func grant(request *brokerpb.Frame, g hello.Grant) *brokerpb.Frame {
+func grant(request *wire.Frame, g hello.Grant) *wire.Frame {
 	g.Version = version
 	return hello.ReplyFrame(request, g.Reply())
 }
 
 // TestRefusals: every code arrives with its reason and its time.
 func TestRefusals(t *testing.T) {
-	for code, name := range brokerpb.ErrorCode_name {
-		t.Run(name, func(t *testing.T) {
+	for code := wire.ErrorCode(0); code.Known(); code++ {
+		t.Run(code.String(), func(t *testing.T) {
 			testutil.Leaks(t)
-			socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
-				write(c, hello.ReplyFrame(f, (&hello.Refusal{Code: brokerpb.ErrorCode(code), Reason: "because", RetryAfter: 1500 * time.Microsecond}).Reply()))
+			socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
+				write(c, hello.ReplyFrame(f, (&hello.Refusal{Code: code, Reason: "because", RetryAfter: 1500 * time.Microsecond}).Reply()))
 			})
 			_, err := client.Dial(bounded(t), options(socket, func(o *client.Options) { o.Timeout = moment }))
 			var refused *client.RefusedError
@@ -119,7 +119,7 @@ func TestRefusals(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := client.RefusedError{Code: client.Code(code), Reason: "because", RetryAfter: 2 * time.Millisecond}
-			if *refused != want || refused.Code.String() != name || !strings.Contains(err.Error(), "because") {
+			if *refused != want || refused.Code.String() != code.String() || !strings.Contains(err.Error(), "because") {
 				t.Errorf("%+v (%v), want %+v", refused, err, want)
 			}
 			if errors.Is(err, client.ErrBrokerUnreachable) || errors.Is(err, client.ErrOutcomeUnknown) {
@@ -128,7 +128,7 @@ func TestRefusals(t *testing.T) {
 		})
 	}
 	t.Run("unknown code", func(t *testing.T) {
-		socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+		socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
 			write(c, hello.ReplyFrame(f, (&hello.Refusal{Code: 77}).Reply()))
 		})
 		_, err := client.Dial(bounded(t), options(socket))
@@ -144,7 +144,7 @@ func TestRefusals(t *testing.T) {
 func TestRefusedUnread(t *testing.T) {
 	testutil.Leaks(t)
 	socket := fake(t, func(c *net.UnixConn) {
-		write(c, hello.ReplyFrame(nil, (&hello.Refusal{Code: brokerpb.ErrorCode_ERROR_RATE_LIMITED, Reason: "busy"}).Reply()))
+		write(c, hello.ReplyFrame(nil, (&hello.Refusal{Code: wire.ErrorCode_ERROR_RATE_LIMITED, Reason: "busy"}).Reply()))
 	})
 	for range 20 {
 		_, err := client.Dial(bounded(t), options(socket))
@@ -175,7 +175,7 @@ func TestUnreachable(t *testing.T) {
 	}
 
 	var asked atomic.Int32
-	socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+	socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
 		asked.Add(1)
 		write(c, grant(f, hello.Grant{BackendPipe: dead}))
 	})
@@ -255,7 +255,7 @@ func TestFullBacklogIsWaitedFor(t *testing.T) {
 			if err != nil {
 				return
 			}
-			write(c, hello.ReplyFrame(nil, (&hello.Refusal{Code: brokerpb.ErrorCode_ERROR_SERVICE_UNKNOWN}).Reply()))
+			write(c, hello.ReplyFrame(nil, (&hello.Refusal{Code: wire.ErrorCode_ERROR_SERVICE_UNKNOWN}).Reply()))
 			_ = c.Close()
 		}
 	}()
@@ -285,8 +285,8 @@ func TestInvalidOptions(t *testing.T) {
 func TestEnvironment(t *testing.T) {
 	testutil.Leaks(t)
 	pipe := named(t, "x")
-	socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) { write(c, grant(f, hello.Grant{BackendPipe: pipe})) })
-	silent := fakeBroker(t, func(c *net.UnixConn, _ *brokerpb.Frame) { hold(c) })
+	socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) { write(c, grant(f, hello.Grant{BackendPipe: pipe})) })
+	silent := fakeBroker(t, func(c *net.UnixConn, _ *wire.Frame) { hold(c) })
 	const (
 		disable = "RUNNING_PROCESS_DISABLE"
 		timeout = "RUNNING_PROCESS_BROKER_CLIENT_TIMEOUT_MS"
@@ -340,20 +340,20 @@ func TestEnvironment(t *testing.T) {
 func TestContextEndsAtEachStage(t *testing.T) {
 	token := []byte("0123456789abcdef")
 	stuck, _ := fullBacklog(t)
-	stages := map[string]func(c *net.UnixConn, f *brokerpb.Frame){
-		"reply":        func(*net.UnixConn, *brokerpb.Frame) {},
-		"half a reply": func(c *net.UnixConn, f *brokerpb.Frame) { _, _ = c.Write(wire(grant(f, hello.Grant{}))[:8]) },
-		"ready": func(c *net.UnixConn, f *brokerpb.Frame) {
+	stages := map[string]func(c *net.UnixConn, f *wire.Frame){
+		"reply":        func(*net.UnixConn, *wire.Frame) {},
+		"half a reply": func(c *net.UnixConn, f *wire.Frame) { _, _ = c.Write(framed(grant(f, hello.Grant{}))[:8]) },
+		"ready": func(c *net.UnixConn, f *wire.Frame) {
 			write(c, grant(f, hello.Grant{Token: token, BackendPipe: stuck}))
 		},
-		"backend's queue": func(c *net.UnixConn, f *brokerpb.Frame) { write(c, grant(f, hello.Grant{BackendPipe: stuck})) },
+		"backend's queue": func(c *net.UnixConn, f *wire.Frame) { write(c, grant(f, hello.Grant{BackendPipe: stuck})) },
 	}
 	for name, answer := range stages {
 		for _, cancelled := range []bool{true, false} {
 			t.Run(map[bool]string{true: "cancelled/", false: "deadline/"}[cancelled]+name, func(t *testing.T) {
 				testutil.Leaks(t)
 				answered := make(chan struct{}, 1)
-				socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+				socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
 					answer(c, f)
 					answered <- struct{}{}
 					hold(c)

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/client"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // TestDroppedConnCloses: who drops a connection without Close leaves no descriptor
@@ -37,7 +37,7 @@ func TestDroppedConnCloses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			testutil.Leaks(t)
 			end := make(chan error, 1)
-			socket := usherThen(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+			socket := usherThen(t, func(c *net.UnixConn, f *wire.Frame) {
 				if name == "settled" {
 					handOver(c, f)
 				}

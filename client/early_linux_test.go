@@ -14,10 +14,10 @@ import (
 
 	"github.com/seed-7265657e/usher/backend"
 	"github.com/seed-7265657e/usher/client"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // early reads what a client sent behind its Hello.
@@ -74,10 +74,10 @@ func serveLengths(ln *backend.Listener) {
 func TestVerdictInPieces(t *testing.T) {
 	testutil.Leaks(t)
 	f := frame.Request(frame.Control, 1, nil)
-	whole := append(wire(grant(f, hello.Grant{BackendPipe: "/x", Token: token})), wire(frame.HandoffReady(token, 1))...)
+	whole := append(framed(grant(f, hello.Grant{BackendPipe: "/x", Token: token})), framed(frame.HandoffReady(token, 1))...)
 	whole = append(whole, "answer"...)
 	var cut atomic.Int64
-	socket := fakeBroker(t, func(c *net.UnixConn, _ *brokerpb.Frame) {
+	socket := fakeBroker(t, func(c *net.UnixConn, _ *wire.Frame) {
 		if early(c, 7) != "request" {
 			return
 		}
@@ -106,40 +106,40 @@ func TestEarlyVerdicts(t *testing.T) {
 	pipe := fake(t, func(c *net.UnixConn) { _, _ = fmt.Fprint(c, "pipe got "+early(c, 7)) })
 	tests := []struct {
 		name       string
-		answer     func(c *net.UnixConn, f *brokerpb.Frame)
+		answer     func(c *net.UnixConn, f *wire.Frame)
 		idempotent bool
 		want       string // of the answer; empty for an error
 		is         error
 		asked      int32
 	}{
-		{"not adopted", func(c *net.UnixConn, f *brokerpb.Frame) { write(c, grant(f, hello.Grant{BackendPipe: pipe})) },
+		{"not adopted", func(c *net.UnixConn, f *wire.Frame) { write(c, grant(f, hello.Grant{BackendPipe: pipe})) },
 			false, "pipe got request", nil, 1},
-		{"refused", func(c *net.UnixConn, f *brokerpb.Frame) {
+		{"refused", func(c *net.UnixConn, f *wire.Frame) {
 			write(c, hello.ReplyFrame(f, hello.BelowMinVersion().Reply()))
 		},
 			false, "", new(client.RefusedError), 1},
-		{"end", func(c *net.UnixConn, _ *brokerpb.Frame) { early(c, 7) }, false, "", client.ErrOutcomeUnknown, 1},
-		{"reset", func(*net.UnixConn, *brokerpb.Frame) {}, false, "", client.ErrOutcomeUnknown, 1},
-		{"half a reply", func(c *net.UnixConn, f *brokerpb.Frame) {
+		{"end", func(c *net.UnixConn, _ *wire.Frame) { early(c, 7) }, false, "", client.ErrOutcomeUnknown, 1},
+		{"reset", func(*net.UnixConn, *wire.Frame) {}, false, "", client.ErrOutcomeUnknown, 1},
+		{"half a reply", func(c *net.UnixConn, f *wire.Frame) {
 			early(c, 7)
-			_, _ = c.Write(wire(grant(f, hello.Grant{BackendPipe: pipe}))[:9])
+			_, _ = c.Write(framed(grant(f, hello.Grant{BackendPipe: pipe}))[:9])
 		}, false, "", client.ErrOutcomeUnknown, 1},
-		{"token without ready", func(c *net.UnixConn, f *brokerpb.Frame) {
+		{"token without ready", func(c *net.UnixConn, f *wire.Frame) {
 			early(c, 7)
 			write(c, grant(f, hello.Grant{BackendPipe: pipe, Token: token}))
 		}, false, "", client.ErrOutcomeUnknown, 1},
-		{"garbage for ready", func(c *net.UnixConn, f *brokerpb.Frame) {
+		{"garbage for ready", func(c *net.UnixConn, f *wire.Frame) {
 			early(c, 7)
 			write(c, grant(f, hello.Grant{BackendPipe: pipe, Token: token}), f)
 		}, false, "", client.ErrOutcomeUnknown, 1},
-		{"silence", func(c *net.UnixConn, _ *brokerpb.Frame) { early(c, 8) }, false, "", client.ErrOutcomeUnknown, 1},
-		{"end, idempotent", func(c *net.UnixConn, _ *brokerpb.Frame) { early(c, 7) }, true, "", client.ErrOutcomeUnknown, 3},
-		{"garbage", func(c *net.UnixConn, _ *brokerpb.Frame) { early(c, 7); _, _ = c.Write([]byte{9}) }, false, "", client.ErrOutcomeUnknown, 1},
+		{"silence", func(c *net.UnixConn, _ *wire.Frame) { early(c, 8) }, false, "", client.ErrOutcomeUnknown, 1},
+		{"end, idempotent", func(c *net.UnixConn, _ *wire.Frame) { early(c, 7) }, true, "", client.ErrOutcomeUnknown, 3},
+		{"garbage", func(c *net.UnixConn, _ *wire.Frame) { early(c, 7); _, _ = c.Write([]byte{9}) }, false, "", client.ErrOutcomeUnknown, 1},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			var asked atomic.Int32
-			socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+			socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
 				asked.Add(1)
 				test.answer(c, f)
 			})
@@ -178,8 +178,8 @@ func TestEarlyVerdicts(t *testing.T) {
 func TestFirstWriteRides(t *testing.T) {
 	testutil.Leaks(t)
 	var announced atomic.Int64
-	socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
-		h := new(brokerpb.Hello)
+	socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
+		h := new(wire.Hello)
 		_ = frame.Unmarshal(f.Payload, h)
 		announced.Store(int64(h.EarlyDataLen))
 		write(c, grant(f, hello.Grant{BackendPipe: "/x", Token: token, ServerCapabilities: frame.CapUsher}), frame.HandoffReady(token, 1))
@@ -220,7 +220,7 @@ func TestFirstWriteRides(t *testing.T) {
 func TestLazyErrors(t *testing.T) {
 	testutil.Leaks(t)
 	var refuse atomic.Bool
-	socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+	socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
 		if refuse.Load() {
 			write(c, hello.ReplyFrame(f, hello.BelowMinVersion().Reply()))
 			return
@@ -272,7 +272,7 @@ func TestLazyWaits(t *testing.T) {
 }
 
 func handingUsher(t *testing.T) string {
-	return fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+	return fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
 		write(c, grant(f, hello.Grant{BackendPipe: "/x", Token: token, ServerCapabilities: frame.CapUsher}), frame.HandoffReady(token, 1))
 		hold(c)
 	})

@@ -8,8 +8,8 @@ import (
 	"os"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 var (
@@ -95,20 +95,20 @@ type Code uint32
 
 // The codes a broker sends.
 const (
-	CodeUnspecified        Code = Code(brokerpb.ErrorCode_ERROR_CODE_UNSPECIFIED)
-	CodeVersionUnsupported Code = Code(brokerpb.ErrorCode_ERROR_VERSION_UNSUPPORTED)
-	CodeServiceUnknown     Code = Code(brokerpb.ErrorCode_ERROR_SERVICE_UNKNOWN)
-	CodeBackendUnavailable Code = Code(brokerpb.ErrorCode_ERROR_BACKEND_SPAWN_FAILED)
-	CodeRateLimited        Code = Code(brokerpb.ErrorCode_ERROR_RATE_LIMITED)
-	CodeShuttingDown       Code = Code(brokerpb.ErrorCode_ERROR_SHUTTING_DOWN)
-	CodePeerRejected       Code = Code(brokerpb.ErrorCode_ERROR_PEER_REJECTED)
-	CodeInternal           Code = Code(brokerpb.ErrorCode_ERROR_INTERNAL)
-	CodeVersionBlocked     Code = Code(brokerpb.ErrorCode_ERROR_VERSION_BLOCKED)
-	CodeFDPressure         Code = Code(brokerpb.ErrorCode_ERROR_FD_PRESSURE)
+	CodeUnspecified        Code = Code(wire.ErrorCode_ERROR_CODE_UNSPECIFIED)
+	CodeVersionUnsupported Code = Code(wire.ErrorCode_ERROR_VERSION_UNSUPPORTED)
+	CodeServiceUnknown     Code = Code(wire.ErrorCode_ERROR_SERVICE_UNKNOWN)
+	CodeBackendUnavailable Code = Code(wire.ErrorCode_ERROR_BACKEND_SPAWN_FAILED)
+	CodeRateLimited        Code = Code(wire.ErrorCode_ERROR_RATE_LIMITED)
+	CodeShuttingDown       Code = Code(wire.ErrorCode_ERROR_SHUTTING_DOWN)
+	CodePeerRejected       Code = Code(wire.ErrorCode_ERROR_PEER_REJECTED)
+	CodeInternal           Code = Code(wire.ErrorCode_ERROR_INTERNAL)
+	CodeVersionBlocked     Code = Code(wire.ErrorCode_ERROR_VERSION_BLOCKED)
+	CodeFDPressure         Code = Code(wire.ErrorCode_ERROR_FD_PRESSURE)
 )
 
 // String returns the code's name on the wire.
-func (c Code) String() string { return brokerpb.ErrorCode(c).String() }
+func (c Code) String() string { return wire.ErrorCode(c).String() }
 
 // RefusedError is the broker's answer that there is no backend for this client.
 // Nothing was sent to any backend.

@@ -3,8 +3,8 @@ package client
 import (
 	"sync"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // What one dial learns and the next one uses. Both memories are bounded; a full
@@ -50,7 +50,7 @@ func (s *services) forget(k service) {
 }
 
 // learn remembers what kind of broker has answered.
-func (d *dialing) learn(granted *brokerpb.Negotiated) {
+func (d *dialing) learn(granted *wire.Negotiated) {
 	if granted.ServerCapabilities&frame.CapUsher != 0 {
 		knownUsher.learn(d.key())
 	} else {

@@ -17,10 +17,10 @@ import (
 	"github.com/seed-7265657e/usher/backend"
 	"github.com/seed-7265657e/usher/broker"
 	"github.com/seed-7265657e/usher/client"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 const (
@@ -132,7 +132,7 @@ func fake(t testing.TB, serve func(c *net.UnixConn)) (path string) {
 }
 
 // fakeBroker reads the Hello and hands the connection to answer.
-func fakeBroker(t testing.TB, answer func(c *net.UnixConn, hello *brokerpb.Frame)) (path string) {
+func fakeBroker(t testing.TB, answer func(c *net.UnixConn, hello *wire.Frame)) (path string) {
 	t.Helper()
 	return fake(t, func(c *net.UnixConn) {
 		f, _, err := frame.Read(c, frame.MaxHelloBody)
@@ -154,10 +154,10 @@ func hold(c *net.UnixConn) { _, _ = io.Copy(io.Discard, c) }
 
 // usherThen is a broker that has answered as usher before, so that Dial does not
 // ask; from then on it does what answer does.
-func usherThen(t testing.TB, answer func(c *net.UnixConn, hello *brokerpb.Frame)) (socket string) {
+func usherThen(t testing.TB, answer func(c *net.UnixConn, hello *wire.Frame)) (socket string) {
 	t.Helper()
 	var known atomic.Bool
-	socket = fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+	socket = fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
 		if known.Load() {
 			answer(c, f)
 			return
@@ -190,7 +190,7 @@ func fullBroker(t testing.TB) (path string, ln *net.UnixListener) {
 }
 
 // serveAll answers every Hello that comes to ln, until the test ends.
-func serveAll(t testing.TB, ln *net.UnixListener, answer func(c *net.UnixConn, hello *brokerpb.Frame)) {
+func serveAll(t testing.TB, ln *net.UnixListener, answer func(c *net.UnixConn, hello *wire.Frame)) {
 	acceptAll(t, ln, func(c *net.UnixConn) { serve(c, answer) })
 }
 
@@ -214,7 +214,7 @@ func acceptAll(t testing.TB, ln *net.UnixListener, use func(c *net.UnixConn)) {
 }
 
 // serve reads a Hello, has it answered and closes c.
-func serve(c *net.UnixConn, answer func(c *net.UnixConn, hello *brokerpb.Frame)) {
+func serve(c *net.UnixConn, answer func(c *net.UnixConn, hello *wire.Frame)) {
 	defer func() { _ = c.Close() }()
 	if f, _, err := frame.Read(c, frame.MaxHelloBody); err == nil {
 		answer(c, f)
@@ -222,10 +222,10 @@ func serve(c *net.UnixConn, answer func(c *net.UnixConn, hello *brokerpb.Frame))
 }
 
 // handOver answers as the backend that takes the connection.
-func handOver(c *net.UnixConn, hello *brokerpb.Frame) { _, _ = c.Write(handedOver(hello)) }
+func handOver(c *net.UnixConn, hello *wire.Frame) { _, _ = c.Write(handedOver(hello)) }
 
-func handedOver(f *brokerpb.Frame) []byte {
-	return wire(grant(f, hello.Grant{BackendPipe: "/x", Token: token, ServerCapabilities: frame.CapUsher}), frame.HandoffReady(token, 1))
+func handedOver(f *wire.Frame) []byte {
+	return framed(grant(f, hello.Grant{BackendPipe: "/x", Token: token, ServerCapabilities: frame.CapUsher}), frame.HandoffReady(token, 1))
 }
 
 // wantTimeout: the call ended because its deadline passed.

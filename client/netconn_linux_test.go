@@ -12,8 +12,8 @@ import (
 
 	"github.com/seed-7265657e/usher/backend"
 	"github.com/seed-7265657e/usher/client"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // TestNetConn holds the client's end, on every route and before every verdict,
@@ -55,7 +55,7 @@ func TestNetConn(t *testing.T) {
 		},
 		"early, reconnected": func(t *testing.T) (net.Conn, *backend.Listener, string, error) {
 			_, ln := real(t)
-			socket := usherThen(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+			socket := usherThen(t, func(c *net.UnixConn, f *wire.Frame) {
 				write(c, grant(f, hello.Grant{BackendPipe: ln.Addr().String()}))
 			})
 			c, err := client.Dial(bounded(t), options(socket))

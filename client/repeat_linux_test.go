@@ -14,10 +14,10 @@ import (
 
 	"github.com/seed-7265657e/usher/broker"
 	"github.com/seed-7265657e/usher/client"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // TestContextNeverHidesARun: whenever the caller's context ends, an error that says
@@ -96,7 +96,7 @@ func TestContextEndsWithVerdict(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var end atomic.Pointer[context.CancelFunc]
 	end.Store(&cancel)
-	socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+	socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
 		early(c, 7)
 		time.Sleep(moment) // so that the client waits with its context at hand
 		verdict := append(handedOver(f), "answer"...)
@@ -130,13 +130,13 @@ func TestHalfCloseBeforeVerdict(t *testing.T) {
 	}
 	pipe := fake(t, func(c *net.UnixConn) { wholeRequest(c) })
 	var asked atomic.Int32
-	answers := map[string]func(c *net.UnixConn, f *brokerpb.Frame){
-		"handed over": func(c *net.UnixConn, f *brokerpb.Frame) { handOver(c, f); wholeRequest(c) },
-		"reconnected": func(c *net.UnixConn, f *brokerpb.Frame) {
+	answers := map[string]func(c *net.UnixConn, f *wire.Frame){
+		"handed over": func(c *net.UnixConn, f *wire.Frame) { handOver(c, f); wholeRequest(c) },
+		"reconnected": func(c *net.UnixConn, f *wire.Frame) {
 			_, _ = io.ReadAll(c) // CloseWrite has come
 			write(c, grant(f, hello.Grant{BackendPipe: pipe}))
 		},
-		"repeated, handed over": func(c *net.UnixConn, f *brokerpb.Frame) {
+		"repeated, handed over": func(c *net.UnixConn, f *wire.Frame) {
 			if asked.Add(1) == 1 {
 				_, _ = io.ReadAll(c)
 				return
@@ -144,13 +144,13 @@ func TestHalfCloseBeforeVerdict(t *testing.T) {
 			handOver(c, f)
 			wholeRequest(c)
 		},
-		"repeated, reconnected": func(c *net.UnixConn, f *brokerpb.Frame) {
+		"repeated, reconnected": func(c *net.UnixConn, f *wire.Frame) {
 			_, _ = io.ReadAll(c)
 			if asked.Add(1) > 1 {
 				write(c, grant(f, hello.Grant{BackendPipe: pipe}))
 			}
 		},
-		"refused for a moment": func(c *net.UnixConn, f *brokerpb.Frame) {
+		"refused for a moment": func(c *net.UnixConn, f *wire.Frame) {
 			if asked.Add(1) == 1 {
 				_, _ = io.ReadAll(c)
 				write(c, busyFor(f, time.Millisecond))
@@ -177,11 +177,11 @@ func TestHalfCloseBeforeVerdict(t *testing.T) {
 	}
 }
 
-func busyFor(f *brokerpb.Frame, d time.Duration) *brokerpb.Frame {
-	return refusal(f, brokerpb.ErrorCode_ERROR_RATE_LIMITED, d)
+func busyFor(f *wire.Frame, d time.Duration) *wire.Frame {
+	return refusal(f, wire.ErrorCode_ERROR_RATE_LIMITED, d)
 }
 
-func refusal(f *brokerpb.Frame, code brokerpb.ErrorCode, d time.Duration) *brokerpb.Frame {
+func refusal(f *wire.Frame, code wire.ErrorCode, d time.Duration) *wire.Frame {
 	return hello.ReplyFrame(f, (&hello.Refusal{Code: code, Reason: "because", RetryAfter: d}).Reply())
 }
 
@@ -195,7 +195,7 @@ func TestNoRepetitionAfterDeadline(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			testutil.Leaks(t)
 			var asked atomic.Int32
-			socket := usherThen(t, func(c *net.UnixConn, _ *brokerpb.Frame) {
+			socket := usherThen(t, func(c *net.UnixConn, _ *wire.Frame) {
 				asked.Add(1)
 				early(c, 7)
 				time.Sleep(2 * moment)
@@ -223,7 +223,7 @@ func TestCloseDuringRepetition(t *testing.T) {
 	testutil.Leaks(t)
 	var asked atomic.Int32
 	again := make(chan struct{}, 1)
-	socket := usherThen(t, func(c *net.UnixConn, _ *brokerpb.Frame) {
+	socket := usherThen(t, func(c *net.UnixConn, _ *wire.Frame) {
 		early(c, 7)
 		if asked.Add(1) > 1 {
 			again <- struct{}{}
@@ -250,17 +250,17 @@ func TestRefusalAfterUnknown(t *testing.T) {
 	testutil.Leaks(t)
 	stuck, _ := fullBacklog(t)
 	var known atomic.Bool
-	for name, then := range map[string]func(c *net.UnixConn, f *brokerpb.Frame){
-		"pipe with a full backlog": func(c *net.UnixConn, f *brokerpb.Frame) { write(c, grant(f, hello.Grant{BackendPipe: stuck})) },
-		"refused": func(c *net.UnixConn, f *brokerpb.Frame) {
+	for name, then := range map[string]func(c *net.UnixConn, f *wire.Frame){
+		"pipe with a full backlog": func(c *net.UnixConn, f *wire.Frame) { write(c, grant(f, hello.Grant{BackendPipe: stuck})) },
+		"refused": func(c *net.UnixConn, f *wire.Frame) {
 			write(c, hello.ReplyFrame(f, hello.BelowMinVersion().Reply()))
 		},
-		"backend unreachable": func(c *net.UnixConn, f *brokerpb.Frame) { write(c, grant(f, hello.Grant{BackendPipe: "/nowhere"})) },
-		"no pipe":             func(c *net.UnixConn, f *brokerpb.Frame) { write(c, grant(f, hello.Grant{})) },
-		"silence":             func(c *net.UnixConn, f *brokerpb.Frame) { hold(c) },
+		"backend unreachable": func(c *net.UnixConn, f *wire.Frame) { write(c, grant(f, hello.Grant{BackendPipe: "/nowhere"})) },
+		"no pipe":             func(c *net.UnixConn, f *wire.Frame) { write(c, grant(f, hello.Grant{})) },
+		"silence":             func(c *net.UnixConn, f *wire.Frame) { hold(c) },
 	} {
 		known.Store(false)
-		socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+		socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
 			early(c, 7)
 			if known.Swap(true) {
 				then(c, f)
@@ -282,7 +282,7 @@ func TestDeadlineAfterUnknown(t *testing.T) {
 	stuck, _ := fullBacklog(t)
 	for _, idempotent := range []bool{true, false} {
 		var asked atomic.Int32
-		socket := usherThen(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+		socket := usherThen(t, func(c *net.UnixConn, f *wire.Frame) {
 			early(c, 7)
 			if asked.Add(1) > 1 {
 				write(c, grant(f, hello.Grant{BackendPipe: stuck}))
@@ -312,7 +312,7 @@ func TestHalfCloseBetweenConnections(t *testing.T) {
 	testutil.Leaks(t)
 	path, ln := fullBacklog(t)
 	answered := make(chan struct{})
-	socket := usherThen(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+	socket := usherThen(t, func(c *net.UnixConn, f *wire.Frame) {
 		early(c, 7)
 		write(c, grant(f, hello.Grant{BackendPipe: path}))
 		close(answered)
@@ -342,10 +342,10 @@ func TestTokenWithoutCapability(t *testing.T) {
 	testutil.Leaks(t)
 	var second atomic.Bool
 	pipe := fake(t, func(c *net.UnixConn) { second.Store(true) })
-	socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+	socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
 		early(c, 7)
 		reply := hello.Grant{BackendPipe: pipe}.Reply()
-		reply.GetNegotiated().HandlePassedToken = token
+		reply.Negotiated.HandlePassedToken = token
 		write(c, hello.ReplyFrame(f, reply))
 	})
 	c, err := client.DialWith(bounded(t), options(socket), []byte("request"))
@@ -358,9 +358,9 @@ func TestTokenWithoutCapability(t *testing.T) {
 // to a backend without a claim. Hello names no pid: the kernel knows it.
 func TestEarlyHelloAsksForNoToken(t *testing.T) {
 	testutil.Leaks(t)
-	hellos := make(chan *brokerpb.Hello, 1)
-	socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
-		h := new(brokerpb.Hello)
+	hellos := make(chan *wire.Hello, 1)
+	socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
+		h := new(wire.Hello)
 		if err := frame.Unmarshal(f.Payload, h); err != nil {
 			t.Error(err)
 		}

@@ -13,36 +13,36 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/client"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // TestRefusalIsWaitedOut: what passes by itself is asked for again, with the early
 // data, which nobody has read.
 func TestRefusalIsWaitedOut(t *testing.T) {
 	tests := []struct {
-		code  brokerpb.ErrorCode
+		code  wire.ErrorCode
 		after time.Duration
 		waits bool
 	}{
-		{brokerpb.ErrorCode_ERROR_RATE_LIMITED, time.Millisecond, true},
-		{brokerpb.ErrorCode_ERROR_RATE_LIMITED, 0, false},
-		{brokerpb.ErrorCode_ERROR_RATE_LIMITED, math.MaxInt64, false},
-		{brokerpb.ErrorCode_ERROR_FD_PRESSURE, time.Millisecond, true},
-		{brokerpb.ErrorCode_ERROR_SHUTTING_DOWN, 0, true},
-		{brokerpb.ErrorCode_ERROR_SHUTTING_DOWN, time.Hour, true},
-		{brokerpb.ErrorCode_ERROR_BACKEND_SPAWN_FAILED, time.Millisecond, true},
-		{brokerpb.ErrorCode_ERROR_BACKEND_SPAWN_FAILED, 0, false},
-		{brokerpb.ErrorCode_ERROR_VERSION_BLOCKED, time.Millisecond, false},
-		{brokerpb.ErrorCode_ERROR_SERVICE_UNKNOWN, time.Millisecond, false},
-		{brokerpb.ErrorCode_ERROR_INTERNAL, time.Millisecond, false},
+		{wire.ErrorCode_ERROR_RATE_LIMITED, time.Millisecond, true},
+		{wire.ErrorCode_ERROR_RATE_LIMITED, 0, false},
+		{wire.ErrorCode_ERROR_RATE_LIMITED, math.MaxInt64, false},
+		{wire.ErrorCode_ERROR_FD_PRESSURE, time.Millisecond, true},
+		{wire.ErrorCode_ERROR_SHUTTING_DOWN, 0, true},
+		{wire.ErrorCode_ERROR_SHUTTING_DOWN, time.Hour, true},
+		{wire.ErrorCode_ERROR_BACKEND_SPAWN_FAILED, time.Millisecond, true},
+		{wire.ErrorCode_ERROR_BACKEND_SPAWN_FAILED, 0, false},
+		{wire.ErrorCode_ERROR_VERSION_BLOCKED, time.Millisecond, false},
+		{wire.ErrorCode_ERROR_SERVICE_UNKNOWN, time.Millisecond, false},
+		{wire.ErrorCode_ERROR_INTERNAL, time.Millisecond, false},
 	}
 	for _, test := range tests {
 		t.Run(test.code.String()+" "+test.after.String(), func(t *testing.T) {
 			testutil.Leaks(t)
 			var asked atomic.Int32
-			socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+			socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
 				if asked.Add(1) <= 5 {
 					write(c, refusal(f, test.code, test.after))
 					return
@@ -77,9 +77,9 @@ func TestRefusalIsReportedInTime(t *testing.T) {
 	var asked atomic.Int32
 	var code atomic.Int32
 	var after atomic.Int64
-	socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+	socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
 		asked.Add(1)
-		write(c, refusal(f, brokerpb.ErrorCode(code.Load()), time.Duration(after.Load())))
+		write(c, refusal(f, wire.ErrorCode(code.Load()), time.Duration(after.Load())))
 	})
 	dial := func(ctx context.Context, timeout time.Duration) (time.Duration, error) {
 		asked.Store(0)
@@ -91,7 +91,7 @@ func TestRefusalIsReportedInTime(t *testing.T) {
 		}
 		return time.Since(began), err
 	}
-	code.Store(int32(brokerpb.ErrorCode_ERROR_RATE_LIMITED))
+	code.Store(int32(wire.ErrorCode_ERROR_RATE_LIMITED))
 	after.Store(int64(moment))
 	if took, _ := dial(t.Context(), 25*moment); asked.Load() < 2 || took > patience/2 {
 		t.Errorf("asked %d times in %v", asked.Load(), took)
@@ -106,7 +106,7 @@ func TestRefusalIsReportedInTime(t *testing.T) {
 	if took, err := dial(ctx, time.Minute); !errors.Is(err, context.Canceled) || took > patience/2 {
 		t.Errorf("cancelled: %v after %v", err, took)
 	}
-	code.Store(int32(brokerpb.ErrorCode_ERROR_BACKEND_SPAWN_FAILED))
+	code.Store(int32(wire.ErrorCode_ERROR_BACKEND_SPAWN_FAILED))
 	after.Store(int64(time.Second))
 	if took, _ := dial(t.Context(), patience); asked.Load() < 2 || took > patience/2 {
 		t.Errorf("without a backend: asked %d times in %v", asked.Load(), took)
@@ -119,7 +119,7 @@ func TestGrantEndsRefusal(t *testing.T) {
 	testutil.Leaks(t)
 	stuck, _ := fullBacklog(t)
 	var asked atomic.Int32
-	socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+	socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
 		if asked.Add(1) == 1 {
 			write(c, busyFor(f, time.Millisecond))
 			return
@@ -149,16 +149,16 @@ func TestNextBrokerIsWaitedFor(t *testing.T) {
 	for _, successor := range []bool{true, false} {
 		gone := make(chan struct{})
 		old := listen()
-		serveAll(t, old, func(c *net.UnixConn, f *brokerpb.Frame) {
+		serveAll(t, old, func(c *net.UnixConn, f *wire.Frame) {
 			_ = old.Close()
-			write(c, refusal(f, brokerpb.ErrorCode_ERROR_SHUTTING_DOWN, 0))
+			write(c, refusal(f, wire.ErrorCode_ERROR_SHUTTING_DOWN, 0))
 			close(gone)
 		})
 		if successor {
 			go func() {
 				<-gone
 				time.Sleep(5 * moment) // the gap between the two
-				serveAll(t, listen(), func(c *net.UnixConn, f *brokerpb.Frame) { handOver(c, f); hold(c) })
+				serveAll(t, listen(), func(c *net.UnixConn, f *wire.Frame) { handOver(c, f); hold(c) })
 			}()
 		}
 		began := time.Now()

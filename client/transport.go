@@ -7,9 +7,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // What an exchange does with its present connection. Each of these waits at most
@@ -62,7 +62,7 @@ func (x *exchange) push() (done bool, err error) {
 
 // frame returns the next frame, or nil when there is none yet. What follows it stays
 // in buf.
-func (x *exchange) frame(by time.Time) (*brokerpb.Frame, error) {
+func (x *exchange) frame(by time.Time) (*wire.Frame, error) {
 	f, used, err := frame.Decode(x.buf[:x.n], frame.MaxHelloBody)
 	switch {
 	case err == nil:

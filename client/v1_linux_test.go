@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/client"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 var token = []byte("0123456789abcdef")
@@ -22,11 +22,11 @@ var token = []byte("0123456789abcdef")
 // TestReady: only a ready event with the very token ends a handoff; anything
 // else means reconnect, silently (spec 02 §7).
 func TestReady(t *testing.T) {
-	ready := wire(frame.HandoffReady(token, 7))
-	ack := func(change func(*brokerpb.HandoffAck)) []byte {
-		a := &brokerpb.HandoffAck{Token: token, Accepted: true, CorrelationId: 7}
+	ready := framed(frame.HandoffReady(token, 7))
+	ack := func(change func(*wire.HandoffAck)) []byte {
+		a := &wire.HandoffAck{Token: token, Accepted: true, CorrelationId: 7}
 		change(a)
-		return wire(frame.Event(frame.Handoff, 7, frame.Marshal(a)))
+		return framed(frame.Event(frame.Handoff, 7, wire.Marshal(a)))
 	}
 	tests := []struct {
 		name   string
@@ -35,23 +35,23 @@ func TestReady(t *testing.T) {
 		handed bool
 	}{
 		{name: "ready", then: ready, handed: true},
-		{name: "ready with other ids", then: wire(frame.HandoffReady(token, 99)), handed: true},
+		{name: "ready with other ids", then: framed(frame.HandoffReady(token, 99)), handed: true},
 		{name: "end of stream"},
 		{name: "half an event", then: ready[:9]},
 		{name: "nothing in time", hang: true},
 		{name: "half in time", then: ready[:9], hang: true},
-		{name: "wrong token", then: ack(func(a *brokerpb.HandoffAck) { a.Token = token[:15] })},
-		{name: "no token", then: ack(func(a *brokerpb.HandoffAck) { a.Token = nil })},
-		{name: "refused", then: ack(func(a *brokerpb.HandoffAck) { a.Accepted = false })},
+		{name: "wrong token", then: ack(func(a *wire.HandoffAck) { a.Token = token[:15] })},
+		{name: "no token", then: ack(func(a *wire.HandoffAck) { a.Token = nil })},
+		{name: "refused", then: ack(func(a *wire.HandoffAck) { a.Accepted = false })},
 		{name: "garbage", then: []byte("HTTP/1.1 200 OK\r\n\r\n")},
-		{name: "wrong kind", then: wire(frame.HandoffAck(&brokerpb.HandoffAck{Token: token, Accepted: true}))},
-		{name: "wrong protocol", then: wire(frame.Event(frame.Channel, 7, nil))},
+		{name: "wrong kind", then: framed(frame.HandoffAck(&wire.HandoffAck{Token: token, Accepted: true}))},
+		{name: "wrong protocol", then: framed(frame.Event(frame.Channel, 7, nil))},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			testutil.Leaks(t)
 			pipe := named(t, "reconnected")
-			socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+			socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
 				write(c, grant(f, hello.Grant{BackendPipe: pipe, Token: token, ConnectionID: 7}))
 				_, _ = c.Write(test.then)
 				switch {
@@ -84,14 +84,14 @@ func TestTokenIsIgnored(t *testing.T) {
 	testutil.Leaks(t)
 	pipe := named(t, "reconnected")
 	capabilities := make(chan uint64, 1)
-	bare := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
-		h := new(brokerpb.Hello)
+	bare := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
+		h := new(wire.Hello)
 		if err := frame.Unmarshal(f.Payload, h); err != nil {
 			t.Error(err)
 		}
 		capabilities <- h.ClientCapabilities
 		reply := hello.Grant{BackendPipe: pipe}.Reply()
-		reply.GetNegotiated().HandlePassedToken = token
+		reply.Negotiated.HandlePassedToken = token
 		write(c, hello.ReplyFrame(f, reply), frame.HandoffReady(token, 1))
 	})
 	c := mustDial(t, options(bare))
@@ -110,8 +110,8 @@ func TestTokenIsIgnored(t *testing.T) {
 // it says behind them arrive whole.
 func TestReplyInPieces(t *testing.T) {
 	testutil.Leaks(t)
-	socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
-		all := wire(grant(f, hello.Grant{BackendPipe: "/x", Token: token}), frame.HandoffReady(token, 1))
+	socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
+		all := framed(grant(f, hello.Grant{BackendPipe: "/x", Token: token}), frame.HandoffReady(token, 1))
 		for _, b := range append(all, "first bytes"...) {
 			_, _ = c.Write([]byte{b})
 		}
@@ -125,8 +125,8 @@ func TestReplyInPieces(t *testing.T) {
 func TestReplyAtOnce(t *testing.T) {
 	testutil.Leaks(t)
 	long := strings.Repeat("0123456789", 5000)
-	socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
-		all := wire(grant(f, hello.Grant{BackendPipe: "/x", Token: token}), frame.HandoffReady(token, 1))
+	socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
+		all := framed(grant(f, hello.Grant{BackendPipe: "/x", Token: token}), frame.HandoffReady(token, 1))
 		_, _ = c.Write(append(all, long...))
 		converse(c, "")
 	})
@@ -135,27 +135,27 @@ func TestReplyAtOnce(t *testing.T) {
 
 // TestFaultyReplies: each has its text, none is asked for again.
 func TestFaultyReplies(t *testing.T) {
-	good := func(f *brokerpb.Frame) *brokerpb.Frame { return grant(f, hello.Grant{BackendPipe: "/x"}) }
-	changed := func(change func(*brokerpb.Frame)) func(f *brokerpb.Frame) []byte {
-		return func(f *brokerpb.Frame) []byte {
+	good := func(f *wire.Frame) *wire.Frame { return grant(f, hello.Grant{BackendPipe: "/x"}) }
+	changed := func(change func(*wire.Frame)) func(f *wire.Frame) []byte {
+		return func(f *wire.Frame) []byte {
 			r := good(f)
 			change(r)
-			return wire(r)
+			return framed(r)
 		}
 	}
-	raw := func(b string) func(*brokerpb.Frame) []byte { return func(*brokerpb.Frame) []byte { return []byte(b) } }
+	raw := func(b string) func(*wire.Frame) []byte { return func(*wire.Frame) []byte { return []byte(b) } }
 	tests := []struct {
 		name  string
-		reply func(f *brokerpb.Frame) []byte
+		reply func(f *wire.Frame) []byte
 		want  string
 	}{
-		{"envelope", changed(func(r *brokerpb.Frame) { r.EnvelopeVersion = 2 }), "envelope_version is not v1"},
-		{"kind", changed(func(r *brokerpb.Frame) { r.Kind = brokerpb.FrameKind_FRAME_KIND_EVENT }), "kind is not RESPONSE"},
-		{"protocol", changed(func(r *brokerpb.Frame) { r.PayloadProtocol = frame.Admin }), "payload_protocol is not control-plane"},
-		{"encoding", changed(func(r *brokerpb.Frame) { r.PayloadEncoding = 1 }), "payload is compressed"},
-		{"payload", changed(func(r *brokerpb.Frame) { r.Payload = []byte{0xff} }), "malformed HelloReply"},
-		{"no result", changed(func(r *brokerpb.Frame) { r.Payload = nil }), "missing result"},
-		{"no pipe", func(f *brokerpb.Frame) []byte { return wire(grant(f, hello.Grant{})) }, "named no backend pipe"},
+		{"envelope", changed(func(r *wire.Frame) { r.EnvelopeVersion = 2 }), "envelope_version is not v1"},
+		{"kind", changed(func(r *wire.Frame) { r.Kind = wire.FrameKind_FRAME_KIND_EVENT }), "kind is not RESPONSE"},
+		{"protocol", changed(func(r *wire.Frame) { r.PayloadProtocol = frame.Admin }), "payload_protocol is not control-plane"},
+		{"encoding", changed(func(r *wire.Frame) { r.PayloadEncoding = 1 }), "payload is compressed"},
+		{"payload", changed(func(r *wire.Frame) { r.Payload = []byte{0xff} }), "malformed HelloReply"},
+		{"no result", changed(func(r *wire.Frame) { r.Payload = nil }), "missing result"},
+		{"no pipe", func(f *wire.Frame) []byte { return framed(grant(f, hello.Grant{})) }, "named no backend pipe"},
 		{"garbage", raw("HTTP/1.1 400\r\n"), "unsupported framing version"},
 		{"huge", raw("\x01\xff\xff\xff\xff"), "exceeds the cap"},
 		{"body", raw("\x01\x01\x00\x00\x00\xff"), "malformed Frame"},
@@ -164,7 +164,7 @@ func TestFaultyReplies(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			testutil.Leaks(t)
 			var asked atomic.Int32
-			socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+			socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
 				asked.Add(1)
 				_, _ = c.Write(test.reply(f))
 			})
@@ -180,7 +180,7 @@ func TestFaultyReplies(t *testing.T) {
 func TestIDIsNotChecked(t *testing.T) {
 	testutil.Leaks(t)
 	pipe := named(t, "x")
-	socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+	socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
 		f.RequestId = 0
 		write(c, grant(f, hello.Grant{BackendPipe: pipe}))
 	})
@@ -236,16 +236,16 @@ func TestAskAgain(t *testing.T) {
 // and leaves nothing open.
 func FuzzDialReply(f *testing.F) {
 	request := frame.Request(frame.Control, 1, nil)
-	f.Add(wire(grant(request, hello.Grant{BackendPipe: "/nowhere"})))
-	f.Add(wire(grant(request, hello.Grant{BackendPipe: "/nowhere", Token: token}), frame.HandoffReady(token, 1)))
-	f.Add(wire(grant(request, hello.Grant{Token: token}), frame.HandoffReady(token[:3], 1)))
-	f.Add(wire(hello.ReplyFrame(nil, (&hello.Refusal{Code: 3, Reason: "x"}).Reply())))
+	f.Add(framed(grant(request, hello.Grant{BackendPipe: "/nowhere"})))
+	f.Add(framed(grant(request, hello.Grant{BackendPipe: "/nowhere", Token: token}), frame.HandoffReady(token, 1)))
+	f.Add(framed(grant(request, hello.Grant{Token: token}), frame.HandoffReady(token[:3], 1)))
+	f.Add(framed(hello.ReplyFrame(nil, (&hello.Refusal{Code: 3, Reason: "x"}).Reply())))
 	f.Add([]byte("\x01\xff\xff\xff\xff"))
 	f.Add([]byte("garbage"))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, reply []byte) {
 		testutil.Leaks(t)
-		socket := fakeBroker(t, func(c *net.UnixConn, _ *brokerpb.Frame) { _, _ = c.Write(reply) })
+		socket := fakeBroker(t, func(c *net.UnixConn, _ *wire.Frame) { _, _ = c.Write(reply) })
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		c, err := client.Dial(ctx, options(socket))

@@ -14,7 +14,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/world"
@@ -100,7 +100,7 @@ func Start(ctx context.Context, w *world.World, program string, claims Claims) (
 func templates(pipe string) (reply, notoken []byte, err error) {
 	token := slices.Repeat([]byte{'T'}, 16)
 	request := frame.Request(frame.Control, 1, nil)
-	grant := func(token []byte) *brokerpb.Frame {
+	grant := func(token []byte) *wire.Frame {
 		return hello.ReplyFrame(request, hello.Grant{
 			Version: "1.0.0", BackendPipe: pipe, ServerCapabilities: frame.CapUsher, Token: token, ConnectionID: 1,
 		}.Reply())

@@ -11,11 +11,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"google.golang.org/protobuf/proto"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 type adminVectors struct {
@@ -122,19 +121,19 @@ func TestVectors(t *testing.T) {
 	testutil.Vectors(t, "admin.json", &v)
 	for _, c := range v.Vectors {
 		t.Run(c.Name, func(t *testing.T) {
-			req := testutil.Message(t, "AdminRequest", c.Request).(*brokerpb.AdminRequest)
+			req := testutil.Message(t, "AdminRequest", c.Request).(*wire.AdminRequest)
 			s := v.Snapshots[c.Snapshot].snapshot()
 			got := Answer(req, s)
-			if int32(got.GetKind()) != c.Reply.Kind || got.GetExitCode() != c.Reply.ExitCode || got.GetContentType() != c.Reply.ContentType {
+			if int32(got.Kind) != c.Reply.Kind || got.ExitCode != c.Reply.ExitCode || got.ContentType != c.Reply.ContentType {
 				t.Errorf("reply %v, want %+v", got, c.Reply)
 			}
-			if got.GetKind() != brokerpb.AdminReplyKind_ADMIN_REPLY_KIND_JSON {
-				if want := counted(c.Reply.Body, s.Backends); got.GetBody() != want {
-					t.Errorf("body %q, want %q", got.GetBody(), want)
+			if got.Kind != wire.AdminReplyKind_ADMIN_REPLY_KIND_JSON {
+				if want := counted(c.Reply.Body, s.Backends); got.Body != want {
+					t.Errorf("body %q, want %q", got.Body, want)
 				}
 				return
 			}
-			if diff := cmp.Diff(expected(parse(t, c.Reply.Body)), parse(t, got.GetBody())); diff != "" {
+			if diff := cmp.Diff(expected(parse(t, c.Reply.Body)), parse(t, got.Body)); diff != "" {
 				t.Errorf("body differs (-want +got):\n%s", diff)
 			}
 		})
@@ -162,7 +161,7 @@ func TestStatusBytes(t *testing.T) {
 		},
 		Clients: Clients{Reconnected: 7, Refused: map[string]uint64{"ERROR_SERVICE_UNKNOWN": 8}},
 	}
-	got := Answer(&brokerpb.AdminRequest{Verb: brokerpb.AdminVerb_ADMIN_VERB_STATUS, Json: true}, s).GetBody()
+	got := Answer(&wire.AdminRequest{Verb: wire.AdminVerb_ADMIN_VERB_STATUS, Json: true}, s).Body
 	want := `{"accepting_hello":true,"backends":[],"broker_instance":"<a>&\"é","broker_pid":1,"clients":{"accept_failures":0,"foreign":0,"gone":0,"reconnected":7,"refused":{"ERROR_SERVICE_UNKNOWN":8},"waited":0},"command":"status","connections_open":3,` +
 		`"fd_pressure":{"demoted":false},"generated_at_unix_ms":7,` +
 		`"handoffs":{"adopted":1,"fallbacks":[{"count":6,"reason":"BackendAckTimeout","stage":"AwaitAck"}],"late_ack":4,"not_taken":2,"proven_unread":0,"retried":5,"stray_ack":0,"unknown":3},` +
@@ -179,7 +178,7 @@ func TestBackendHealthRows(t *testing.T) {
 		{Service: "a", Version: "1.0.0", PID: 9, LastHelloMS: 5, LastError: "refused", Stale: true},
 		{Service: "a", Version: "1.0.0", PID: 3},
 	}}
-	body := Answer(&brokerpb.AdminRequest{Verb: brokerpb.AdminVerb_ADMIN_VERB_BACKEND_HEALTH, ServiceName: "a"}, s).GetBody()
+	body := Answer(&wire.AdminRequest{Verb: wire.AdminVerb_ADMIN_VERB_BACKEND_HEALTH, ServiceName: "a"}, s).Body
 	want := `"backends":[{"last_error":null,"last_hello_unix_ms":0,"pid":3,"service_version":"1.0.0","state":"running"},` +
 		`{"last_error":"refused","last_hello_unix_ms":5,"pid":9,"service_version":"1.0.0","state":"stale"}]`
 	if !strings.Contains(body, want) {
@@ -191,31 +190,31 @@ func TestBackendHealthRows(t *testing.T) {
 }
 
 func TestHandle(t *testing.T) {
-	payload, err := proto.Marshal(&brokerpb.AdminRequest{Verb: brokerpb.AdminVerb_ADMIN_VERB_SHUTDOWN, DrainDeadlineMs: 5})
+	payload, err := wire.Append(nil, &wire.AdminRequest{Verb: wire.AdminVerb_ADMIN_VERB_SHUTDOWN, DrainDeadlineMs: 5})
 	if err != nil {
 		t.Fatal(err)
 	}
 	req := frame.Request(frame.Admin, 42, payload)
 	req.Traceparent = "00-a-b-01"
 	reply, verb, err := Handle(req, Snapshot{})
-	if err != nil || verb != brokerpb.AdminVerb_ADMIN_VERB_SHUTDOWN {
+	if err != nil || verb != wire.AdminVerb_ADMIN_VERB_SHUTDOWN {
 		t.Fatalf("verb %v, %v", verb, err)
 	}
-	if err := frame.Check(reply, brokerpb.FrameKind_FRAME_KIND_RESPONSE, frame.Admin); err != nil || reply.GetRequestId() != 42 || reply.GetTraceparent() != req.Traceparent {
+	if err := frame.Check(reply, wire.FrameKind_FRAME_KIND_RESPONSE, frame.Admin); err != nil || reply.RequestId != 42 || reply.Traceparent != req.Traceparent {
 		t.Errorf("reply %v, %v", reply, err)
 	}
-	var answer brokerpb.AdminReply
-	if err := proto.Unmarshal(reply.GetPayload(), &answer); err != nil || answer.GetBody() != "broker shutting down\n" {
+	var answer wire.AdminReply
+	if err := wire.Unmarshal(reply.Payload, &answer); err != nil || answer.Body != "broker shutting down\n" {
 		t.Errorf("answer %v, %v", &answer, err)
 	}
 
 	var envelope *frame.EnvelopeError
 	var decode *frame.DecodeError
-	for name, change := range map[string]func(*brokerpb.Frame){
-		"envelope_version is not v1":    func(f *brokerpb.Frame) { f.EnvelopeVersion = 2; f.Kind = 1 },
-		"kind is not REQUEST":           func(f *brokerpb.Frame) { f.Kind = 1; f.PayloadProtocol = 0 },
-		"payload_protocol is not admin": func(f *brokerpb.Frame) { f.PayloadProtocol = 0; f.PayloadEncoding = 1 },
-		"payload is compressed":         func(f *brokerpb.Frame) { f.PayloadEncoding = 1; f.Payload = []byte{0x0a} },
+	for name, change := range map[string]func(*wire.Frame){
+		"envelope_version is not v1":    func(f *wire.Frame) { f.EnvelopeVersion = 2; f.Kind = 1 },
+		"kind is not REQUEST":           func(f *wire.Frame) { f.Kind = 1; f.PayloadProtocol = 0 },
+		"payload_protocol is not admin": func(f *wire.Frame) { f.PayloadProtocol = 0; f.PayloadEncoding = 1 },
+		"payload is compressed":         func(f *wire.Frame) { f.PayloadEncoding = 1; f.Payload = []byte{0x0a} },
 	} {
 		bad := frame.Request(frame.Admin, 1, nil)
 		change(bad)
@@ -249,12 +248,12 @@ func FuzzHandle(f *testing.F) {
 		if err != nil {
 			return
 		}
-		var answer brokerpb.AdminReply
-		if err := proto.Unmarshal(reply.GetPayload(), &answer); err != nil || answer.GetBody() == "" {
+		var answer wire.AdminReply
+		if err := wire.Unmarshal(reply.Payload, &answer); err != nil || answer.Body == "" {
 			t.Errorf("answer %v, %v", &answer, err)
 		}
-		if answer.GetKind() == brokerpb.AdminReplyKind_ADMIN_REPLY_KIND_JSON && !json.Valid([]byte(answer.GetBody())) {
-			t.Errorf("body %s", answer.GetBody())
+		if answer.Kind == wire.AdminReplyKind_ADMIN_REPLY_KIND_JSON && !json.Valid([]byte(answer.Body)) {
+			t.Errorf("body %s", answer.Body)
 		}
 	})
 }
@@ -262,7 +261,7 @@ func FuzzHandle(f *testing.F) {
 // TestActiveBackends: one sample a service, of those that live.
 func TestActiveBackends(t *testing.T) {
 	s := Snapshot{FDUsage: 0.25, Backends: []Backend{{Service: "b"}, {Service: "a", Stale: true}, {Service: "b", PID: 2}, {Service: "b", Stale: true}}}
-	body := Answer(&brokerpb.AdminRequest{Verb: brokerpb.AdminVerb_ADMIN_VERB_METRICS}, s).GetBody()
+	body := Answer(&wire.AdminRequest{Verb: wire.AdminVerb_ADMIN_VERB_METRICS}, s).Body
 	for _, want := range []string{"active_backends{service=\"a\"} 0\n", "active_backends{service=\"b\"} 2\n", "fd_usage_ratio 0.25\n"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("%q is not in\n%s", want, body)

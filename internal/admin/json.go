@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // object is a JSON object; encoding/json writes the keys of a map in
@@ -17,12 +17,12 @@ type object map[string]any
 const schemaVersion = 1
 
 // json adds the common keys to body and makes a reply of it.
-func (s *Snapshot) json(command string, body object) *brokerpb.AdminReply {
+func (s *Snapshot) json(command string, body object) *wire.AdminReply {
 	body["schema_version"] = schemaVersion
 	body["command"] = command
 	body["generated_at_unix_ms"] = s.Now.UnixMilli()
-	return &brokerpb.AdminReply{
-		Kind:        brokerpb.AdminReplyKind_ADMIN_REPLY_KIND_JSON,
+	return &wire.AdminReply{
+		Kind:        wire.AdminReplyKind_ADMIN_REPLY_KIND_JSON,
 		Body:        render(body),
 		ExitCode:    exitDone,
 		ContentType: "application/json",

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // metricPrefix begins the name of every metric of spec 04 §5.
@@ -12,7 +12,7 @@ const metricPrefix = "running_process_broker_v1_"
 
 // metrics is spec 04 §5: names, types and their order are the protocol's. Metrics
 // about starting backends have no samples: this broker starts none.
-func (s *Snapshot) metrics() *brokerpb.AdminReply {
+func (s *Snapshot) metrics() *wire.AdminReply {
 	var body strings.Builder
 	for _, m := range []struct {
 		name, kind string
@@ -33,8 +33,8 @@ func (s *Snapshot) metrics() *brokerpb.AdminReply {
 		}
 	}
 	body.WriteString("# EOF\n")
-	return &brokerpb.AdminReply{
-		Kind:        brokerpb.AdminReplyKind_ADMIN_REPLY_KIND_OPENMETRICS,
+	return &wire.AdminReply{
+		Kind:        wire.AdminReplyKind_ADMIN_REPLY_KIND_OPENMETRICS,
 		Body:        body.String(),
 		ExitCode:    exitDone,
 		ContentType: "application/openmetrics-text",

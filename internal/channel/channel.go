@@ -7,7 +7,7 @@
 // with its first byte and a reader takes exactly header, then body
 // (docs/protocol.md, section "Channel").
 //
-// A leaf: of usher it imports fdpass, frame and unixconn alone. A Conn owns its
+// A leaf: of usher it imports fdpass, frame, unixconn and wire alone. A Conn owns its
 // socket. Descriptors given to Send stay the caller's; descriptors that
 // Recv returns are the caller's.
 package channel
@@ -23,10 +23,10 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/unixconn"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // MaxMessage bounds one message, header included, in bytes. An offer is a few
@@ -125,8 +125,8 @@ type Message struct {
 }
 
 // Frame decodes the message's body. The error is a *frame.DecodeError.
-func (m Message) Frame() (*brokerpb.Frame, error) {
-	f := new(brokerpb.Frame)
+func (m Message) Frame() (*wire.Frame, error) {
+	f := new(wire.Frame)
 	return f, frame.Unmarshal(m.Body, f)
 }
 

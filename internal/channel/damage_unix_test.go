@@ -39,8 +39,8 @@ func TestStreamSplitAnywhere(t *testing.T) {
 		received := make(chan struct{})
 		go func() {
 			defer close(received)
-			if f, n := receive(t, near); f.GetRequestId() != 7 || n != 2 {
-				t.Errorf("cut at %d: got %d with %d descriptors", at, f.GetRequestId(), n)
+			if f, n := receive(t, near); f.RequestId != 7 || n != 2 {
+				t.Errorf("cut at %d: got %d with %d descriptors", at, f.RequestId, n)
 			}
 		}()
 		sendRaw(t, far, msg[:at], fd, fd)

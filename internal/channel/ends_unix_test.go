@@ -9,9 +9,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 var kindNames = map[Kind]string{Seqpacket: "seqpacket", Stream: "stream"}
@@ -93,7 +93,7 @@ func send(t *testing.T, c *Conn, msg []byte, fds ...int) {
 
 // receive takes the next message, which must be whole, and closes what came
 // with it.
-func receive(t *testing.T, c *Conn) (f *brokerpb.Frame, descriptors int) {
+func receive(t *testing.T, c *Conn) (f *wire.Frame, descriptors int) {
 	t.Helper()
 	msg, err := c.Recv()
 	if err != nil {

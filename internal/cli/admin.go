@@ -12,10 +12,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // NoBrokerError reports that no broker answers at Socket.
@@ -39,7 +39,7 @@ const (
 // ask sends one admin request to the live broker and returns its reply. Errors:
 // *NoBrokerError, *hello.RefusedError when the broker is overloaded, those of
 // package frame.
-func (a *app) ask(ctx context.Context, req *brokerpb.AdminRequest) (*brokerpb.AdminReply, error) {
+func (a *app) ask(ctx context.Context, req *wire.AdminRequest) (*wire.AdminReply, error) {
 	socket, err := a.socketPath()
 	if err != nil {
 		return nil, err
@@ -56,7 +56,7 @@ func (a *app) ask(ctx context.Context, req *brokerpb.AdminRequest) (*brokerpb.Ad
 
 	// A broker that refuses without reading may have closed its end already: its
 	// answer is there all the same.
-	_, writeErr := frame.Write(conn, frame.Request(frame.Admin, adminRequest, frame.Marshal(req)))
+	_, writeErr := frame.Write(conn, frame.Request(frame.Admin, adminRequest, wire.Marshal(req)))
 	f, _, err := frame.Read(conn, frame.MaxBody)
 	switch {
 	case ctx.Err() != nil:
@@ -68,20 +68,20 @@ func (a *app) ask(ctx context.Context, req *brokerpb.AdminRequest) (*brokerpb.Ad
 }
 
 // parseReply judges the answer to an admin request (spec 01 §9, §12).
-func parseReply(f *brokerpb.Frame) (*brokerpb.AdminReply, error) {
-	if f.GetPayloadProtocol() == frame.Control {
+func parseReply(f *wire.Frame) (*wire.AdminReply, error) {
+	if f.PayloadProtocol == frame.Control {
 		if _, err := hello.ParseReply(f); err != nil {
 			return nil, err
 		}
 	}
-	if err := frame.Check(f, brokerpb.FrameKind_FRAME_KIND_RESPONSE, frame.Admin); err != nil {
+	if err := frame.Check(f, wire.FrameKind_FRAME_KIND_RESPONSE, frame.Admin); err != nil {
 		return nil, err
 	}
-	if f.GetRequestId() != adminRequest {
+	if f.RequestId != adminRequest {
 		return nil, &frame.MismatchError{Text: "request_id is not that of the admin request"}
 	}
-	reply := new(brokerpb.AdminReply)
-	return reply, frame.Unmarshal(f.GetPayload(), reply)
+	reply := new(wire.AdminReply)
+	return reply, frame.Unmarshal(f.Payload, reply)
 }
 
 // dialBroker connects to socket.
@@ -110,19 +110,19 @@ func plain(err error) error {
 
 // relay asks the broker, prints its answer as it is and ends with the exit code
 // that it names.
-func (a *app) relay(cmd *cobra.Command, req *brokerpb.AdminRequest) error {
+func (a *app) relay(cmd *cobra.Command, req *wire.AdminRequest) error {
 	reply, err := a.ask(cmd.Context(), req)
 	if err != nil {
 		return err
 	}
-	body := reply.GetBody()
+	body := reply.Body
 	if !strings.HasSuffix(body, "\n") {
 		body += "\n"
 	}
 	if _, err := io.WriteString(cmd.OutOrStdout(), body); err != nil {
 		return err
 	}
-	return exitWith(int(min(reply.GetExitCode(), maxExitCode)))
+	return exitWith(int(min(reply.ExitCode, maxExitCode)))
 }
 
 // maxExitCode is the largest code that a shell tells from others.

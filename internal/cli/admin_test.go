@@ -10,14 +10,14 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
-var healthzRequest = &brokerpb.AdminRequest{Verb: brokerpb.AdminVerb_ADMIN_VERB_HEALTHZ}
+var healthzRequest = &wire.AdminRequest{Verb: wire.AdminVerb_ADMIN_VERB_HEALTHZ}
 
 func TestAskWithoutBroker(t *testing.T) {
 	p := newPlace(t)
@@ -34,22 +34,22 @@ func TestAskWithoutBroker(t *testing.T) {
 func TestAskJudgesTheAnswer(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
-		answer func(*brokerpb.Frame) *brokerpb.Frame
+		answer func(*wire.Frame) *wire.Frame
 		is     func(error) bool
 	}{
-		{"none", func(*brokerpb.Frame) *brokerpb.Frame { return nil }, isA[*frame.EOFError]},
-		{"refusal", func(*brokerpb.Frame) *brokerpb.Frame {
+		{"none", func(*wire.Frame) *wire.Frame { return nil }, isA[*frame.EOFError]},
+		{"refusal", func(*wire.Frame) *wire.Frame {
 			return hello.ReplyFrame(nil, hello.ShuttingDown().Reply())
 		}, isA[*hello.RefusedError]},
-		{"other protocol", func(f *brokerpb.Frame) *brokerpb.Frame {
+		{"other protocol", func(f *wire.Frame) *wire.Frame {
 			f.PayloadProtocol = frame.Probe
 			return frame.Response(f, nil)
 		}, isA[*frame.EnvelopeError]},
-		{"other id", func(f *brokerpb.Frame) *brokerpb.Frame {
+		{"other id", func(f *wire.Frame) *wire.Frame {
 			f.RequestId++
 			return frame.Response(f, nil)
 		}, isA[*frame.MismatchError]},
-		{"garbage", func(f *brokerpb.Frame) *brokerpb.Frame {
+		{"garbage", func(f *wire.Frame) *wire.Frame {
 			return frame.Response(f, []byte{0xff})
 		}, isA[*frame.DecodeError]},
 	} {
@@ -91,14 +91,14 @@ func TestAskIsBounded(t *testing.T) {
 func TestRelay(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
-		reply  *brokerpb.AdminReply
+		reply  *wire.AdminReply
 		code   int
 		stdout string
 	}{
-		{"as it is", &brokerpb.AdminReply{Body: "a\nb\n"}, 0, "a\nb\n"},
-		{"newline added", &brokerpb.AdminReply{Body: "{}"}, 0, "{}\n"},
-		{"exit code", &brokerpb.AdminReply{Body: "no\n", ExitCode: 2}, 2, "no\n"},
-		{"huge exit code", &brokerpb.AdminReply{Body: "no\n", ExitCode: 1 << 31}, 255, "no\n"},
+		{"as it is", &wire.AdminReply{Body: "a\nb\n"}, 0, "a\nb\n"},
+		{"newline added", &wire.AdminReply{Body: "{}"}, 0, "{}\n"},
+		{"exit code", &wire.AdminReply{Body: "no\n", ExitCode: 2}, 2, "no\n"},
+		{"huge exit code", &wire.AdminReply{Body: "no\n", ExitCode: 1 << 31}, 255, "no\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			newPlace(t).startFake(t, reply(tc.reply))

@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 func backendHealthCommand(a *app) *cobra.Command {
@@ -15,8 +15,8 @@ func backendHealthCommand(a *app) *cobra.Command {
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: completeLiveServices(a),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.relay(cmd, &brokerpb.AdminRequest{
-				Verb:        brokerpb.AdminVerb_ADMIN_VERB_BACKEND_HEALTH,
+			return a.relay(cmd, &wire.AdminRequest{
+				Verb:        wire.AdminVerb_ADMIN_VERB_BACKEND_HEALTH,
 				ServiceName: strings.Join(args, ""),
 			})
 		},

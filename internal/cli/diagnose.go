@@ -3,7 +3,7 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 func diagnoseCommand(a *app) *cobra.Command {
@@ -13,7 +13,7 @@ func diagnoseCommand(a *app) *cobra.Command {
 		Short: "Show what a diagnostic bundle would hold, as JSON; none is written",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.relay(cmd, &brokerpb.AdminRequest{Verb: brokerpb.AdminVerb_ADMIN_VERB_DIAGNOSE, OutputPath: output})
+			return a.relay(cmd, &wire.AdminRequest{Verb: wire.AdminVerb_ADMIN_VERB_DIAGNOSE, OutputPath: output})
 		},
 	}
 	addJSON(cmd, new(bool)) // as everywhere; there is nothing else

@@ -3,7 +3,7 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 func healthzCommand(a *app) *cobra.Command {
@@ -12,7 +12,7 @@ func healthzCommand(a *app) *cobra.Command {
 		Short: "Ask whether the broker is alive",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.relay(cmd, &brokerpb.AdminRequest{Verb: brokerpb.AdminVerb_ADMIN_VERB_HEALTHZ})
+			return a.relay(cmd, &wire.AdminRequest{Verb: wire.AdminVerb_ADMIN_VERB_HEALTHZ})
 		},
 	}
 }

@@ -15,10 +15,10 @@ import (
 
 	"github.com/seed-7265657e/usher/backend"
 	"github.com/seed-7265657e/usher/broker"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/service"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // place is an environment of its own: no variable leads out of it.
@@ -43,8 +43,8 @@ func (p place) define(t *testing.T, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = service.Save(p.definitions, &brokerpb.ServiceDefinition{
-		ServiceName: name, BinaryPath: self, Isolation: brokerpb.BrokerIsolation_SHARED_BROKER,
+	_, err = service.Save(p.definitions, &wire.ServiceDefinition{
+		ServiceName: name, BinaryPath: self, Isolation: wire.BrokerIsolation_SHARED_BROKER,
 	}, service.TOML)
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +105,7 @@ func echo(c net.Conn) {
 
 // startFake answers one frame on each connection to the socket; a nil answer
 // ends the connection.
-func (p place) startFake(t *testing.T, answer func(*brokerpb.Frame) *brokerpb.Frame) {
+func (p place) startFake(t *testing.T, answer func(*wire.Frame) *wire.Frame) {
 	t.Helper()
 	ln, err := net.Listen("unix", p.socket)
 	if err != nil {
@@ -134,8 +134,8 @@ func (p place) startFake(t *testing.T, answer func(*brokerpb.Frame) *brokerpb.Fr
 }
 
 // reply is a fake that answers every admin request with r.
-func reply(r *brokerpb.AdminReply) func(*brokerpb.Frame) *brokerpb.Frame {
-	return func(f *brokerpb.Frame) *brokerpb.Frame { return frame.Response(f, frame.Marshal(r)) }
+func reply(r *wire.AdminReply) func(*wire.Frame) *wire.Frame {
+	return func(f *wire.Frame) *wire.Frame { return frame.Response(f, wire.Marshal(r)) }
 }
 
 // result is what one run of usher did.

@@ -3,7 +3,7 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 func listInstancesCommand(a *app) *cobra.Command {
@@ -12,7 +12,7 @@ func listInstancesCommand(a *app) *cobra.Command {
 		Short: "Show the broker's instance and socket, as JSON",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.relay(cmd, &brokerpb.AdminRequest{Verb: brokerpb.AdminVerb_ADMIN_VERB_LIST_INSTANCES})
+			return a.relay(cmd, &wire.AdminRequest{Verb: wire.AdminVerb_ADMIN_VERB_LIST_INSTANCES})
 		},
 	}
 }

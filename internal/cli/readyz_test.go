@@ -5,7 +5,7 @@ package cli
 import (
 	"testing"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 func TestReadyz(t *testing.T) {
@@ -14,6 +14,6 @@ func TestReadyz(t *testing.T) {
 }
 
 func TestReadyzNotReady(t *testing.T) {
-	newPlace(t).startFake(t, reply(&brokerpb.AdminReply{Body: "not ready\n", ExitCode: 1}))
+	newPlace(t).startFake(t, reply(&wire.AdminReply{Body: "not ready\n", ExitCode: 1}))
 	run(t, "readyz").want(t, 1, "not ready\n", "")
 }

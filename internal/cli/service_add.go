@@ -8,9 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/names"
 	"github.com/seed-7265657e/usher/internal/service"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // adding is `usher service add`.
@@ -66,7 +66,7 @@ func (a *adding) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return usageError(cmd, err)
 	}
-	d := &brokerpb.ServiceDefinition{
+	d := &wire.ServiceDefinition{
 		ServiceName:      args[0],
 		Isolation:        isolation,
 		ExplicitInstance: a.instance,
@@ -99,9 +99,9 @@ func (a *adding) run(cmd *cobra.Command, args []string) error {
 
 // save writes d where nothing is defined yet, or anywhere with --force. A
 // definition in another format is only removed for one that can take its place.
-func (a *adding) save(dir string, d *brokerpb.ServiceDefinition, format service.Format) (string, error) {
+func (a *adding) save(dir string, d *wire.ServiceDefinition, format service.Format) (string, error) {
 	if !a.force {
-		if err := vacant(dir, d.GetServiceName()); err != nil {
+		if err := vacant(dir, d.ServiceName); err != nil {
 			return "", err
 		}
 	}
@@ -110,7 +110,7 @@ func (a *adding) save(dir string, d *brokerpb.ServiceDefinition, format service.
 	if !errors.As(err, &conflict) || !a.force {
 		return path, err
 	}
-	if err := service.Remove(dir, d.GetServiceName()); err != nil {
+	if err := service.Remove(dir, d.ServiceName); err != nil {
 		return "", err
 	}
 	return service.Save(dir, d, format)

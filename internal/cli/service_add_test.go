@@ -10,8 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/testing/protocmp"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/service"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 func TestServiceAdd(t *testing.T) {
@@ -32,10 +32,10 @@ func TestServiceAdd(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := &brokerpb.ServiceDefinition{
+			want := &wire.ServiceDefinition{
 				ServiceName:         name,
 				BinaryPath:          self,
-				Isolation:           brokerpb.BrokerIsolation_EXPLICIT_INSTANCE,
+				Isolation:           wire.BrokerIsolation_EXPLICIT_INSTANCE,
 				ExplicitInstance:    "ci",
 				PerVersionBinaryDir: p.dir,
 				MinVersion:          "1.2.0",
@@ -59,7 +59,7 @@ func TestServiceAddDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := filepath.Join(p.dir, "notes-bin"); got.GetBinaryPath() != want || got.GetIsolation() != brokerpb.BrokerIsolation_SHARED_BROKER {
+	if want := filepath.Join(p.dir, "notes-bin"); got.BinaryPath != want || got.Isolation != wire.BrokerIsolation_SHARED_BROKER {
 		t.Errorf("got %v", got.ServiceDefinition)
 	}
 }

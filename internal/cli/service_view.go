@@ -3,8 +3,8 @@ package cli
 import (
 	"strings"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/service"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // definitionView is a definition as people and --json see it. The keys are those
@@ -28,26 +28,26 @@ func view(l service.Listed) definitionView {
 	}
 	d := l.Definition
 	return definitionView{
-		Service:             d.GetServiceName(),
+		Service:             d.ServiceName,
 		Path:                d.Path,
-		BinaryPath:          d.GetBinaryPath(),
-		Isolation:           isolationWord(d.GetIsolation()),
-		ExplicitInstance:    d.GetExplicitInstance(),
-		PerVersionBinaryDir: d.GetPerVersionBinaryDir(),
-		MinVersion:          d.GetMinVersion(),
-		VersionAllowList:    d.GetVersionAllowList(),
-		Labels:              d.GetLabels(),
+		BinaryPath:          d.BinaryPath,
+		Isolation:           isolationWord(d.Isolation),
+		ExplicitInstance:    d.ExplicitInstance,
+		PerVersionBinaryDir: d.PerVersionBinaryDir,
+		MinVersion:          d.MinVersion,
+		VersionAllowList:    d.VersionAllowList,
+		Labels:              d.Labels,
 	}
 }
 
 // isolationWord is the word that service.ParseIsolation reads.
-func isolationWord(i brokerpb.BrokerIsolation) string {
+func isolationWord(i wire.BrokerIsolation) string {
 	switch i {
-	case brokerpb.BrokerIsolation_PRIVATE_BROKER:
+	case wire.BrokerIsolation_PRIVATE_BROKER:
 		return "private"
-	case brokerpb.BrokerIsolation_SHARED_BROKER:
+	case wire.BrokerIsolation_SHARED_BROKER:
 		return "shared"
-	case brokerpb.BrokerIsolation_EXPLICIT_INSTANCE:
+	case wire.BrokerIsolation_EXPLICIT_INSTANCE:
 		return "explicit"
 	}
 	return i.String()

@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 func shutdownCommand(a *app) *cobra.Command {
@@ -17,8 +17,8 @@ func shutdownCommand(a *app) *cobra.Command {
 			"Backends live on, and so do connections that were handed over to them.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.relay(cmd, &brokerpb.AdminRequest{
-				Verb:            brokerpb.AdminVerb_ADMIN_VERB_SHUTDOWN,
+			return a.relay(cmd, &wire.AdminRequest{
+				Verb:            wire.AdminVerb_ADMIN_VERB_SHUTDOWN,
 				DrainDeadlineMs: wholeMilliseconds(deadline),
 			})
 		},

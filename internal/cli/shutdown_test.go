@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 func TestShutdown(t *testing.T) {
@@ -20,13 +20,13 @@ func TestShutdown(t *testing.T) {
 
 func TestShutdownDeadline(t *testing.T) {
 	got := make(chan uint64, 1)
-	newPlace(t).startFake(t, func(f *brokerpb.Frame) *brokerpb.Frame {
-		req := new(brokerpb.AdminRequest)
+	newPlace(t).startFake(t, func(f *wire.Frame) *wire.Frame {
+		req := new(wire.AdminRequest)
 		if err := frame.Unmarshal(f.Payload, req); err != nil {
 			t.Error(err)
 		}
 		got <- req.DrainDeadlineMs
-		return frame.Response(f, frame.Marshal(&brokerpb.AdminReply{Body: "ok\n"}))
+		return frame.Response(f, wire.Marshal(&wire.AdminReply{Body: "ok\n"}))
 	})
 	run(t, "shutdown", "--deadline", "1500us").want(t, 0, "ok\n", "")
 	if ms := <-got; ms != 2 {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // status is the body of a STATUS reply (spec 04 §4.1) as far as it is shown.
@@ -114,8 +114,8 @@ func addJSON(cmd *cobra.Command, asJSON *bool) {
 	cmd.Flags().BoolVar(asJSON, "json", false, "print JSON")
 }
 
-func statusRequest() *brokerpb.AdminRequest {
-	return &brokerpb.AdminRequest{Verb: brokerpb.AdminVerb_ADMIN_VERB_STATUS, Json: true}
+func statusRequest() *wire.AdminRequest {
+	return &wire.AdminRequest{Verb: wire.AdminVerb_ADMIN_VERB_STATUS, Json: true}
 }
 
 // status asks the live broker how it is.
@@ -124,11 +124,11 @@ func (a *app) status(ctx context.Context) (*status, error) {
 	if err != nil {
 		return nil, err
 	}
-	if code := reply.GetExitCode(); code != 0 {
-		return nil, fmt.Errorf("the broker refused the status request (exit code %d): %s", code, reply.GetBody())
+	if code := reply.ExitCode; code != 0 {
+		return nil, fmt.Errorf("the broker refused the status request (exit code %d): %s", code, reply.Body)
 	}
 	s := new(status)
-	if err := json.Unmarshal([]byte(reply.GetBody()), s); err != nil {
+	if err := json.Unmarshal([]byte(reply.Body), s); err != nil {
 		return nil, fmt.Errorf("the broker's status is not readable: %w", err)
 	}
 	return s, nil

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 func TestStatus(t *testing.T) {
@@ -56,18 +56,18 @@ func TestStatusWithoutBroker(t *testing.T) {
 func TestStatusOfOthers(t *testing.T) {
 	for _, tc := range []struct {
 		name           string
-		reply          *brokerpb.AdminReply
+		reply          *wire.AdminReply
 		code           int
 		stdout, stderr string
 	}{
-		{"v1", &brokerpb.AdminReply{Body: `{"broker_instance":"launch","accepting_hello":true,"uptime_seconds":90.5}`}, 0, "launch, pid 0, up 1m30s", ""},
-		{"v1 without backends", &brokerpb.AdminReply{Body: `{"broker_instance":"launch"}`}, 0, "none: this is a v1 broker, where none register", ""},
-		{"usher's without backends", &brokerpb.AdminReply{Body: `{"handoffs":{}}`}, 0, "none: they register by themselves", ""},
-		{"system", &brokerpb.AdminReply{Body: `{"system":{"processes":"pid and start time","claims":"pipe"}}`}, 0, "processes by pid and start time, claims by pipe", ""},
-		{"draining", &brokerpb.AdminReply{Body: `{"accepting_hello":false}`}, 0, "no: draining", ""},
-		{"demoted", &brokerpb.AdminReply{Body: `{"fd_pressure":{"demoted":true}}`}, 0, "no: short of file descriptors", ""},
-		{"not JSON", &brokerpb.AdminReply{Body: "hello"}, 1, "", "not readable"},
-		{"unsupported", &brokerpb.AdminReply{Body: "unsupported admin verb\n", ExitCode: 2}, 1, "", "unsupported admin verb"},
+		{"v1", &wire.AdminReply{Body: `{"broker_instance":"launch","accepting_hello":true,"uptime_seconds":90.5}`}, 0, "launch, pid 0, up 1m30s", ""},
+		{"v1 without backends", &wire.AdminReply{Body: `{"broker_instance":"launch"}`}, 0, "none: this is a v1 broker, where none register", ""},
+		{"usher's without backends", &wire.AdminReply{Body: `{"handoffs":{}}`}, 0, "none: they register by themselves", ""},
+		{"system", &wire.AdminReply{Body: `{"system":{"processes":"pid and start time","claims":"pipe"}}`}, 0, "processes by pid and start time, claims by pipe", ""},
+		{"draining", &wire.AdminReply{Body: `{"accepting_hello":false}`}, 0, "no: draining", ""},
+		{"demoted", &wire.AdminReply{Body: `{"fd_pressure":{"demoted":true}}`}, 0, "no: short of file descriptors", ""},
+		{"not JSON", &wire.AdminReply{Body: "hello"}, 1, "", "not readable"},
+		{"unsupported", &wire.AdminReply{Body: "unsupported admin verb\n", ExitCode: 2}, 1, "", "unsupported admin verb"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			newPlace(t).startFake(t, reply(tc.reply))

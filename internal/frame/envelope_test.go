@@ -4,30 +4,29 @@ import (
 	"errors"
 	"testing"
 
-	"google.golang.org/protobuf/proto"
-
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 const (
-	request  = brokerpb.FrameKind_FRAME_KIND_REQUEST
-	response = brokerpb.FrameKind_FRAME_KIND_RESPONSE
-	event    = brokerpb.FrameKind_FRAME_KIND_EVENT
+	request  = wire.FrameKind_FRAME_KIND_REQUEST
+	response = wire.FrameKind_FRAME_KIND_RESPONSE
+	event    = wire.FrameKind_FRAME_KIND_EVENT
 )
 
 func TestCheckOrder(t *testing.T) {
-	faulty := func() *brokerpb.Frame {
-		return &brokerpb.Frame{EnvelopeVersion: 2, Kind: 9, PayloadProtocol: 0x7A63, PayloadEncoding: 3}
+	faulty := func() *wire.Frame {
+		return &wire.Frame{EnvelopeVersion: 2, Kind: 9, PayloadProtocol: 0x7A63, PayloadEncoding: 3}
 	}
-	mend := []func(*brokerpb.Frame, brokerpb.FrameKind, uint32){
-		func(f *brokerpb.Frame, _ brokerpb.FrameKind, _ uint32) { f.EnvelopeVersion = 1 },
-		func(f *brokerpb.Frame, k brokerpb.FrameKind, _ uint32) { f.Kind = k },
-		func(f *brokerpb.Frame, _ brokerpb.FrameKind, p uint32) { f.PayloadProtocol = p },
-		func(f *brokerpb.Frame, _ brokerpb.FrameKind, _ uint32) { f.PayloadEncoding = 0 },
+	mend := []func(*wire.Frame, wire.FrameKind, uint32){
+		func(f *wire.Frame, _ wire.FrameKind, _ uint32) { f.EnvelopeVersion = 1 },
+		func(f *wire.Frame, k wire.FrameKind, _ uint32) { f.Kind = k },
+		func(f *wire.Frame, _ wire.FrameKind, p uint32) { f.PayloadProtocol = p },
+		func(f *wire.Frame, _ wire.FrameKind, _ uint32) { f.PayloadEncoding = 0 },
 	}
 	for _, c := range []struct {
-		kind                   brokerpb.FrameKind
+		kind                   wire.FrameKind
 		protocol               uint32
 		kindText, protocolText string
 	}{
@@ -57,14 +56,14 @@ func TestCheckOrder(t *testing.T) {
 func TestResponseEchoes(t *testing.T) {
 	req := frame.Request(frame.Admin, 7, []byte("q"))
 	req.Traceparent, req.Tracestate, req.DeadlineUnixMs = "p", "s", 9
-	want := &brokerpb.Frame{
+	want := &wire.Frame{
 		EnvelopeVersion: 1, Kind: response, PayloadProtocol: frame.Admin, RequestId: 7,
 		Payload: []byte("a"), Traceparent: "p", Tracestate: "s",
 	}
-	if got := frame.Response(req, []byte("a")); !proto.Equal(got, want) {
+	if got := frame.Response(req, []byte("a")); !testutil.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	if got := frame.Event(frame.Handoff, 3, nil); got.GetKind() != event || got.GetRequestId() != 3 {
+	if got := frame.Event(frame.Handoff, 3, nil); got.Kind != event || got.RequestId != 3 {
 		t.Errorf("got %v", got)
 	}
 }

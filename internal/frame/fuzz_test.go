@@ -5,12 +5,9 @@ import (
 	"errors"
 	"testing"
 
-	"google.golang.org/protobuf/proto"
-
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // seed adds every pinned frame and every pinned framing fault.
@@ -44,7 +41,7 @@ func FuzzDecodeFrame(f *testing.F) {
 			t.Fatalf("consumed %d of %d", consumed, len(buf))
 		}
 		again, _, err := frame.Decode(append(encode(t, got), 2), frame.MaxBody)
-		if err != nil || !proto.Equal(got, again) {
+		if err != nil || !testutil.Equal(got, again) {
 			t.Fatalf("%v became %v, %v", got, again, err)
 		}
 	})
@@ -68,7 +65,7 @@ func FuzzReadBody(f *testing.F) {
 				t.Fatalf("read %v, decoded %v", err, wantErr)
 			}
 		default:
-			if wantErr != nil || !proto.Equal(got, want) {
+			if wantErr != nil || !testutil.Equal(got, want) {
 				t.Fatalf("read %v, decoded %v, %v", got, want, wantErr)
 			}
 			if taken := len(buf) - r.Len(); taken != consumed || taken != frame.HeaderLen+bodyLen {
@@ -80,11 +77,11 @@ func FuzzReadBody(f *testing.F) {
 
 // FuzzChannelMessage: a parsed message agrees with its frame about the id.
 func FuzzChannelMessage(f *testing.F) {
-	for _, m := range []*brokerpb.Frame{
-		frame.ChannelOffer(&usherpb.Offer{Token: make([]byte, 16), HandoffId: 1}),
-		frame.ChannelAck(&usherpb.Ack{HandoffId: 2, Accepted: true}),
-		frame.RegisterRequest(&usherpb.Register{ServiceName: "a"}),
-		frame.Registered(frame.RegisterRequest(&usherpb.Register{}), &usherpb.Registered{Accepted: true}),
+	for _, m := range []*wire.Frame{
+		frame.ChannelOffer(&wire.Offer{Token: make([]byte, 16), HandoffId: 1}),
+		frame.ChannelAck(&wire.Ack{HandoffId: 2, Accepted: true}),
+		frame.RegisterRequest(&wire.Register{ServiceName: "a"}),
+		frame.Registered(frame.RegisterRequest(&wire.Register{}), &wire.Registered{Accepted: true}),
 	} {
 		f.Add(encode(f, m))
 	}
@@ -96,14 +93,14 @@ func FuzzChannelMessage(f *testing.F) {
 		parsed := 0
 		if offer, err := frame.ParseChannelOffer(got); err == nil {
 			parsed++
-			if offer.GetHandoffId() != got.GetRequestId() {
-				t.Fatalf("offer %d in frame %d", offer.GetHandoffId(), got.GetRequestId())
+			if offer.HandoffId != got.RequestId {
+				t.Fatalf("offer %d in frame %d", offer.HandoffId, got.RequestId)
 			}
 		}
 		if ack, err := frame.ParseChannelAck(got); err == nil {
 			parsed++
-			if ack.GetHandoffId() != got.GetRequestId() {
-				t.Fatalf("ack %d in frame %d", ack.GetHandoffId(), got.GetRequestId())
+			if ack.HandoffId != got.RequestId {
+				t.Fatalf("ack %d in frame %d", ack.HandoffId, got.RequestId)
 			}
 		}
 		if _, err := frame.ParseRegister(got); err == nil {

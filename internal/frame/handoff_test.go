@@ -8,9 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 type wireCase struct {
@@ -42,7 +42,7 @@ func loadHandoff(t *testing.T) (v handoffVectors) {
 	return v
 }
 
-func decode(t *testing.T, wire string) *brokerpb.Frame {
+func decode(t *testing.T, wire string) *wire.Frame {
 	t.Helper()
 	f, _, err := frame.Decode(testutil.Hex(t, wire), frame.MaxBody)
 	if err != nil {
@@ -82,7 +82,7 @@ func TestHandoffAckVectors(t *testing.T) {
 			explicit := errors.As(err, &rejected)
 			switch {
 			case c.Expect == "ok":
-				if err != nil || !ack.GetAccepted() {
+				if err != nil || !ack.Accepted {
 					t.Errorf("got %v, %v", ack, err)
 				}
 			case strings.HasPrefix(c.Expect, "explicit rejection"):
@@ -118,7 +118,7 @@ func TestEmptyTokenMatchesNothing(t *testing.T) {
 	if err := frame.ParseHandoffReady(frame.HandoffReady(nil, 1), nil); err == nil {
 		t.Error("a ready event was taken without a token")
 	}
-	ack := frame.HandoffAck(&brokerpb.HandoffAck{Accepted: true, CorrelationId: 1})
+	ack := frame.HandoffAck(&wire.HandoffAck{Accepted: true, CorrelationId: 1})
 	if _, err := frame.ParseHandoffAck(ack, nil, 1); err == nil {
 		t.Error("an ACK was taken without a token")
 	}
@@ -138,14 +138,14 @@ func TestHandoffStream(t *testing.T) {
 	token := testutil.Hex(t, stream.Segments[0].Hex)
 
 	offer, err := frame.ParseHandoffOffer(decode(t, stream.Segments[1].Hex))
-	if err != nil || !bytes.Equal(offer.GetToken(), token) {
+	if err != nil || !bytes.Equal(offer.Token, token) {
 		t.Fatalf("got %v, %v", offer, err)
 	}
 	again, err := frame.ParseHandoffOffer(frame.HandoffOffer(offer))
-	if err != nil || again.GetServiceName() != offer.GetServiceName() {
+	if err != nil || again.ServiceName != offer.ServiceName {
 		t.Errorf("got %v, %v", again, err)
 	}
-	ack := frame.HandoffAck(&brokerpb.HandoffAck{Token: token, Accepted: true, CorrelationId: offer.GetCorrelationId()})
+	ack := frame.HandoffAck(&wire.HandoffAck{Token: token, Accepted: true, CorrelationId: offer.CorrelationId})
 	if got := hex.EncodeToString(encode(t, ack)); got != stream.ReplyHex {
 		t.Errorf("ACK\n %s, want\n %s", got, stream.ReplyHex)
 	}

@@ -5,7 +5,7 @@ import (
 	"io"
 	"syscall"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // TryReader reads what is there without waiting. Having nothing is an error of its
@@ -94,4 +94,4 @@ func (p *Partial) ended(err error) error {
 }
 
 // Open decodes the body of a frame.
-func Open(body []byte) (*brokerpb.Frame, error) { return unmarshalFrame(body) }
+func Open(body []byte) (*wire.Frame, error) { return unmarshalFrame(body) }

@@ -7,10 +7,9 @@ import (
 	"syscall"
 	"testing"
 
-	"google.golang.org/protobuf/proto"
-
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // drops gives one piece per call, and between two of them nothing.
@@ -46,11 +45,11 @@ func fill(r frame.TryReader, limit uint32) (body []byte, err error) {
 // comes at once, and what follows it stays unread.
 func TestPartial(t *testing.T) {
 	for _, size := range []int{0, 1, 500, 600, 5000} {
-		f := &brokerpb.Frame{EnvelopeVersion: 1, Payload: bytes.Repeat([]byte("x"), size)}
-		wire := encode(t, f)
-		step := max(1, len(wire)/300)
-		for cut := 0; cut <= len(wire); cut += step {
-			r := &drops{pieces: [][]byte{wire[:cut], append(bytes.Clone(wire[cut:]), "rest"...)}}
+		f := &wire.Frame{EnvelopeVersion: 1, Payload: bytes.Repeat([]byte("x"), size)}
+		raw := encode(t, f)
+		step := max(1, len(raw)/300)
+		for cut := 0; cut <= len(raw); cut += step {
+			r := &drops{pieces: [][]byte{raw[:cut], append(bytes.Clone(raw[cut:]), "rest"...)}}
 			if cut == 0 {
 				r.pieces = r.pieces[1:]
 			}
@@ -59,7 +58,7 @@ func TestPartial(t *testing.T) {
 				t.Fatalf("%d bytes cut at %d: %v", size, cut, err)
 			}
 			got, err := frame.Open(body)
-			if err != nil || !proto.Equal(got, f) {
+			if err != nil || !testutil.Equal(got, f) {
 				t.Fatalf("%d bytes cut at %d: %v, %v", size, cut, got, err)
 			}
 			if rest := bytes.Join(r.pieces, nil); string(rest) != "rest" {
@@ -100,7 +99,7 @@ func (c *counted) TryRead(p []byte) (int, error) {
 // one call makes a few reads, and others have their turn.
 func TestPartialReadsLittleAtOnce(t *testing.T) {
 	var p frame.Partial
-	r := &counted{from: bytes.NewReader(encode(t, &brokerpb.Frame{EnvelopeVersion: 1, Payload: make([]byte, 100)}))}
+	r := &counted{from: bytes.NewReader(encode(t, &wire.Frame{EnvelopeVersion: 1, Payload: make([]byte, 100)}))}
 	for calls := 1; ; calls++ {
 		_, err := p.Fill(r, frame.MaxHelloBody)
 		if r.reads > 2*calls {

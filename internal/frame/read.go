@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io"
 
-	"google.golang.org/protobuf/proto"
-
-	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // firstStep is how many body bytes are allocated before any has arrived. Real
@@ -18,7 +16,7 @@ const firstStep = 4 << 10
 
 // Read reads one frame whose body is at most limit bytes and returns it with
 // the length of its body. Like ReadBody it never reads past the frame.
-func Read(r io.Reader, limit uint32) (*brokerpb.Frame, int, error) {
+func Read(r io.Reader, limit uint32) (*wire.Frame, int, error) {
 	body, err := ReadBody(r, limit)
 	if err != nil {
 		return nil, 0, err
@@ -79,7 +77,7 @@ func readGrowing(r io.Reader, length int) ([]byte, error) {
 // of bytes it took; the bytes behind it stay untouched. ErrNeedMore means that
 // buf ends before the frame does; every other error is final for the stream
 // and of the types that Read returns.
-func Decode(buf []byte, limit uint32) (f *brokerpb.Frame, consumed int, err error) {
+func Decode(buf []byte, limit uint32) (f *wire.Frame, consumed int, err error) {
 	if len(buf) == 0 {
 		return nil, 0, ErrNeedMore
 	}
@@ -126,8 +124,8 @@ func readError(context string, err error) error {
 	return fmt.Errorf("read the %s: %w", context, err)
 }
 
-func unmarshalFrame(body []byte) (*brokerpb.Frame, error) {
-	f := new(brokerpb.Frame)
+func unmarshalFrame(body []byte) (*wire.Frame, error) {
+	f := new(wire.Frame)
 	if err := Unmarshal(body, f); err != nil {
 		return nil, err
 	}
@@ -137,13 +135,9 @@ func unmarshalFrame(body []byte) (*brokerpb.Frame, error) {
 // Unmarshal decodes payload bytes into m, which is new. Unknown fields are dropped, so
 // nothing a peer adds is kept or sent on. The error is a *DecodeError that
 // names the message.
-func Unmarshal(payload []byte, m proto.Message) error {
-	if decodeDirect(payload, m) {
-		return nil
-	}
-	err := proto.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(payload, m)
-	if err != nil {
-		return &DecodeError{What: string(m.ProtoReflect().Descriptor().Name()), Err: err}
+func Unmarshal(payload []byte, m wire.Message) error {
+	if err := wire.Unmarshal(payload, m); err != nil {
+		return &DecodeError{What: m.Name(), Err: err}
 	}
 	return nil
 }

@@ -9,11 +9,9 @@ import (
 	"testing"
 	"testing/iotest"
 
-	"google.golang.org/protobuf/proto"
-
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 type framingVectors struct {
@@ -85,7 +83,7 @@ func TestDecodeVectors(t *testing.T) {
 			case "Decode":
 				ok = errors.As(err, new(*frame.DecodeError))
 			case "Frame{envelope_version:1}, consumed 7":
-				ok = err == nil && consumed == 7 && proto.Equal(f, &brokerpb.Frame{EnvelopeVersion: 1})
+				ok = err == nil && consumed == 7 && testutil.Equal(f, &wire.Frame{EnvelopeVersion: 1})
 			}
 			if !ok {
 				t.Errorf("got %v, %d, %v; want %s", f, consumed, err, c.Expect)
@@ -96,11 +94,11 @@ func TestDecodeVectors(t *testing.T) {
 
 func TestReadLeavesWhatFollows(t *testing.T) {
 	for _, size := range []int{0, 1, 4096, 4097, 100_000} {
-		wire := encode(t, frame.Request(frame.Control, 1, bytes.Repeat([]byte{7}, size)))
-		r := bytes.NewReader(append(wire, "early data"...))
+		raw := encode(t, frame.Request(frame.Control, 1, bytes.Repeat([]byte{7}, size)))
+		r := bytes.NewReader(append(raw, "early data"...))
 		f, _, err := frame.Read(r, frame.MaxBody)
-		if err != nil || len(f.GetPayload()) != size {
-			t.Fatalf("size %d: read %d bytes, %v", size, len(f.GetPayload()), err)
+		if err != nil || len(f.Payload) != size {
+			t.Fatalf("size %d: read %d bytes, %v", size, len(f.Payload), err)
 		}
 		if r.Len() != len("early data") {
 			t.Errorf("size %d: %d bytes are left, want %d", size, r.Len(), len("early data"))
@@ -109,12 +107,12 @@ func TestReadLeavesWhatFollows(t *testing.T) {
 }
 
 func TestReadCapIsInclusive(t *testing.T) {
-	wire := encode(t, frame.Request(frame.Control, 1, make([]byte, 100)))
-	bodyLen := uint32(len(wire) - frame.HeaderLen)
-	if _, _, err := frame.Read(bytes.NewReader(wire), bodyLen); err != nil {
+	raw := encode(t, frame.Request(frame.Control, 1, make([]byte, 100)))
+	bodyLen := uint32(len(raw) - frame.HeaderLen)
+	if _, _, err := frame.Read(bytes.NewReader(raw), bodyLen); err != nil {
 		t.Errorf("a body of exactly the cap: %v", err)
 	}
-	if _, _, err := frame.Read(bytes.NewReader(wire), bodyLen-1); !errors.As(err, new(*frame.TooLargeError)) {
+	if _, _, err := frame.Read(bytes.NewReader(raw), bodyLen-1); !errors.As(err, new(*frame.TooLargeError)) {
 		t.Errorf("one byte above the cap: %v", err)
 	}
 }
@@ -146,11 +144,11 @@ func TestDeclaredLengthCostsNothing(t *testing.T) {
 	}
 }
 
-func encode(t testing.TB, f *brokerpb.Frame) []byte {
+func encode(t testing.TB, f *wire.Frame) []byte {
 	t.Helper()
-	wire, err := frame.Append(nil, f)
+	raw, err := frame.Append(nil, f)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return wire
+	return raw
 }

@@ -4,43 +4,41 @@ import (
 	"errors"
 	"testing"
 
-	"google.golang.org/protobuf/proto"
-
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 func TestChannelRoundTrip(t *testing.T) {
-	offer := &usherpb.Offer{
+	offer := &wire.Offer{
 		Token: []byte("0123456789abcdef"), HandoffId: 7, ConnectionId: 8, Preamble: []byte("p"),
 		EarlyDataLen: 9, Traceparent: "t", Tracestate: "s",
 	}
 	gotOffer, err := frame.ParseChannelOffer(overTheWire(t, frame.ChannelOffer(offer)))
-	if err != nil || !proto.Equal(gotOffer, offer) {
+	if err != nil || !testutil.Equal(gotOffer, offer) {
 		t.Errorf("offer: got %v, %v", gotOffer, err)
 	}
-	for _, ack := range []*usherpb.Ack{
-		{Token: offer.GetToken(), HandoffId: 7, Accepted: true},
-		{Reason: usherpb.NackReason_NACK_REASON_DESCRIPTORS, Detail: "no descriptor arrived"},
+	for _, ack := range []*wire.Ack{
+		{Token: offer.Token, HandoffId: 7, Accepted: true},
+		{Reason: wire.NackReason_NACK_REASON_DESCRIPTORS, Detail: "no descriptor arrived"},
 	} {
 		gotAck, err := frame.ParseChannelAck(overTheWire(t, frame.ChannelAck(ack)))
-		if err != nil || !proto.Equal(gotAck, ack) {
+		if err != nil || !testutil.Equal(gotAck, ack) {
 			t.Errorf("ack: got %v, %v", gotAck, err)
 		}
 	}
 }
 
 func TestRegistrationRoundTrip(t *testing.T) {
-	request := &usherpb.Register{ServiceName: "demo", ServiceVersion: "1.0.0", BackendPipe: "/run/demo.sock"}
+	request := &wire.Register{ServiceName: "demo", ServiceVersion: "1.0.0", BackendPipe: "/run/demo.sock"}
 	req := overTheWire(t, frame.RegisterRequest(request))
 	got, err := frame.ParseRegister(req)
-	if err != nil || !proto.Equal(got, request) {
+	if err != nil || !testutil.Equal(got, request) {
 		t.Errorf("request: got %v, %v", got, err)
 	}
-	answer := &usherpb.Registered{Accepted: true, BrokerPid: 3, Channel: usherpb.ChannelKind_CHANNEL_KIND_STREAM}
+	answer := &wire.Registered{Accepted: true, BrokerPid: 3, Channel: wire.ChannelKind_CHANNEL_KIND_STREAM}
 	gotAnswer, err := frame.ParseRegistered(overTheWire(t, frame.Registered(req, answer)))
-	if err != nil || !proto.Equal(gotAnswer, answer) {
+	if err != nil || !testutil.Equal(gotAnswer, answer) {
 		t.Errorf("answer: got %v, %v", gotAnswer, err)
 	}
 }
@@ -49,35 +47,35 @@ func TestRegistrationRoundTrip(t *testing.T) {
 // is no message.
 func TestUsherFaults(t *testing.T) {
 	parsers := map[string]struct {
-		good  *brokerpb.Frame
-		parse func(*brokerpb.Frame) error
+		good  *wire.Frame
+		parse func(*wire.Frame) error
 	}{
 		"offer": {
-			frame.ChannelOffer(&usherpb.Offer{HandoffId: 7}),
-			func(f *brokerpb.Frame) error { _, err := frame.ParseChannelOffer(f); return err },
+			frame.ChannelOffer(&wire.Offer{HandoffId: 7}),
+			func(f *wire.Frame) error { _, err := frame.ParseChannelOffer(f); return err },
 		},
 		"ack": {
-			frame.ChannelAck(&usherpb.Ack{HandoffId: 7}),
-			func(f *brokerpb.Frame) error { _, err := frame.ParseChannelAck(f); return err },
+			frame.ChannelAck(&wire.Ack{HandoffId: 7}),
+			func(f *wire.Frame) error { _, err := frame.ParseChannelAck(f); return err },
 		},
 		"registered": {
-			frame.Registered(frame.RegisterRequest(&usherpb.Register{}), &usherpb.Registered{}),
-			func(f *brokerpb.Frame) error { _, err := frame.ParseRegistered(f); return err },
+			frame.Registered(frame.RegisterRequest(&wire.Register{}), &wire.Registered{}),
+			func(f *wire.Frame) error { _, err := frame.ParseRegistered(f); return err },
 		},
 	}
 	for name, p := range parsers {
 		faults := map[string]struct {
-			spoil func(*brokerpb.Frame)
+			spoil func(*wire.Frame)
 			want  any
 		}{
-			"none":    {func(*brokerpb.Frame) {}, nil},
-			"kind":    {func(f *brokerpb.Frame) { f.Kind = event }, new(*frame.EnvelopeError)},
-			"v1":      {func(f *brokerpb.Frame) { f.PayloadProtocol = frame.Control }, new(*frame.EnvelopeError)},
-			"id":      {func(f *brokerpb.Frame) { f.RequestId++ }, new(*frame.MismatchError)},
-			"garbage": {func(f *brokerpb.Frame) { f.Payload = []byte{0x0a, 0x05} }, new(*frame.DecodeError)},
+			"none":    {func(*wire.Frame) {}, nil},
+			"kind":    {func(f *wire.Frame) { f.Kind = event }, new(*frame.EnvelopeError)},
+			"v1":      {func(f *wire.Frame) { f.PayloadProtocol = frame.Control }, new(*frame.EnvelopeError)},
+			"id":      {func(f *wire.Frame) { f.RequestId++ }, new(*frame.MismatchError)},
+			"garbage": {func(f *wire.Frame) { f.Payload = []byte{0x0a, 0x05} }, new(*frame.DecodeError)},
 		}
 		for fault, c := range faults {
-			f := proto.Clone(p.good).(*brokerpb.Frame)
+			f := testutil.Clone(p.good)
 			c.spoil(f)
 			err := p.parse(f)
 			if c.want == nil && err != nil || c.want != nil && (err == nil || !errors.As(err, c.want)) {
@@ -85,7 +83,7 @@ func TestUsherFaults(t *testing.T) {
 			}
 		}
 	}
-	register := frame.RegisterRequest(&usherpb.Register{})
+	register := frame.RegisterRequest(&wire.Register{})
 	register.Payload = []byte{0x0a, 0x05}
 	if _, err := frame.ParseRegister(register); !errors.As(err, new(*frame.DecodeError)) {
 		t.Errorf("registration with garbage: got %v", err)
@@ -96,7 +94,7 @@ func TestUsherFaults(t *testing.T) {
 	}
 }
 
-func overTheWire(t *testing.T, f *brokerpb.Frame) *brokerpb.Frame {
+func overTheWire(t *testing.T, f *wire.Frame) *wire.Frame {
 	t.Helper()
 	got, _, err := frame.Decode(encode(t, f), frame.MaxBody)
 	if err != nil {

@@ -7,24 +7,19 @@ import (
 	"math"
 	"slices"
 
-	"google.golang.org/protobuf/proto"
-
-	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // Append appends the framed bytes of f to dst: fields in ascending order,
 // defaults omitted, maps sorted. A body above MaxBody is refused with
 // *TooLargeError; on any error dst comes back unchanged.
-func Append(dst []byte, f *brokerpb.Frame) ([]byte, error) {
-	out := slices.Grow(dst, HeaderLen+len(f.GetPayload())+envelopeRoom)
+func Append(dst []byte, f *wire.Frame) ([]byte, error) {
+	out := slices.Grow(dst, HeaderLen+len(f.Payload)+envelopeRoom)
 	out = append(out, Version, 0, 0, 0, 0)
 	body := len(out)
-	out, ok := encodeDirect(out, f)
-	if !ok {
-		var err error
-		if out, err = (proto.MarshalOptions{Deterministic: true}).MarshalAppend(out[:body], f); err != nil {
-			return dst, fmt.Errorf("encode frame: %w", err)
-		}
+	out, err := wire.Append(out, f)
+	if err != nil {
+		return dst, fmt.Errorf("encode frame: %w", err)
 	}
 	size := len(out) - body
 	if size > MaxBody {
@@ -39,12 +34,12 @@ const envelopeRoom = 48
 
 // Write sends f with one call of w.Write and returns how many bytes went out.
 // w keeps its owner.
-func Write(w io.Writer, f *brokerpb.Frame) (int, error) {
-	wire, err := Append(nil, f)
+func Write(w io.Writer, f *wire.Frame) (int, error) {
+	raw, err := Append(nil, f)
 	if err != nil {
 		return 0, err
 	}
-	n, err := w.Write(wire)
+	n, err := w.Write(raw)
 	if err != nil {
 		return n, fmt.Errorf("write frame: %w", err)
 	}

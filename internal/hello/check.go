@@ -3,9 +3,9 @@ package hello
 import (
 	"errors"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/names"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // The checks of spec 01 §7.1 in order, first hit wins:
@@ -47,7 +47,7 @@ func FromReadError(err error) *Refusal {
 // Open takes the Hello out of its frame. bodyLen is the length of the frame's
 // body in bytes. gate is what the broker answers at row 7, before it looks at
 // the envelope: FDPressure, ShuttingDown or nil.
-func Open(f *brokerpb.Frame, bodyLen int, gate *Refusal) (*brokerpb.Hello, *Refusal) {
+func Open(f *wire.Frame, bodyLen int, gate *Refusal) (*wire.Hello, *Refusal) {
 	if bodyLen > frame.MaxHelloBody {
 		return nil, rejected(tooLong)
 	}
@@ -57,8 +57,8 @@ func Open(f *brokerpb.Frame, bodyLen int, gate *Refusal) (*brokerpb.Hello, *Refu
 	if refusal := judgeEnvelope(f); refusal != nil {
 		return nil, refusal
 	}
-	h := new(brokerpb.Hello)
-	if err := frame.Unmarshal(f.GetPayload(), h); err != nil {
+	h := new(wire.Hello)
+	if err := frame.Unmarshal(f.Payload, h); err != nil {
 		return nil, rejected("malformed Hello payload")
 	}
 	return h, nil
@@ -66,15 +66,15 @@ func Open(f *brokerpb.Frame, bodyLen int, gate *Refusal) (*brokerpb.Hello, *Refu
 
 // judgeEnvelope asks what frame.Check asks, in the same order, with the texts
 // and codes of a Hello refusal.
-func judgeEnvelope(f *brokerpb.Frame) *Refusal {
+func judgeEnvelope(f *wire.Frame) *Refusal {
 	switch {
-	case f.GetEnvelopeVersion() != protocolVersion:
+	case f.EnvelopeVersion != protocolVersion:
 		return unsupported("frame envelope_version is not v1")
-	case f.GetKind() != brokerpb.FrameKind_FRAME_KIND_REQUEST:
+	case f.Kind != wire.FrameKind_FRAME_KIND_REQUEST:
 		return rejected("Hello frame kind must be REQUEST")
-	case f.GetPayloadProtocol() != frame.Control:
+	case f.PayloadProtocol != frame.Control:
 		return rejected("Hello frame payload_protocol must be control-plane")
-	case f.GetPayloadEncoding() != brokerpb.PayloadEncoding_PAYLOAD_ENCODING_NONE:
+	case f.PayloadEncoding != wire.PayloadEncoding_PAYLOAD_ENCODING_NONE:
 		return rejected("Hello payload must not be compressed")
 	}
 	return nil
@@ -83,17 +83,17 @@ func judgeEnvelope(f *brokerpb.Frame) *Refusal {
 // Validate judges the Hello itself. verifiedPID is what the kernel says about
 // the peer, 0 when it says nothing. A Hello that passes names nothing on disk
 // that its rules forbid.
-func Validate(h *brokerpb.Hello, verifiedPID uint32) *Refusal {
-	switch claimed := h.GetPeerPid(); {
-	case h.GetClientMinProtocol() > protocolVersion || h.GetClientMaxProtocol() < protocolVersion:
+func Validate(h *wire.Hello, verifiedPID uint32) *Refusal {
+	switch claimed := h.PeerPid; {
+	case h.ClientMinProtocol > protocolVersion || h.ClientMaxProtocol < protocolVersion:
 		return unsupported("client protocol range does not include v1")
-	case names.ServiceName(h.GetServiceName()) != nil:
+	case names.ServiceName(h.ServiceName) != nil:
 		return InvalidServiceName()
-	case len(h.GetWantedVersion()) > maxWantedVersion || names.Version(h.GetWantedVersion()) != nil:
+	case len(h.WantedVersion) > maxWantedVersion || names.Version(h.WantedVersion) != nil:
 		return rejected("invalid wanted_version")
-	case len(h.GetClientVersion()) > maxClientVersion:
+	case len(h.ClientVersion) > maxClientVersion:
 		return rejected("client_version exceeds 128 bytes")
-	case len(h.GetClientLibName()) > maxLibField || len(h.GetClientLibVersion()) > maxLibField:
+	case len(h.ClientLibName) > maxLibField || len(h.ClientLibVersion) > maxLibField:
 		return rejected("client_lib fields exceed 64 bytes")
 	case claimed != 0 && verifiedPID != 0 && claimed != verifiedPID:
 		return rejected("peer_pid does not match verified peer")

@@ -10,12 +10,11 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 type refusalVectors struct {
@@ -68,8 +67,8 @@ var (
 )
 
 // answer runs one connection's bytes through the checks, as a broker does.
-func answer(wire io.Reader, limit, pid uint32, name string) (*brokerpb.Frame, *hello.Refusal) {
-	f, bodyLen, err := frame.Read(wire, limit)
+func answer(raw io.Reader, limit, pid uint32, name string) (*wire.Frame, *hello.Refusal) {
+	f, bodyLen, err := frame.Read(raw, limit)
 	if refusal := hello.FromReadError(err); refusal != nil {
 		return nil, refusal
 	}
@@ -87,24 +86,24 @@ func TestRefusalVectors(t *testing.T) {
 	v := loadRefusals(t).Refusals
 	for _, c := range v.Cases {
 		t.Run(c.Name, func(t *testing.T) {
-			wire := bytes.NewReader(testutil.Hex(t, c.WireHex))
-			req, refusal := answer(wire, frame.MaxBody, v.VerifiedPeerPID, c.Name)
+			raw := bytes.NewReader(testutil.Hex(t, c.WireHex))
+			req, refusal := answer(raw, frame.MaxBody, v.VerifiedPeerPID, c.Name)
 			if refusal == nil {
 				t.Fatal("the Hello was accepted")
 			}
 			reply := hello.ReplyFrame(req, refusal.Reply())
-			if id := strconv.FormatUint(reply.GetRequestId(), 10); id != c.ReplyRequestID {
+			if id := strconv.FormatUint(reply.RequestId, 10); id != c.ReplyRequestID {
 				t.Errorf("reply id %s, want %s", id, c.ReplyRequestID)
 			}
-			if err := frame.Check(reply, brokerpb.FrameKind_FRAME_KIND_RESPONSE, frame.Control); err != nil {
+			if err := frame.Check(reply, wire.FrameKind_FRAME_KIND_RESPONSE, frame.Control); err != nil {
 				t.Error(err)
 			}
 			want := testutil.Message(t, "HelloReply", map[string]any{"refused": c.Expect})
-			got := new(brokerpb.HelloReply)
-			if err := frame.Unmarshal(reply.GetPayload(), got); err != nil {
+			got := new(wire.HelloReply)
+			if err := frame.Unmarshal(reply.Payload, got); err != nil {
 				t.Fatal(err)
 			}
-			if !proto.Equal(got, want) {
+			if !testutil.Equal(got, want) {
 				t.Errorf("got %v, want %v", got, want)
 			}
 		})
@@ -116,7 +115,7 @@ func TestAcceptedShapes(t *testing.T) {
 	for _, c := range v.AcceptedShapes {
 		t.Run(c.Name, func(t *testing.T) {
 			f := frame.Request(frame.Control, 1, testutil.Hex(t, c.HelloHex))
-			h, refusal := hello.Open(f, proto.Size(f), nil)
+			h, refusal := hello.Open(f, len(wire.Marshal(f)), nil)
 			if refusal == nil {
 				refusal = hello.Validate(h, v.VerifiedPeerPID)
 			}
@@ -152,14 +151,14 @@ func TestHelloSize(t *testing.T) {
 	payload := testutil.Hex(t, framed.Vectors[0].Frame.Payload)
 	payload = protowire.AppendTag(payload, 200, protowire.BytesType)
 	payload = protowire.AppendBytes(payload, make([]byte, 65536))
-	wire, err := frame.Append(nil, frame.Request(frame.Control, 9, payload))
+	raw, err := frame.Append(nil, frame.Request(frame.Control, 9, payload))
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := loadRefusals(t).HelloSize[0]
-	sum := sha256.Sum256(wire)
-	if len(wire) != frame.HeaderLen+c.BodyLen || hex.EncodeToString(sum[:]) != c.SHA256 {
-		t.Fatalf("built %d bytes with sum %x", len(wire), sum)
+	sum := sha256.Sum256(raw)
+	if len(raw) != frame.HeaderLen+c.BodyLen || hex.EncodeToString(sum[:]) != c.SHA256 {
+		t.Fatalf("built %d bytes with sum %x", len(raw), sum)
 	}
 	for _, e := range []struct {
 		limit      uint32
@@ -168,11 +167,11 @@ func TestHelloSize(t *testing.T) {
 		{frame.MaxBody, c.OnTheControl.Reason, c.OnTheControl.ReplyRequestID},
 		{frame.MaxHelloBody, c.ServeOnce.Reason, c.ServeOnce.ReplyRequestID},
 	} {
-		req, refusal := answer(bytes.NewReader(wire), e.limit, 0, "")
+		req, refusal := answer(bytes.NewReader(raw), e.limit, 0, "")
 		if refusal == nil || refusal.Reason != e.reason {
 			t.Errorf("limit %d: got %v", e.limit, refusal)
 		}
-		if id := fmt.Sprint(req.GetRequestId()); id != e.id {
+		if id := fmt.Sprint(hello.ReplyFrame(req, refusal.Reply()).RequestId); id != e.id {
 			t.Errorf("limit %d: reply id %s, want %s", e.limit, id, e.id)
 		}
 	}
@@ -180,11 +179,11 @@ func TestHelloSize(t *testing.T) {
 
 // TestSizeBeforeGate: row 6 comes before row 7, and row 7 before row 8.
 func TestSizeBeforeGate(t *testing.T) {
-	f := &brokerpb.Frame{EnvelopeVersion: 2}
+	f := &wire.Frame{EnvelopeVersion: 2}
 	if _, refusal := hello.Open(f, frame.MaxHelloBody+1, hello.ShuttingDown()); refusal.Reason != "initial Hello frame exceeds 64 KiB" {
 		t.Error(refusal)
 	}
-	if _, refusal := hello.Open(f, frame.MaxHelloBody, hello.ShuttingDown()); refusal.Code != brokerpb.ErrorCode_ERROR_SHUTTING_DOWN {
+	if _, refusal := hello.Open(f, frame.MaxHelloBody, hello.ShuttingDown()); refusal.Code != wire.ErrorCode_ERROR_SHUTTING_DOWN {
 		t.Error(refusal)
 	}
 }
@@ -196,11 +195,11 @@ func FuzzHello(f *testing.F) {
 	for _, c := range v.Cases {
 		f.Add(testutil.Hex(f, c.WireHex))
 	}
-	f.Fuzz(func(t *testing.T, wire []byte) {
-		req, refusal := answer(bytes.NewReader(wire), frame.MaxBody, v.VerifiedPeerPID, "")
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		req, refusal := answer(bytes.NewReader(raw), frame.MaxBody, v.VerifiedPeerPID, "")
 		if refusal == nil {
 			h, _ := hello.Open(req, 0, nil)
-			if n := len(h.GetServiceName()); n == 0 || n > 64 || len(h.GetWantedVersion()) > 64 {
+			if n := len(h.ServiceName); n == 0 || n > 64 || len(h.WantedVersion) > 64 {
 				t.Fatalf("accepted %v", h)
 			}
 			return

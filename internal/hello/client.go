@@ -5,16 +5,16 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/names"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 const (
 	libName     = "usher" // Hello.client_lib_name
 	helloID     = "hello" // Hello.request_id, as the stock v1 client writes it
 	helloFrame  = 1       // Frame.request_id of a Hello
-	unspecified = brokerpb.ErrorCode_ERROR_CODE_UNSPECIFIED
+	unspecified = wire.ErrorCode_ERROR_CODE_UNSPECIFIED
 )
 
 // Request is what a client asks for (spec 01 §9).
@@ -29,8 +29,8 @@ type Request struct {
 }
 
 // Hello is the request as a message.
-func (r Request) Hello() *brokerpb.Hello {
-	return &brokerpb.Hello{
+func (r Request) Hello() *wire.Hello {
+	return &wire.Hello{
 		ClientMinProtocol:   protocolVersion,
 		ClientMaxProtocol:   protocolVersion,
 		ServiceName:         r.Service,
@@ -48,7 +48,7 @@ func (r Request) Hello() *brokerpb.Hello {
 // Frame is the request in its frame. What a broker would refuse in any case is
 // an error here, before anything is dialled: *names.InvalidError for service
 // and version, *Refusal for the rest.
-func (r Request) Frame() (*brokerpb.Frame, error) {
+func (r Request) Frame() (*wire.Frame, error) {
 	if err := names.ServiceName(r.Service); err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func (r Request) Frame() (*brokerpb.Frame, error) {
 	if refusal := Validate(h, 0); refusal != nil {
 		return nil, refusal
 	}
-	return frame.Request(frame.Control, helloFrame, frame.Marshal(h)), nil
+	return frame.Request(frame.Control, helloFrame, wire.Marshal(h)), nil
 }
 
 // ErrMissingResult: the reply neither grants nor refuses.
@@ -68,7 +68,7 @@ var ErrMissingResult = errors.New("missing result: the HelloReply neither grants
 // RefusedError is a broker's refusal as the client sees it. A code that v1
 // does not define counts as UNSPECIFIED.
 type RefusedError struct {
-	Code       brokerpb.ErrorCode
+	Code       wire.ErrorCode
 	Reason     string
 	RetryAfter time.Duration // 0: retrying does not help until something changes
 }
@@ -84,27 +84,27 @@ func (e *RefusedError) Error() string {
 // *frame.DecodeError, ErrMissingResult, *RefusedError. As in v1 the frame's id
 // is not checked: there is one exchange per connection, and a broker that could
 // not read the request answers with id 0.
-func ParseReply(f *brokerpb.Frame) (*brokerpb.Negotiated, error) {
-	if err := frame.Check(f, brokerpb.FrameKind_FRAME_KIND_RESPONSE, frame.Control); err != nil {
+func ParseReply(f *wire.Frame) (*wire.Negotiated, error) {
+	if err := frame.Check(f, wire.FrameKind_FRAME_KIND_RESPONSE, frame.Control); err != nil {
 		return nil, err
 	}
-	reply := new(brokerpb.HelloReply)
-	if err := frame.Unmarshal(f.GetPayload(), reply); err != nil {
+	reply := new(wire.HelloReply)
+	if err := frame.Unmarshal(f.Payload, reply); err != nil {
 		return nil, err
 	}
 	switch {
-	case reply.GetNegotiated() != nil:
-		return reply.GetNegotiated(), nil
-	case reply.GetRefused() != nil:
-		return nil, refusedError(reply.GetRefused())
+	case reply.Negotiated != nil:
+		return reply.Negotiated, nil
+	case reply.Refused != nil:
+		return nil, refusedError(reply.Refused)
 	}
 	return nil, ErrMissingResult
 }
 
-func refusedError(r *brokerpb.Refused) *RefusedError {
-	code := r.GetCode()
-	if _, known := brokerpb.ErrorCode_name[int32(code)]; !known {
+func refusedError(r *wire.Refused) *RefusedError {
+	code := r.Code
+	if !code.Known() {
 		code = unspecified
 	}
-	return &RefusedError{Code: code, Reason: r.GetReason(), RetryAfter: fromMillis(r.GetRetryAfterMs())}
+	return &RefusedError{Code: code, Reason: r.Reason, RetryAfter: fromMillis(r.RetryAfterMs)}
 }

@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/names"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // TestRequestBytes: but for the library's name and version and the trace, which
@@ -35,15 +35,15 @@ func TestRequestBytes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h := new(brokerpb.Hello)
+		h := new(wire.Hello)
 		if err := frame.Unmarshal(f.Payload, h); err != nil || h.ClientLibName != "usher" {
 			t.Fatalf("library %q, %v", h.ClientLibName, err)
 		}
 		h.ClientLibName, h.ClientLibVersion = "running-process", "4.10.6"
-		f.Payload = frame.Marshal(h)
+		f.Payload = wire.Marshal(h)
 		f.Traceparent, f.Tracestate = c.Frame.Traceparent, c.Frame.Tracestate
-		wire, err := frame.Append(nil, f)
-		if got := hex.EncodeToString(wire); err != nil || got != c.Hex {
+		raw, err := frame.Append(nil, f)
+		if got := hex.EncodeToString(raw); err != nil || got != c.Hex {
 			t.Errorf("%s:\n %s, want\n %s", c.Name, got, c.Hex)
 		}
 	}
@@ -52,9 +52,9 @@ func TestRequestBytes(t *testing.T) {
 // TestEarlyDataLen pins the one added field: number 100, a varint.
 func TestEarlyDataLen(t *testing.T) {
 	r := hello.Request{Service: "a", Version: "1.0.0"}
-	without := frame.Marshal(r.Hello())
+	without := wire.Marshal(r.Hello())
 	r.EarlyDataLen = 300
-	if got, want := hex.EncodeToString(frame.Marshal(r.Hello())), hex.EncodeToString(without)+"a006ac02"; got != want {
+	if got, want := hex.EncodeToString(wire.Marshal(r.Hello())), hex.EncodeToString(without)+"a006ac02"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
@@ -82,7 +82,7 @@ func TestRequestRefusesLocally(t *testing.T) {
 }
 
 func TestParseReplyFaults(t *testing.T) {
-	reply := func(payload []byte) *brokerpb.Frame {
+	reply := func(payload []byte) *wire.Frame {
 		return frame.Response(frame.Request(frame.Control, 1, nil), payload)
 	}
 	wrongProtocol := reply(nil)
@@ -103,19 +103,19 @@ func TestParseReplyFaults(t *testing.T) {
 
 func TestParseReplyRefused(t *testing.T) {
 	for _, c := range []struct {
-		sent *brokerpb.Refused
+		sent *wire.Refused
 		want hello.RefusedError
 	}{
 		{
-			&brokerpb.Refused{Code: 8, Reason: "r", RetryAfterMs: 1500},
-			hello.RefusedError{Code: brokerpb.ErrorCode_ERROR_VERSION_BLOCKED, Reason: "r", RetryAfter: 1500 * time.Millisecond},
+			&wire.Refused{Code: 8, Reason: "r", RetryAfterMs: 1500},
+			hello.RefusedError{Code: wire.ErrorCode_ERROR_VERSION_BLOCKED, Reason: "r", RetryAfter: 1500 * time.Millisecond},
 		},
 		{
-			&brokerpb.Refused{Code: 77, RetryAfterMs: math.MaxUint64},
+			&wire.Refused{Code: 77, RetryAfterMs: math.MaxUint64},
 			hello.RefusedError{RetryAfter: math.MaxInt64},
 		},
 	} {
-		sent := &brokerpb.HelloReply{Result: &brokerpb.HelloReply_Refused{Refused: c.sent}}
+		sent := &wire.HelloReply{Refused: c.sent}
 		_, err := hello.ParseReply(hello.ReplyFrame(nil, sent))
 		var refused *hello.RefusedError
 		if !errors.As(err, &refused) || *refused != c.want {

@@ -1,8 +1,8 @@
 package hello
 
 import (
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // DefaultKeepalive is what a client gets that asked for nothing, in seconds.
@@ -20,7 +20,7 @@ type Grant struct {
 
 // Reply is the grant as a message. It announces handle passing exactly when it
 // carries a token.
-func (g Grant) Reply() *brokerpb.HelloReply {
+func (g Grant) Reply() *wire.HelloReply {
 	capabilities := g.ServerCapabilities &^ frame.CapHandlePassing
 	if len(g.Token) > 0 {
 		capabilities |= frame.CapHandlePassing
@@ -29,7 +29,7 @@ func (g Grant) Reply() *brokerpb.HelloReply {
 	if keepalive == 0 {
 		keepalive = DefaultKeepalive
 	}
-	return &brokerpb.HelloReply{Result: &brokerpb.HelloReply_Negotiated{Negotiated: &brokerpb.Negotiated{
+	return &wire.HelloReply{Negotiated: &wire.Negotiated{
 		NegotiatedProtocol:    protocolVersion,
 		DaemonVersion:         g.Version,
 		BackendPipe:           g.BackendPipe,
@@ -37,5 +37,5 @@ func (g Grant) Reply() *brokerpb.HelloReply {
 		KeepaliveIntervalSecs: keepalive,
 		HandlePassedToken:     g.Token,
 		ConnectionId:          g.ConnectionID,
-	}}}
+	}}
 }

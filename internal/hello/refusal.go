@@ -10,8 +10,8 @@ import (
 	"math"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // protocolVersion is the only version this package negotiates.
@@ -19,7 +19,7 @@ const protocolVersion = 1
 
 // Refusal is why a Hello gets no backend. The broker sends it with Reply.
 type Refusal struct {
-	Code       brokerpb.ErrorCode
+	Code       wire.ErrorCode
 	Reason     string        // exact text of spec 01 §7.1
 	RetryAfter time.Duration // 0: retrying does not help until something changes
 }
@@ -33,21 +33,24 @@ func (r *Refusal) Error() string {
 
 // Reply is the refusal as a message. The retry time is rounded up to whole
 // milliseconds, so a wait shorter than one is not sent as none.
-func (r *Refusal) Reply() *brokerpb.HelloReply {
-	return &brokerpb.HelloReply{Result: &brokerpb.HelloReply_Refused{Refused: &brokerpb.Refused{
+func (r *Refusal) Reply() *wire.HelloReply {
+	return &wire.HelloReply{Refused: &wire.Refused{
 		Reason:            r.Reason,
 		DaemonMinProtocol: protocolVersion,
 		DaemonMaxProtocol: protocolVersion,
 		Code:              r.Code,
 		RetryAfterMs:      toMillis(r.RetryAfter),
-	}}}
+	}}
 }
 
 // ReplyFrame puts a reply in its frame. req is the frame that carried the
 // Hello; nil when none could be read, which gives id 0 and no trace. The
 // protocol is always control, even when the request named another.
-func ReplyFrame(req *brokerpb.Frame, reply *brokerpb.HelloReply) *brokerpb.Frame {
-	f := frame.Response(req, frame.Marshal(reply))
+func ReplyFrame(req *wire.Frame, reply *wire.HelloReply) *wire.Frame {
+	if req == nil {
+		req = &wire.Frame{}
+	}
+	f := frame.Response(req, wire.Marshal(reply))
 	f.PayloadProtocol = frame.Control
 	return f
 }

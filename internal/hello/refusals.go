@@ -3,7 +3,7 @@ package hello
 import (
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // The refusals of spec 01 §7.1 that are decided outside this package, by what
@@ -17,7 +17,7 @@ const (
 // FDPressure is row 7: the broker is low on descriptors.
 func FDPressure() *Refusal {
 	return &Refusal{
-		Code:       brokerpb.ErrorCode_ERROR_FD_PRESSURE,
+		Code:       wire.ErrorCode_ERROR_FD_PRESSURE,
 		Reason:     "broker is low on file descriptors; retry shortly",
 		RetryAfter: retrySoon,
 	}
@@ -27,7 +27,7 @@ func FDPressure() *Refusal {
 // defines the code, never sends it, and its clients know it.
 func ShuttingDown() *Refusal {
 	return &Refusal{
-		Code:       brokerpb.ErrorCode_ERROR_SHUTTING_DOWN,
+		Code:       wire.ErrorCode_ERROR_SHUTTING_DOWN,
 		Reason:     "broker is shutting down; retry shortly",
 		RetryAfter: retrySoon,
 	}
@@ -65,7 +65,7 @@ func IsolationUnresolved(err error) *Refusal {
 // start it.
 func BackendNotRegistered() *Refusal {
 	return &Refusal{
-		Code:       brokerpb.ErrorCode_ERROR_BACKEND_SPAWN_FAILED,
+		Code:       wire.ErrorCode_ERROR_BACKEND_SPAWN_FAILED,
 		Reason:     "backend is not registered",
 		RetryAfter: retrySoon,
 	}
@@ -79,31 +79,31 @@ func BackendUnusable(err error) *Refusal {
 // RateLimited is row 32; retry is what Limiter.Allow returned.
 func RateLimited(retry time.Duration) *Refusal {
 	return &Refusal{
-		Code:       brokerpb.ErrorCode_ERROR_RATE_LIMITED,
+		Code:       wire.ErrorCode_ERROR_RATE_LIMITED,
 		Reason:     "Hello rate limit exceeded",
 		RetryAfter: max(retry, time.Millisecond),
 	}
 }
 
 func rejected(reason string) *Refusal {
-	return &Refusal{Code: brokerpb.ErrorCode_ERROR_PEER_REJECTED, Reason: reason}
+	return &Refusal{Code: wire.ErrorCode_ERROR_PEER_REJECTED, Reason: reason}
 }
 
 func unsupported(reason string) *Refusal {
-	return &Refusal{Code: brokerpb.ErrorCode_ERROR_VERSION_UNSUPPORTED, Reason: reason}
+	return &Refusal{Code: wire.ErrorCode_ERROR_VERSION_UNSUPPORTED, Reason: reason}
 }
 
 func unknownService(reason string) *Refusal {
-	return &Refusal{Code: brokerpb.ErrorCode_ERROR_SERVICE_UNKNOWN, Reason: reason}
+	return &Refusal{Code: wire.ErrorCode_ERROR_SERVICE_UNKNOWN, Reason: reason}
 }
 
 func internalFault(reason string) *Refusal {
-	return &Refusal{Code: brokerpb.ErrorCode_ERROR_INTERNAL, Reason: reason}
+	return &Refusal{Code: wire.ErrorCode_ERROR_INTERNAL, Reason: reason}
 }
 
 func blocked(reason string) *Refusal {
 	return &Refusal{
-		Code:       brokerpb.ErrorCode_ERROR_VERSION_BLOCKED,
+		Code:       wire.ErrorCode_ERROR_VERSION_BLOCKED,
 		Reason:     reason,
 		RetryAfter: retryBlocked,
 	}

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // ErrMissingEndpoint reports an identity that names no endpoint.
@@ -43,18 +43,18 @@ func (e *MismatchError) Error() string {
 // an endpoint, the algorithm, the hash length, in this order. The legacy
 // SHA-256 (field 3) is ignored. Errors: *frame.DecodeError, ErrMissingEndpoint,
 // *HashAlgorithmError, *HashLengthError.
-func Decode(b []byte) (*brokerpb.DaemonProcess, error) {
-	p := new(brokerpb.DaemonProcess)
+func Decode(b []byte) (*wire.DaemonProcess, error) {
+	p := new(wire.DaemonProcess)
 	if err := frame.Unmarshal(b, p); err != nil {
 		return nil, err
 	}
 	switch {
-	case p.GetIpcEndpoint() == nil:
+	case p.IpcEndpoint == nil:
 		return nil, ErrMissingEndpoint
-	case p.GetExeHashAlgorithm() != Algorithm:
-		return nil, &HashAlgorithmError{Algorithm: p.GetExeHashAlgorithm()}
-	case len(p.GetExeHash()) != HashLen:
-		return nil, &HashLengthError{Len: len(p.GetExeHash())}
+	case p.ExeHashAlgorithm != Algorithm:
+		return nil, &HashAlgorithmError{Algorithm: p.ExeHashAlgorithm}
+	case len(p.ExeHash) != HashLen:
+		return nil, &HashLengthError{Len: len(p.ExeHash)}
 	}
 	return p, nil
 }
@@ -64,19 +64,19 @@ func Decode(b []byte) (*brokerpb.DaemonProcess, error) {
 // but Probe calls it: it is here because the specification's vectors
 // (identity.json, probe_compare) must hold.
 // Errors: *MismatchError.
-func Compare(expected, got *brokerpb.DaemonProcess) error {
-	want, have := expected.GetIpcEndpoint(), got.GetIpcEndpoint()
+func Compare(expected, got *wire.DaemonProcess) error {
+	want, have := expected.IpcEndpoint, got.IpcEndpoint
 	field := ""
 	switch {
-	case expected.GetPid() != got.GetPid():
+	case expected.Pid != got.Pid:
 		field = "pid"
-	case expected.GetExePath() != got.GetExePath():
+	case expected.ExePath != got.ExePath:
 		field = "exe_path"
-	case !bytes.Equal(expected.GetExeHash(), got.GetExeHash()):
+	case !bytes.Equal(expected.ExeHash, got.ExeHash):
 		field = "exe_hash"
-	case expected.GetBootId() != got.GetBootId():
+	case expected.BootId != got.BootId:
 		field = "boot_id"
-	case want.GetNamespaceId() != have.GetNamespaceId() || want.GetPath() != have.GetPath():
+	case want.NamespaceId != have.NamespaceId || want.Path != have.Path:
 		field = "ipc_endpoint"
 	default:
 		return nil

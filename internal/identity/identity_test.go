@@ -10,11 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"google.golang.org/protobuf/proto"
-
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 type identityVectors struct {
@@ -47,7 +45,7 @@ type probeCase struct {
 	Wire         string `json:"wire_hex"`
 }
 
-func (c probeCase) frame(t *testing.T) *brokerpb.Frame {
+func (c probeCase) frame(t *testing.T) *wire.Frame {
 	t.Helper()
 	f, _, err := frame.Decode(testutil.Hex(t, c.Wire), frame.MaxBody)
 	if err != nil {
@@ -57,7 +55,7 @@ func (c probeCase) frame(t *testing.T) *brokerpb.Frame {
 }
 
 // demoDaemon is the daemon_process of the vectors.
-func demoDaemon(t *testing.T) *brokerpb.DaemonProcess {
+func demoDaemon(t *testing.T) *wire.DaemonProcess {
 	t.Helper()
 	var v struct {
 		Vectors []struct {
@@ -68,7 +66,7 @@ func demoDaemon(t *testing.T) *brokerpb.DaemonProcess {
 	testutil.Vectors(t, "messages.json", &v)
 	for _, m := range v.Vectors {
 		if m.Name == "daemon_process" {
-			return testutil.Message(t, m.Message, m.Fields).(*brokerpb.DaemonProcess)
+			return testutil.Message(t, m.Message, m.Fields).(*wire.DaemonProcess)
 		}
 	}
 	t.Fatal("no daemon_process among the vectors")
@@ -108,7 +106,7 @@ func TestDecodeVectors(t *testing.T) {
 		case "InvalidExecutableHashLength 2":
 			ok = errors.As(err, &length) && length.Len == 2
 		case "ok, equal to daemon_process":
-			ok = err == nil && proto.Equal(p, demoDaemon(t))
+			ok = err == nil && testutil.Equal(p, demoDaemon(t))
 		}
 		if !ok {
 			t.Errorf("%s: %v, %v; want %s", c.Name, p, err, c.Expect)
@@ -119,10 +117,13 @@ func TestDecodeVectors(t *testing.T) {
 func TestCompareVectors(t *testing.T) {
 	var v identityVectors
 	testutil.Vectors(t, "identity.json", &v)
-	expected := testutil.Message(t, "DaemonProcess", v.ProbeCompare.Expected).(*brokerpb.DaemonProcess)
+	expected := testutil.Message(t, "DaemonProcess", v.ProbeCompare.Expected).(*wire.DaemonProcess)
 	for _, c := range v.ProbeCompare.Cases {
-		got := proto.Clone(expected).(*brokerpb.DaemonProcess)
-		proto.Merge(got, testutil.Message(t, "DaemonProcess", c.Change))
+		got := new(wire.DaemonProcess) // what is read behind expected is merged into it
+		merged := append(wire.Marshal(expected), wire.Marshal(testutil.Message(t, "DaemonProcess", c.Change))...)
+		if err := wire.Unmarshal(merged, got); err != nil {
+			t.Fatal(err)
+		}
 		err := Compare(expected, got)
 		verdict, field := "match", ""
 		var mismatch *MismatchError
@@ -142,7 +143,7 @@ func TestAnswerProbeVectors(t *testing.T) {
 		request := c.frame(t)
 		answer, err := AnswerProbe(request, demoDaemon(t), [HashLen]byte{})
 		if strings.HasPrefix(c.Expect, "ok") {
-			if err != nil || answer.GetRequestId() != request.GetRequestId() {
+			if err != nil || answer.RequestId != request.RequestId {
 				t.Errorf("%s: %v, %v", c.Name, answer, err)
 			}
 		} else if err == nil || err.Error() != c.Expect {
@@ -161,9 +162,9 @@ func TestFramedProbeVectors(t *testing.T) {
 	}
 	testutil.Vectors(t, "framed.json", &v)
 	seen := 0
-	var request *brokerpb.Frame
+	var request *wire.Frame
 	for _, c := range v.Vectors {
-		var built *brokerpb.Frame
+		var built *wire.Frame
 		switch c.Name {
 		case "probe_request":
 			request = newProbe([nonceLen]byte(testutil.Hex(t, c.Nonce)))
@@ -194,15 +195,15 @@ func TestJudgeVectors(t *testing.T) {
 	var v probeVectors
 	testutil.Vectors(t, "invalid.json", &v)
 	request := newProbe([nonceLen]byte(testutil.Hex(t, v.Probe.Nonce)))
-	if request.GetRequestId() != binary.LittleEndian.Uint64(request.GetPayload()) {
-		t.Errorf("request id %d", request.GetRequestId())
+	if request.RequestId != binary.LittleEndian.Uint64(request.Payload) {
+		t.Errorf("request id %d", request.RequestId)
 	}
 	for _, c := range v.Probe.Responses {
 		got, err := judge(request, c.frame(t))
 		ok := false
 		switch c.Expect {
 		case "ok":
-			ok = err == nil && proto.Equal(got, demoDaemon(t))
+			ok = err == nil && testutil.Equal(got, demoDaemon(t))
 		case "identity decode error":
 			var decode *frame.DecodeError
 			ok = errors.As(err, &decode)
@@ -222,7 +223,7 @@ func TestJudgeVectors(t *testing.T) {
 func TestJudgeOrder(t *testing.T) {
 	request := newProbe([nonceLen]byte{1})
 	wrong := frame.Response(request, nil)
-	wrong.RequestId, wrong.PayloadEncoding = 0, brokerpb.PayloadEncoding_PAYLOAD_ENCODING_ZSTD
+	wrong.RequestId, wrong.PayloadEncoding = 0, wire.PayloadEncoding_PAYLOAD_ENCODING_ZSTD
 	if _, err := judge(request, wrong); err == nil || err.Error() != "request_id does not match" {
 		t.Errorf("id and encoding wrong: %v", err)
 	}
@@ -249,13 +250,13 @@ func TestSelf(t *testing.T) {
 	if err != nil || boot == "" || runtime.GOOS == "linux" && len(boot) != 36 {
 		t.Errorf("BootID = %q, %v", boot, err)
 	}
-	if legacy != want.SHA256 || string(self.GetExeHash()) != string(want.BLAKE3[:]) {
+	if legacy != want.SHA256 || string(self.ExeHash) != string(want.BLAKE3[:]) {
 		t.Error("hashes differ from those of the executable")
 	}
-	if self.GetPid() != uint32(os.Getpid()) || self.GetExePath() != exe || self.GetBootId() != boot || self.GetStartedAtUnixMs() == 0 {
+	if self.Pid != uint32(os.Getpid()) || self.ExePath != exe || self.BootId != boot || self.StartedAtUnixMs == 0 {
 		t.Errorf("Self = %v", self)
 	}
-	if back, err := Decode(frame.Marshal(self)); err != nil || Compare(self, back) != nil {
+	if back, err := Decode(wire.Marshal(self)); err != nil || Compare(self, back) != nil {
 		t.Errorf("Self does not pass its own checks: %v", err)
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"os"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // ProbeTimeout bounds one probe, write and read together (spec 01 §13). A context
@@ -31,7 +31,7 @@ var ErrProbeTimeout = errors.New("the endpoint did not answer the identity probe
 // Usher itself asks with Fetch, as a static backend has no identity to expect
 // beforehand. Probe is the whole of the checks, which the tests hold against the
 // specification's vectors and against usher's own backends.
-func Probe(ctx context.Context, conn net.Conn, expected *brokerpb.DaemonProcess) error {
+func Probe(ctx context.Context, conn net.Conn, expected *wire.DaemonProcess) error {
 	got, err := Fetch(ctx, conn)
 	if err != nil {
 		return err
@@ -42,7 +42,7 @@ func Probe(ctx context.Context, conn net.Conn, expected *brokerpb.DaemonProcess)
 // Fetch asks the process behind conn who it is. Errors: ErrProbeTimeout; the
 // framing errors of frame; *frame.EnvelopeError, *frame.MismatchError (request
 // id), *PayloadError; those of Decode; ctx.Err when ctx was cancelled.
-func Fetch(ctx context.Context, conn net.Conn) (*brokerpb.DaemonProcess, error) {
+func Fetch(ctx context.Context, conn net.Conn) (*wire.DaemonProcess, error) {
 	ctx, cancel := context.WithTimeout(ctx, ProbeTimeout)
 	defer cancel()
 	// Any end of ctx makes the blocked read or write return at once.
@@ -65,7 +65,7 @@ func timeoutOf(ctx context.Context) error {
 	return ctx.Err()
 }
 
-func exchange(conn net.Conn) (*brokerpb.DaemonProcess, error) {
+func exchange(conn net.Conn) (*wire.DaemonProcess, error) {
 	var nonce [nonceLen]byte
 	_, _ = rand.Read(nonce[:]) // never fails: it ends the program instead
 	request := newProbe(nonce)
@@ -87,16 +87,16 @@ func asTimeout(err error) error {
 	return err
 }
 
-func newProbe(nonce [nonceLen]byte) *brokerpb.Frame {
+func newProbe(nonce [nonceLen]byte) *wire.Frame {
 	return frame.Request(frame.Probe, binary.LittleEndian.Uint64(nonce[:8]), nonce[:])
 }
 
 // judge is checks 5 to 9 of spec 01 §11.
-func judge(request, response *brokerpb.Frame) (*brokerpb.DaemonProcess, error) {
+func judge(request, response *wire.Frame) (*wire.DaemonProcess, error) {
 	if err := checkEnvelope(request, response); err != nil {
 		return nil, err
 	}
-	nonce, payload := request.GetPayload(), response.GetPayload()
+	nonce, payload := request.Payload, response.Payload
 	if len(payload) < nonceLen {
 		return nil, &PayloadError{Text: "payload shorter than nonce"}
 	}
@@ -108,17 +108,17 @@ func judge(request, response *brokerpb.Frame) (*brokerpb.DaemonProcess, error) {
 
 // checkEnvelope judges request_id between the protocol and the encoding; only the
 // probe does.
-func checkEnvelope(request, response *brokerpb.Frame) error {
-	const kind = brokerpb.FrameKind_FRAME_KIND_RESPONSE
-	head := &brokerpb.Frame{
-		EnvelopeVersion: response.GetEnvelopeVersion(),
-		Kind:            response.GetKind(),
-		PayloadProtocol: response.GetPayloadProtocol(),
+func checkEnvelope(request, response *wire.Frame) error {
+	const kind = wire.FrameKind_FRAME_KIND_RESPONSE
+	head := &wire.Frame{
+		EnvelopeVersion: response.EnvelopeVersion,
+		Kind:            response.Kind,
+		PayloadProtocol: response.PayloadProtocol,
 	}
 	if err := frame.Check(head, kind, frame.Probe); err != nil {
 		return err
 	}
-	if response.GetRequestId() != request.GetRequestId() {
+	if response.RequestId != request.RequestId {
 		return &frame.MismatchError{Text: "request_id does not match"}
 	}
 	return frame.Check(response, kind, frame.Probe)

@@ -9,8 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // probeAgainst runs Probe against a peer that does what serve says, on a
@@ -34,7 +34,7 @@ func probeAgainst(ctx context.Context, t *testing.T, serve func(net.Conn)) (time
 }
 
 // answering serves one probe as the given process.
-func answering(t *testing.T, p *brokerpb.DaemonProcess) func(net.Conn) {
+func answering(t *testing.T, p *wire.DaemonProcess) func(net.Conn) {
 	return func(conn net.Conn) {
 		f, _, err := frame.Read(conn, frame.MaxBody)
 		if err != nil {
@@ -96,14 +96,14 @@ func FuzzProbeFrames(f *testing.F) {
 	f.Add(uint32(1), uint32(1), nonce[:])
 	f.Add(uint32(1), uint32(0), append(nonce[:], 0x7f))
 	f.Fuzz(func(t *testing.T, version, kind uint32, payload []byte) {
-		got := &brokerpb.Frame{
-			EnvelopeVersion: version, Kind: brokerpb.FrameKind(kind), PayloadProtocol: frame.Probe,
-			RequestId: request.GetRequestId(), Payload: payload,
+		got := &wire.Frame{
+			EnvelopeVersion: version, Kind: wire.FrameKind(kind), PayloadProtocol: frame.Probe,
+			RequestId: request.RequestId, Payload: payload,
 		}
-		if p, err := judge(request, got); err == nil && len(p.GetExeHash()) != HashLen {
+		if p, err := judge(request, got); err == nil && len(p.ExeHash) != HashLen {
 			t.Errorf("accepted %v", p)
 		}
-		if answer, err := AnswerProbe(got, &brokerpb.DaemonProcess{}, [HashLen]byte{}); err == nil && !bytes.HasPrefix(answer.GetPayload(), payload) {
+		if answer, err := AnswerProbe(got, &wire.DaemonProcess{}, [HashLen]byte{}); err == nil && !bytes.HasPrefix(answer.Payload, payload) {
 			t.Errorf("the answer does not echo %x", payload)
 		}
 	})

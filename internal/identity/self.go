@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // startedAt is close to the start of the process. It is informational: no peer
@@ -44,7 +44,7 @@ func readOwnImage() (image, error) {
 // Self describes the calling process as the backend behind the endpoint
 // {namespace, path}, with the SHA-256 of its executable for the legacy trailer
 // of AnswerProbe. The caller owns the message and may change it.
-func Self(namespace, path string) (self *brokerpb.DaemonProcess, legacy [HashLen]byte, err error) {
+func Self(namespace, path string) (self *wire.DaemonProcess, legacy [HashLen]byte, err error) {
 	own, err := ownImage()
 	if err != nil {
 		return nil, legacy, err
@@ -53,10 +53,10 @@ func Self(namespace, path string) (self *brokerpb.DaemonProcess, legacy [HashLen
 	if err != nil {
 		return nil, legacy, err
 	}
-	return &brokerpb.DaemonProcess{
+	return &wire.DaemonProcess{
 		Pid:              uint32(os.Getpid()),
 		ExePath:          own.path,
-		IpcEndpoint:      &brokerpb.Endpoint{NamespaceId: namespace, Path: path},
+		IpcEndpoint:      &wire.Endpoint{NamespaceId: namespace, Path: path},
 		StartedAtUnixMs:  uint64(startedAt.UnixMilli()),
 		BootId:           boot,
 		ExeHashAlgorithm: Algorithm,

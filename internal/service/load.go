@@ -8,11 +8,9 @@ import (
 	"os"
 	"path/filepath"
 
-	"google.golang.org/protobuf/proto"
-
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/names"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // maxFile is the largest definition that is read, in bytes. Real ones have a few
@@ -107,7 +105,7 @@ func exists(path string) bool {
 }
 
 // decode turns the content of a file into a valid definition of name.
-func decode(name, suffix string, content []byte) (*brokerpb.ServiceDefinition, error) {
+func decode(name, suffix string, content []byte) (*wire.ServiceDefinition, error) {
 	if suffix == suffixTOML {
 		d, err := decodeTOML(name, content)
 		if err != nil {
@@ -115,8 +113,8 @@ func decode(name, suffix string, content []byte) (*brokerpb.ServiceDefinition, e
 		}
 		return d, validate(d, name, false)
 	}
-	d := new(brokerpb.ServiceDefinition)
-	if err := (proto.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(content, d); err != nil {
+	d := new(wire.ServiceDefinition)
+	if err := wire.Unmarshal(content, d); err != nil {
 		return nil, &DecodeError{Format: "protobuf", Err: err}
 	}
 	return d, validate(d, name, suffix == suffixV2)

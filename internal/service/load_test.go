@@ -8,11 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"google.golang.org/protobuf/proto"
-
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/names"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // put writes a file into a fresh private directory and returns the directory.
@@ -30,17 +28,17 @@ func put(t *testing.T, files map[string]string) string {
 	return dir
 }
 
-func wire(t *testing.T, d *brokerpb.ServiceDefinition) string {
+func saved(t *testing.T, d *wire.ServiceDefinition) string {
 	t.Helper()
-	b, err := proto.Marshal(d)
+	b, err := wire.Append(nil, d)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return string(b)
 }
 
-func demo() *brokerpb.ServiceDefinition {
-	return &brokerpb.ServiceDefinition{ServiceName: "demo-svc", BinaryPath: "/opt/demo/bin/demo", Isolation: brokerpb.BrokerIsolation_SHARED_BROKER}
+func demo() *wire.ServiceDefinition {
+	return &wire.ServiceDefinition{ServiceName: "demo-svc", BinaryPath: "/opt/demo/bin/demo", Isolation: wire.BrokerIsolation_SHARED_BROKER}
 }
 
 func TestInvalidDefinitionVectors(t *testing.T) {
@@ -89,10 +87,10 @@ func TestValidDefinitionVectors(t *testing.T) {
 			continue
 		}
 		seen++
-		want := testutil.Message(t, c.Message, c.Fields).(*brokerpb.ServiceDefinition)
-		dir := put(t, map[string]string{want.GetServiceName() + suffixV1: string(testutil.Hex(t, c.Hex))})
-		d, err := Load(dir, want.GetServiceName())
-		if err != nil || !proto.Equal(d.ServiceDefinition, want) {
+		want := testutil.Message(t, c.Message, c.Fields).(*wire.ServiceDefinition)
+		dir := put(t, map[string]string{want.ServiceName + suffixV1: string(testutil.Hex(t, c.Hex))})
+		d, err := Load(dir, want.ServiceName)
+		if err != nil || !testutil.Equal(d.ServiceDefinition, want) {
 			t.Errorf("%s: %v, %v", c.Name, d, err)
 		}
 		for _, format := range []Format{Binary, TOML} {
@@ -101,8 +99,8 @@ func TestValidDefinitionVectors(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: Save: %v", c.Name, err)
 			}
-			d, err := Load(dir, want.GetServiceName())
-			if err != nil || !proto.Equal(d.ServiceDefinition, want) || d.Path != path {
+			d, err := Load(dir, want.ServiceName)
+			if err != nil || !testutil.Equal(d.ServiceDefinition, want) || d.Path != path {
 				t.Errorf("%s, format %d: %v, %v", c.Name, format, d, err)
 			}
 		}
@@ -135,7 +133,7 @@ func TestLoadOrder(t *testing.T) {
 	bin := func(path string) string {
 		d := demo()
 		d.BinaryPath = path
-		return wire(t, d)
+		return saved(t, d)
 	}
 	toml := "binary_path = \"/toml\"\n"
 	for _, c := range []struct {
@@ -155,7 +153,7 @@ func TestLoadOrder(t *testing.T) {
 			if !errors.As(err, &conflict) || !strings.HasSuffix(conflict.Other, ".toml") || !strings.Contains(err.Error(), "remove") {
 				t.Errorf("%v: %v, %v; want *ConflictError", c.files, d, err)
 			}
-		} else if err != nil || d.GetBinaryPath() != c.binary {
+		} else if err != nil || d.BinaryPath != c.binary {
 			t.Errorf("%v: %v, %v; want %s", c.files, d, err, c.binary)
 		}
 	}
@@ -194,7 +192,7 @@ func TestLoadRefuses(t *testing.T) {
 
 func TestDirectoryMustBePrivate(t *testing.T) {
 	for _, file := range []string{"demo-svc.servicedef", "demo-svc.servicedef.v2", "demo-svc.toml"} {
-		dir := put(t, map[string]string{file: wire(t, demo())})
+		dir := put(t, map[string]string{file: saved(t, demo())})
 		if err := os.Chmod(dir, 0o750); err != nil {
 			t.Fatal(err)
 		}
@@ -213,7 +211,7 @@ func TestDirectoryMustBePrivate(t *testing.T) {
 func TestV2FilesAreJudgedWhenUsed(t *testing.T) {
 	bad := demo()
 	bad.BinaryPath, bad.Isolation, bad.MinVersion = "rel", 9, "1.0"
-	d, err := Load(put(t, map[string]string{"demo-svc.servicedef.v2": wire(t, bad)}), "demo-svc")
+	d, err := Load(put(t, map[string]string{"demo-svc.servicedef.v2": saved(t, bad)}), "demo-svc")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,13 +226,13 @@ func TestV2FilesAreJudgedWhenUsed(t *testing.T) {
 		t.Errorf("CheckUsable: %v", err)
 	}
 	var mismatch *NameMismatchError
-	if _, err := Load(put(t, map[string]string{"other.servicedef.v2": wire(t, bad)}), "other"); !errors.As(err, &mismatch) {
+	if _, err := Load(put(t, map[string]string{"other.servicedef.v2": saved(t, bad)}), "other"); !errors.As(err, &mismatch) {
 		t.Errorf("name: %v", err)
 	}
 }
 
 func FuzzDecode(f *testing.F) {
-	binary, err := proto.Marshal(demo())
+	binary, err := wire.Append(nil, demo())
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -255,7 +253,7 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("encode %v: %v", d, err)
 		}
 		back, err := decode("demo-svc", suffix, again)
-		if err != nil || !proto.Equal(d, back) {
+		if err != nil || !testutil.Equal(d, back) {
 			t.Errorf("%v became %v, %v in\n%s", d, back, err, bytes.TrimSpace(again))
 		}
 	})

@@ -33,7 +33,7 @@ type HandoffPolicy struct {
 func (d *Definition) HandoffPolicy() (HandoffPolicy, error) {
 	var p HandoffPolicy
 	var err error
-	labels := d.GetLabels()
+	labels := d.Labels
 	if p.Enabled, err = setting(labels, labelEnabled); err != nil {
 		return HandoffPolicy{}, err
 	}
@@ -73,7 +73,7 @@ func (d *Definition) AllowsExecutable(exePath string, exeHash, binaryHash [32]by
 	if binaryHash != [32]byte{} && exeHash == binaryHash {
 		return true
 	}
-	dir := d.GetPerVersionBinaryDir()
+	dir := d.PerVersionBinaryDir
 	return filepath.IsAbs(dir) && filepath.IsAbs(exePath) && isBelow(exePath, dir)
 }
 

@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 func TestVersionPolicyVectors(t *testing.T) {
@@ -19,7 +19,7 @@ func TestVersionPolicyVectors(t *testing.T) {
 	testutil.Vectors(t, "invalid.json", &v)
 	want := map[string]error{"ok": nil, "BelowMinVersion": ErrBelowMinVersion, "OutsideAllowList": ErrOutsideAllowList}
 	for _, c := range v.Policy {
-		d := &Definition{ServiceDefinition: &brokerpb.ServiceDefinition{MinVersion: c.Min, VersionAllowList: c.Allow}}
+		d := &Definition{ServiceDefinition: &wire.ServiceDefinition{MinVersion: c.Min, VersionAllowList: c.Allow}}
 		if err := d.CheckVersion(c.Wanted); err != want[c.Expect] {
 			t.Errorf("%+v: %v", c, err)
 		}
@@ -38,8 +38,8 @@ func TestInstanceVectors(t *testing.T) {
 	}
 	testutil.Vectors(t, "names.json", &v)
 	for _, c := range v.Instances {
-		d := &Definition{ServiceDefinition: &brokerpb.ServiceDefinition{
-			ServiceName: c.Service, Isolation: brokerpb.BrokerIsolation(c.Isolation), ExplicitInstance: c.Explicit,
+		d := &Definition{ServiceDefinition: &wire.ServiceDefinition{
+			ServiceName: c.Service, Isolation: wire.BrokerIsolation(c.Isolation), ExplicitInstance: c.Explicit,
 		}}
 		i, err := d.Instance()
 		if c.Error != "" {
@@ -64,11 +64,11 @@ version_allow_list = ["1.2.0"]
 "handoff.enabled" = "true"
 `
 	d, err := decode("demo-svc", suffixTOML, []byte(full))
-	if err != nil || d.GetIsolation() != brokerpb.BrokerIsolation_EXPLICIT_INSTANCE || d.GetServiceName() != "demo-svc" || d.GetLabels()[labelEnabled] != "true" {
+	if err != nil || d.Isolation != wire.BrokerIsolation_EXPLICIT_INSTANCE || d.ServiceName != "demo-svc" || d.Labels[labelEnabled] != "true" {
 		t.Errorf("full: %v, %v", d, err)
 	}
 	d, err = decode("demo-svc", suffixTOML, []byte(`binary_path = "/x"`))
-	if err != nil || d.GetIsolation() != brokerpb.BrokerIsolation_SHARED_BROKER {
+	if err != nil || d.Isolation != wire.BrokerIsolation_SHARED_BROKER {
 		t.Errorf("shared is the default: %v, %v", d, err)
 	}
 	for _, c := range []struct{ name, text, says string }{
@@ -109,7 +109,7 @@ func TestHandoffPolicy(t *testing.T) {
 		{labels: map[string]string{"handoff.max_attempts_per_minute": "0"}, bad: labelMaxAttempts},
 		{labels: map[string]string{"handoff.max_attempts_per_minute": "99999999999999999999"}, bad: labelMaxAttempts},
 	} {
-		d := &Definition{ServiceDefinition: &brokerpb.ServiceDefinition{Labels: c.labels}}
+		d := &Definition{ServiceDefinition: &wire.ServiceDefinition{Labels: c.labels}}
 		got, err := d.HandoffPolicy()
 		var label *LabelError
 		if c.bad != "" {
@@ -142,7 +142,7 @@ func TestAllowsExecutable(t *testing.T) {
 		{"relative directory", "opt", "/opt/x", one, two, false},
 		{"relative executable", "/opt", "opt/x", one, two, false},
 	} {
-		d := &Definition{ServiceDefinition: &brokerpb.ServiceDefinition{BinaryPath: "/opt/demo/bin/demo", PerVersionBinaryDir: c.dir}}
+		d := &Definition{ServiceDefinition: &wire.ServiceDefinition{BinaryPath: "/opt/demo/bin/demo", PerVersionBinaryDir: c.dir}}
 		if got := d.AllowsExecutable(c.exe, c.hash, c.files); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
 		}

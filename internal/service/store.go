@@ -10,11 +10,10 @@ import (
 	"strings"
 
 	"github.com/natefinch/atomic"
-	"google.golang.org/protobuf/proto"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/names"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // Format is how Save writes a definition.
@@ -74,8 +73,8 @@ func List(dir string) ([]Listed, error) {
 // an error: one of the two would be ignored. Save returns the file's path.
 // Errors: *names.InvalidError, *PathError, *IsolationError, *LabelError,
 // *ConflictError, *IOError.
-func Save(dir string, d *brokerpb.ServiceDefinition, format Format) (string, error) {
-	if err := validate(d, d.GetServiceName(), false); err != nil {
+func Save(dir string, d *wire.ServiceDefinition, format Format) (string, error) {
+	if err := validate(d, d.ServiceName, false); err != nil {
 		return "", err
 	}
 	if _, err := (&Definition{ServiceDefinition: d}).HandoffPolicy(); err != nil {
@@ -84,9 +83,9 @@ func Save(dir string, d *brokerpb.ServiceDefinition, format Format) (string, err
 	if err := endpoint.EnsurePrivate(dir); err != nil {
 		return "", &IOError{Err: err}
 	}
-	path := filepath.Join(dir, d.GetServiceName()+format.suffix())
+	path := filepath.Join(dir, d.ServiceName+format.suffix())
 	for _, suffix := range suffixes {
-		if other := filepath.Join(dir, d.GetServiceName()+suffix); other != path && exists(other) {
+		if other := filepath.Join(dir, d.ServiceName+suffix); other != path && exists(other) {
 			return "", &ConflictError{Path: path, Other: other}
 		}
 	}
@@ -100,11 +99,11 @@ func Save(dir string, d *brokerpb.ServiceDefinition, format Format) (string, err
 	return path, nil
 }
 
-func encode(d *brokerpb.ServiceDefinition, format Format) ([]byte, error) {
+func encode(d *wire.ServiceDefinition, format Format) ([]byte, error) {
 	if format == TOML {
 		return encodeTOML(d)
 	}
-	return proto.MarshalOptions{Deterministic: true}.Marshal(d)
+	return wire.Append(nil, d)
 }
 
 // Remove deletes every file that defines the service. Errors:

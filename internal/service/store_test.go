@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 func TestListSaveRemove(t *testing.T) {
@@ -17,7 +17,7 @@ func TestListSaveRemove(t *testing.T) {
 	}
 	second := demo()
 	second.ServiceName = "b"
-	for _, d := range []*brokerpb.ServiceDefinition{second, demo(), demo()} { // the last one replaces
+	for _, d := range []*wire.ServiceDefinition{second, demo(), demo()} { // the last one replaces
 		if _, err := Save(dir, d, Binary); err != nil {
 			t.Fatal(err)
 		}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // tomlFile is the form of a definition that people write. The service's name is
@@ -31,15 +31,15 @@ var tomlKeys = []string{
 	"per_version_binary_dir", "min_version", "version_allow_list", "labels",
 }
 
-var isolations = map[string]brokerpb.BrokerIsolation{
-	"private":  brokerpb.BrokerIsolation_PRIVATE_BROKER,
-	"shared":   brokerpb.BrokerIsolation_SHARED_BROKER,
-	"explicit": brokerpb.BrokerIsolation_EXPLICIT_INSTANCE,
+var isolations = map[string]wire.BrokerIsolation{
+	"private":  wire.BrokerIsolation_PRIVATE_BROKER,
+	"shared":   wire.BrokerIsolation_SHARED_BROKER,
+	"explicit": wire.BrokerIsolation_EXPLICIT_INSTANCE,
 }
 
 // ParseIsolation reads "private", "shared" or "explicit". Errors:
 // *IsolationError.
-func ParseIsolation(word string) (brokerpb.BrokerIsolation, error) {
+func ParseIsolation(word string) (wire.BrokerIsolation, error) {
 	i, ok := isolations[word]
 	if !ok {
 		known := slices.Sorted(maps.Keys(isolations))
@@ -50,7 +50,7 @@ func ParseIsolation(word string) (brokerpb.BrokerIsolation, error) {
 
 // decodeTOML reads a TOML definition of the service name. A key that usher does
 // not know is an error with its line, since it may be a misspelt limit.
-func decodeTOML(name string, content []byte) (*brokerpb.ServiceDefinition, error) {
+func decodeTOML(name string, content []byte) (*wire.ServiceDefinition, error) {
 	f := tomlFile{ServiceName: name, Isolation: "shared"}
 	if err := checkKeys(content); err != nil {
 		return nil, &DecodeError{Format: "TOML", Err: err}
@@ -62,7 +62,7 @@ func decodeTOML(name string, content []byte) (*brokerpb.ServiceDefinition, error
 	if err != nil {
 		return nil, err
 	}
-	return &brokerpb.ServiceDefinition{
+	return &wire.ServiceDefinition{
 		ServiceName:         f.ServiceName,
 		BinaryPath:          f.BinaryPath,
 		Isolation:           isolation,
@@ -99,18 +99,18 @@ func (*unknownKey) UnmarshalTOML(any) error {
 }
 
 // encodeTOML writes what decodeTOML reads.
-func encodeTOML(d *brokerpb.ServiceDefinition) ([]byte, error) {
+func encodeTOML(d *wire.ServiceDefinition) ([]byte, error) {
 	f := tomlFile{
-		ServiceName:         d.GetServiceName(),
-		BinaryPath:          d.GetBinaryPath(),
-		ExplicitInstance:    d.GetExplicitInstance(),
-		PerVersionBinaryDir: d.GetPerVersionBinaryDir(),
-		MinVersion:          d.GetMinVersion(),
-		VersionAllowList:    d.GetVersionAllowList(),
-		Labels:              d.GetLabels(),
+		ServiceName:         d.ServiceName,
+		BinaryPath:          d.BinaryPath,
+		ExplicitInstance:    d.ExplicitInstance,
+		PerVersionBinaryDir: d.PerVersionBinaryDir,
+		MinVersion:          d.MinVersion,
+		VersionAllowList:    d.VersionAllowList,
+		Labels:              d.Labels,
 	}
 	for word, isolation := range isolations {
-		if isolation == d.GetIsolation() {
+		if isolation == d.Isolation {
 			f.Isolation = word
 		}
 	}

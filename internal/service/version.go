@@ -11,10 +11,10 @@ import (
 // (spec 03 §7): the floor first, then the allow list.
 // Errors: ErrBelowMinVersion, ErrOutsideAllowList.
 func (d *Definition) CheckVersion(wanted string) error {
-	if floor := d.GetMinVersion(); floor != "" && below(wanted, floor) {
+	if floor := d.MinVersion; floor != "" && below(wanted, floor) {
 		return ErrBelowMinVersion
 	}
-	if list := d.GetVersionAllowList(); len(list) > 0 && !slices.Contains(list, wanted) {
+	if list := d.VersionAllowList; len(list) > 0 && !slices.Contains(list, wanted) {
 		return ErrOutsideAllowList
 	}
 	return nil

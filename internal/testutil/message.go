@@ -2,6 +2,8 @@ package testutil
 
 import (
 	"encoding/hex"
+	"reflect"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -10,20 +12,88 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	_ "github.com/seed-7265657e/usher/internal/brokerpb" // registers the v1 messages
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // Message builds the v1 message called name from the fields of a vector, in
 // the conventions of the vector files: uint64 as decimal string, bytes as hex,
-// enums as numbers, maps as objects.
-func Message(tb testing.TB, name string, fields map[string]any) proto.Message {
+// enums as numbers, maps as objects. It goes by way of Protocol Buffers' bytes.
+func Message(tb testing.TB, name string, fields map[string]any) wire.Message {
 	tb.Helper()
+	b, err := proto.Marshal(Proto(tb, name, fields))
+	if err != nil {
+		tb.Fatal(err)
+	}
 	m := New(tb, name)
-	fill(tb, m.ProtoReflect(), fields)
+	if err := wire.Unmarshal(b, m); err != nil {
+		tb.Fatal(err)
+	}
 	return m
 }
 
 // New returns the empty v1 message called name.
-func New(tb testing.TB, name string) proto.Message {
+func New(tb testing.TB, name string) wire.Message {
+	tb.Helper()
+	i := slices.IndexFunc(messages, func(m wire.Message) bool { return m.Name() == name })
+	if i < 0 {
+		tb.Fatalf("package wire has no message %s", name)
+	}
+	return reflect.New(reflect.TypeOf(messages[i]).Elem()).Interface().(wire.Message)
+}
+
+// messages are those of package wire that a vector names.
+var messages = []wire.Message{
+	&wire.Frame{}, &wire.Hello{}, &wire.HelloReply{}, &wire.HandoffOffer{}, &wire.HandoffAck{},
+	&wire.AdminRequest{}, &wire.AdminReply{}, &wire.ServiceDefinition{}, &wire.DaemonProcess{},
+}
+
+// Equal says that a and b are the same message, which is the same bytes, or that
+// neither is there.
+func Equal(a, b wire.Message) bool {
+	if reflect.ValueOf(a).IsNil() || reflect.ValueOf(b).IsNil() {
+		return reflect.DeepEqual(a, b)
+	}
+	return a.Name() == b.Name() && slices.Equal(wire.Marshal(a), wire.Marshal(b))
+}
+
+// Clone returns a copy of m that shares nothing with it.
+func Clone[T any, M interface {
+	*T
+	wire.Message
+}](m M) M {
+	clone := M(new(T))
+	if err := wire.Unmarshal(wire.Marshal(m), clone); err != nil {
+		panic(err) // what was just written can be read
+	}
+	return clone
+}
+
+// Refused is the refusal in a reply; an empty one when the reply refuses nothing.
+func Refused(reply *wire.HelloReply) *wire.Refused {
+	if reply.Refused == nil {
+		return &wire.Refused{}
+	}
+	return reply.Refused
+}
+
+// Granted is the grant in a reply; an empty one when the reply grants nothing.
+func Granted(reply *wire.HelloReply) *wire.Negotiated {
+	if reply.Negotiated == nil {
+		return &wire.Negotiated{}
+	}
+	return reply.Negotiated
+}
+
+// Proto is Message for the referee, Protocol Buffers, which have all of v1.
+func Proto(tb testing.TB, name string, fields map[string]any) proto.Message {
+	tb.Helper()
+	m := NewProto(tb, name)
+	fill(tb, m.ProtoReflect(), fields)
+	return m
+}
+
+// NewProto returns the empty v1 message called name.
+func NewProto(tb testing.TB, name string) proto.Message {
 	tb.Helper()
 	full := protoreflect.FullName("running_process.broker.v1." + name)
 	kind, err := protoregistry.GlobalTypes.FindMessageByName(full)

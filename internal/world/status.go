@@ -8,7 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
 )
@@ -47,7 +47,7 @@ func AskStatus(ctx context.Context, socket string) (*Status, error) {
 	defer func() { _ = conn.Close() }()
 	release := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer release()
-	request := frame.Marshal(&brokerpb.AdminRequest{Verb: brokerpb.AdminVerb_ADMIN_VERB_STATUS, Json: true})
+	request := wire.Marshal(&wire.AdminRequest{Verb: wire.AdminVerb_ADMIN_VERB_STATUS, Json: true})
 	if _, err := frame.Write(conn, frame.Request(frame.Admin, 1, request)); err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func AskStatus(ctx context.Context, socket string) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	reply := new(brokerpb.AdminReply)
+	reply := new(wire.AdminReply)
 	if err := frame.Unmarshal(f.GetPayload(), reply); err != nil {
 		return nil, err
 	}

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/service"
 	"github.com/seed-7265657e/usher/internal/wait"
@@ -42,8 +42,8 @@ func New(ctx context.Context, name, program string) (*World, error) {
 	w := &World{Dir: dir}
 	w.ctx, w.cancel = context.WithCancel(ctx)
 	w.Env = w.environment()
-	_, err = service.Save(w.Definitions(), &brokerpb.ServiceDefinition{
-		ServiceName: name, BinaryPath: program, Isolation: brokerpb.BrokerIsolation_SHARED_BROKER,
+	_, err = service.Save(w.Definitions(), &wire.ServiceDefinition{
+		ServiceName: name, BinaryPath: program, Isolation: wire.BrokerIsolation_SHARED_BROKER,
 	}, service.TOML)
 	if err != nil {
 		return nil, errors.Join(err, w.Close())

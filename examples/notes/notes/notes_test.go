@@ -20,9 +20,9 @@ import (
 	"github.com/seed-7265657e/usher/broker"
 	"github.com/seed-7265657e/usher/client"
 	"github.com/seed-7265657e/usher/examples/notes/notes"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/service"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // serve runs a broker and notes behind it until the test's end, and returns the
@@ -35,8 +35,8 @@ func serve(t *testing.T) string {
 		t.Fatal(err)
 	}
 	definitions := filepath.Join(dir, "services")
-	_, err = service.Save(definitions, &brokerpb.ServiceDefinition{
-		ServiceName: notes.Service, BinaryPath: self, Isolation: brokerpb.BrokerIsolation_SHARED_BROKER,
+	_, err = service.Save(definitions, &wire.ServiceDefinition{
+		ServiceName: notes.Service, BinaryPath: self, Isolation: wire.BrokerIsolation_SHARED_BROKER,
 	}, service.TOML)
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,6 @@
 // Package frame is the outermost layer of the wire: the 5-byte framing, the
 // Frame envelope, and the frames of handoff, channel and registration. It may
-// import generated code only; every package above may import it. It reads and
+// import package wire only; every package above may import it. It reads and
 // writes through interfaces and owns no descriptors.
 package frame
 
