@@ -6,22 +6,22 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/admin"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // serveAdmin answers one admin request (spec 01 §12). A malformed one gets no
 // answer, and ends nothing but its own connection.
-func (c *connection) serveAdmin(job context.Context, f *brokerpb.Frame) {
+func (c *connection) serveAdmin(job context.Context, f *wire.Frame) {
 	reply, verb, err := admin.Handle(f, c.snapshot(job))
 	if err != nil {
 		c.log.Info("malformed admin request", "peer_pid", c.cred.PID, "error", err)
 		return
 	}
 	c.write(reply)
-	if verb == brokerpb.AdminVerb_ADMIN_VERB_SHUTDOWN {
-		req := new(brokerpb.AdminRequest)
+	if verb == wire.AdminVerb_ADMIN_VERB_SHUTDOWN {
+		req := new(wire.AdminRequest)
 		_ = frame.Unmarshal(f.Payload, req) // Handle has decoded it already
 		c.wg.Go(func() { c.shutDown(&shutdownRequest{deadline: milliseconds(req.DrainDeadlineMs)}) })
 	}

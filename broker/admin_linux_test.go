@@ -8,40 +8,40 @@ import (
 	"testing"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // adminFrame asks for verb, with an id and a trace to be echoed.
-func adminFrame(verb brokerpb.AdminVerb, change func(*brokerpb.AdminRequest)) *brokerpb.Frame {
-	req := &brokerpb.AdminRequest{Verb: verb, Json: true}
+func adminFrame(verb wire.AdminVerb, change func(*wire.AdminRequest)) *wire.Frame {
+	req := &wire.AdminRequest{Verb: verb, Json: true}
 	if change != nil {
 		change(req)
 	}
-	f := frame.Request(frame.Admin, 77, frame.Marshal(req))
+	f := frame.Request(frame.Admin, 77, wire.Marshal(req))
 	f.Traceparent, f.Tracestate = "00-trace-parent-01", "rp=1"
 	return f
 }
 
 // admin asks the broker for verb.
-func (s *site) admin(verb brokerpb.AdminVerb, change func(*brokerpb.AdminRequest)) *brokerpb.AdminReply {
+func (s *site) admin(verb wire.AdminVerb, change func(*wire.AdminRequest)) *wire.AdminReply {
 	s.tb.Helper()
 	return adminOf(s.tb, s.Socket(), verb, change)
 }
 
 // adminOf asks the broker at socket.
-func adminOf(tb testing.TB, socket string, verb brokerpb.AdminVerb, change func(*brokerpb.AdminRequest)) *brokerpb.AdminReply {
+func adminOf(tb testing.TB, socket string, verb wire.AdminVerb, change func(*wire.AdminRequest)) *wire.AdminReply {
 	tb.Helper()
 	c := dial(tb, socket)
 	send(tb, c, bytesOf(tb, adminFrame(verb, change)))
 	f := readFrame(tb, c)
-	if err := frame.Check(f, brokerpb.FrameKind_FRAME_KIND_RESPONSE, frame.Admin); err != nil {
+	if err := frame.Check(f, wire.FrameKind_FRAME_KIND_RESPONSE, frame.Admin); err != nil {
 		tb.Fatal(err)
 	}
 	if f.RequestId != 77 || f.Traceparent != "00-trace-parent-01" || f.Tracestate != "rp=1" {
 		tb.Errorf("id and trace are not echoed: %v", f)
 	}
-	reply := new(brokerpb.AdminReply)
+	reply := new(wire.AdminReply)
 	if err := frame.Unmarshal(f.Payload, reply); err != nil {
 		tb.Fatal(err)
 	}
@@ -86,7 +86,7 @@ type clientCount struct {
 
 func readStatus(tb testing.TB, s *site) (v status) {
 	tb.Helper()
-	reply := s.admin(brokerpb.AdminVerb_ADMIN_VERB_STATUS, nil)
+	reply := s.admin(wire.AdminVerb_ADMIN_VERB_STATUS, nil)
 	if err := json.Unmarshal([]byte(reply.Body), &v); err != nil {
 		tb.Fatalf("%v in %s", err, reply.Body)
 	}
@@ -116,26 +116,26 @@ func TestAdminVerbs(t *testing.T) {
 	s := newSite(t, nil)
 	s.fake(demoVersion)
 	s.dial() // one silent connection
-	served := map[brokerpb.AdminVerb]bool{
-		brokerpb.AdminVerb_ADMIN_VERB_STATUS:         true,
-		brokerpb.AdminVerb_ADMIN_VERB_LIST_INSTANCES: true,
-		brokerpb.AdminVerb_ADMIN_VERB_HEALTHZ:        true,
-		brokerpb.AdminVerb_ADMIN_VERB_READYZ:         true,
-		brokerpb.AdminVerb_ADMIN_VERB_BACKEND_HEALTH: true,
-		brokerpb.AdminVerb_ADMIN_VERB_CONFIG:         true,
-		brokerpb.AdminVerb_ADMIN_VERB_DUMP:           true,
-		brokerpb.AdminVerb_ADMIN_VERB_DIAGNOSE:       true,
-		brokerpb.AdminVerb_ADMIN_VERB_METRICS:        true,
+	served := map[wire.AdminVerb]bool{
+		wire.AdminVerb_ADMIN_VERB_STATUS:         true,
+		wire.AdminVerb_ADMIN_VERB_LIST_INSTANCES: true,
+		wire.AdminVerb_ADMIN_VERB_HEALTHZ:        true,
+		wire.AdminVerb_ADMIN_VERB_READYZ:         true,
+		wire.AdminVerb_ADMIN_VERB_BACKEND_HEALTH: true,
+		wire.AdminVerb_ADMIN_VERB_CONFIG:         true,
+		wire.AdminVerb_ADMIN_VERB_DUMP:           true,
+		wire.AdminVerb_ADMIN_VERB_DIAGNOSE:       true,
+		wire.AdminVerb_ADMIN_VERB_METRICS:        true,
 	}
-	verbs := []brokerpb.AdminVerb{99}
-	for n := range brokerpb.AdminVerb_name {
-		if verb := brokerpb.AdminVerb(n); verb != brokerpb.AdminVerb_ADMIN_VERB_SHUTDOWN {
+	verbs := []wire.AdminVerb{99}
+	for n := range wire.AdminVerb_ADMIN_VERB_SHUTDOWN {
+		if verb := wire.AdminVerb(n); verb != wire.AdminVerb_ADMIN_VERB_SHUTDOWN {
 			verbs = append(verbs, verb)
 		}
 	}
 	for _, verb := range verbs {
 		for _, asJSON := range []bool{false, true} {
-			reply := s.admin(verb, func(r *brokerpb.AdminRequest) { r.Json, r.ServiceName = asJSON, demo })
+			reply := s.admin(verb, func(r *wire.AdminRequest) { r.Json, r.ServiceName = asJSON, demo })
 			want := uint32(2)
 			if served[verb] {
 				want = 0
@@ -143,7 +143,7 @@ func TestAdminVerbs(t *testing.T) {
 			if reply.ExitCode != want || reply.Body == "" {
 				t.Errorf("%v, json %v: %v", verb, asJSON, reply)
 			}
-			if reply.Kind == brokerpb.AdminReplyKind_ADMIN_REPLY_KIND_JSON && !json.Valid([]byte(reply.Body)) {
+			if reply.Kind == wire.AdminReplyKind_ADMIN_REPLY_KIND_JSON && !json.Valid([]byte(reply.Body)) {
 				t.Errorf("%v: %s is no JSON", verb, reply.Body)
 			}
 		}
@@ -159,15 +159,15 @@ func TestAdminMalformed(t *testing.T) {
 	s := newSite(t, nil)
 	s.fake(demoVersion)
 	bystander := s.dial()
-	for name, spoil := range map[string]func(*brokerpb.Frame){
-		"envelope":   func(f *brokerpb.Frame) { f.EnvelopeVersion = 2 },
-		"kind":       func(f *brokerpb.Frame) { f.Kind = brokerpb.FrameKind_FRAME_KIND_RESPONSE },
-		"compressed": func(f *brokerpb.Frame) { f.PayloadEncoding = 1 },
-		"payload":    func(f *brokerpb.Frame) { f.Payload = []byte{0x0a} },
-		"not UTF-8":  func(f *brokerpb.Frame) { f.Payload = []byte{0x1a, 2, 0xc3, 0x28} },
+	for name, spoil := range map[string]func(*wire.Frame){
+		"envelope":   func(f *wire.Frame) { f.EnvelopeVersion = 2 },
+		"kind":       func(f *wire.Frame) { f.Kind = wire.FrameKind_FRAME_KIND_RESPONSE },
+		"compressed": func(f *wire.Frame) { f.PayloadEncoding = 1 },
+		"payload":    func(f *wire.Frame) { f.Payload = []byte{0x0a} },
+		"not UTF-8":  func(f *wire.Frame) { f.Payload = []byte{0x1a, 2, 0xc3, 0x28} },
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := adminFrame(brokerpb.AdminVerb_ADMIN_VERB_SHUTDOWN, nil)
+			f := adminFrame(wire.AdminVerb_ADMIN_VERB_SHUTDOWN, nil)
 			spoil(f)
 			c := s.dial()
 			send(t, c, bytesOf(t, f))
@@ -186,7 +186,7 @@ func TestAdminMalformed(t *testing.T) {
 // TestAdminAboveHelloSize: the 64 KiB of a Hello do not bound an admin frame.
 func TestAdminAboveHelloSize(t *testing.T) {
 	s := newSite(t, nil)
-	reply := s.admin(brokerpb.AdminVerb_ADMIN_VERB_HEALTHZ, func(r *brokerpb.AdminRequest) {
+	reply := s.admin(wire.AdminVerb_ADMIN_VERB_HEALTHZ, func(r *wire.AdminRequest) {
 		r.OutputPath = string(make([]byte, 100<<10))
 	})
 	if reply.ExitCode != 0 || reply.Body != "ok\n" {
@@ -200,7 +200,7 @@ func TestShutdownVerb(t *testing.T) {
 	for name, deadline := range map[string]uint64{"default": 0, "huge": 1 << 63, "short": 1} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, func(o *options) { o.DrainTimeout = 100 * time.Millisecond })
-			reply := s.admin(brokerpb.AdminVerb_ADMIN_VERB_SHUTDOWN, func(r *brokerpb.AdminRequest) { r.DrainDeadlineMs = deadline })
+			reply := s.admin(wire.AdminVerb_ADMIN_VERB_SHUTDOWN, func(r *wire.AdminRequest) { r.DrainDeadlineMs = deadline })
 			if reply.ExitCode != 0 || reply.Body != "broker shutting down\n" {
 				t.Errorf("got %v", reply)
 			}
@@ -218,7 +218,7 @@ func TestStatusSaysWhyABackendIsNotUsed(t *testing.T) {
 	b := s.fake(demoVersion)
 	states := func() string {
 		t.Helper()
-		reply := s.admin(brokerpb.AdminVerb_ADMIN_VERB_STATUS, nil)
+		reply := s.admin(wire.AdminVerb_ADMIN_VERB_STATUS, nil)
 		var v struct {
 			Backends []struct {
 				OtherBuild bool `json:"other_build"`

@@ -11,6 +11,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // TestSilentInstanceIsLastChoice: a frozen instance costs one client its deadline,
@@ -48,7 +49,7 @@ func TestHugeTraceHarmsNobody(t *testing.T) {
 	for range 10 {
 		c := s.dial()
 		r := hello.Request{Service: demo, Version: demoVersion, Capabilities: usherClient}
-		f := frame.Request(frame.Control, 9, frame.Marshal(r.Hello()))
+		f := frame.Request(frame.Control, 9, wire.Marshal(r.Hello()))
 		f.Tracestate = strings.Repeat("t", 12<<10)
 		send(t, c, bytesOf(t, f))
 		if g := readGrant(t, c); g.BackendPipe != l.Addr().String() || len(g.HandlePassedToken) != 0 {

@@ -14,7 +14,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/peer"
 	"github.com/seed-7265657e/usher/internal/registry"
 	"github.com/seed-7265657e/usher/internal/unixconn"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // backend is the broker's means to reach one backend process.
@@ -84,7 +84,7 @@ var errUnverified = errors.New("backend not verified")
 // verify makes an entry of a registering process: its user was checked at
 // accept, its pid is pinned, and its executable must be the build that the
 // definition names. The caller closes the entry's process.
-func (c *connection) verify(job context.Context, req *usherpb.Register) (*entry, error) {
+func (c *connection) verify(job context.Context, req *wire.Register) (*entry, error) {
 	definition, refusal := c.define(req.ServiceName)
 	if refusal != nil {
 		return nil, fmt.Errorf("%w: service %q: %s", errUnverified, req.ServiceName, refusal.Reason)
@@ -104,14 +104,14 @@ func (c *connection) verify(job context.Context, req *usherpb.Register) (*entry,
 	defer cancel()
 	path, hash, err := c.executable(ctx, process)
 	if err == nil {
-		build, buildErr := c.hashes.Hash(ctx, definition.GetBinaryPath())
+		build, buildErr := c.hashes.Hash(ctx, definition.BinaryPath)
 		switch {
 		case definition.AllowsExecutable(path, hash, build):
 		case buildErr != nil:
 			err = fmt.Errorf("it runs %s, and the build that the service is defined with is unknown: %w", path, buildErr)
 		default:
 			err = fmt.Errorf("it runs %s, but the service is defined with %s: define the service with this binary, or start that one",
-				path, definition.GetBinaryPath())
+				path, definition.BinaryPath)
 		}
 	}
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/loglimit"
 	"github.com/seed-7265657e/usher/internal/testutil"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // logged counts the lines of a log, by message.
@@ -46,16 +46,16 @@ func (l *logged) Handle(_ context.Context, r slog.Record) error {
 func TestPeersCantFillTheLog(t *testing.T) {
 	log := &logged{lines: make(map[string]int)}
 	s := newSite(t, func(o *options) { o.Logger = slog.New(log) })
-	refused := bytesOf(t, frame.RegisterRequest(&usherpb.Register{ServiceName: "nobody", ServiceVersion: demoVersion, BackendPipe: "x"}))
+	refused := bytesOf(t, frame.RegisterRequest(&wire.Register{ServiceName: "nobody", ServiceVersion: demoVersion, BackendPipe: "x"}))
 	malformed := bytesOf(t, frame.Request(frame.Register, 1, []byte{0xff}))
-	gone := bytesOf(t, frame.RegisterRequest(&usherpb.Register{ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: s.pipe("p")}))
+	gone := bytesOf(t, frame.RegisterRequest(&wire.Register{ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: s.pipe("p")}))
 	for range 3 * loglimit.Burst {
-		for _, wire := range [][]byte{refused, malformed, gone, helloFor(t, usherClient, nil), {2}, nil} {
+		for _, raw := range [][]byte{refused, malformed, gone, helloFor(t, usherClient, nil), {2}, nil} {
 			c, err := net.Dial("unix", s.Socket())
 			if err != nil {
 				t.Fatal(err)
 			}
-			send(t, c, wire)
+			send(t, c, raw)
 			_ = c.Close()
 		}
 	}
@@ -88,15 +88,15 @@ func TestMemoryOfLargeFramesIsGivenBack(t *testing.T) {
 	send(t, c, helloFor(t, usherClient, nil))
 	readRefusal(t, c, notRegistered, "")
 	before := p.residentKB()
-	wire := make([]byte, frame.HeaderLen+256<<10)
-	wire[0] = frame.Version
-	binary.LittleEndian.PutUint32(wire[1:], 256<<10)
+	raw := make([]byte, frame.HeaderLen+256<<10)
+	raw[0] = frame.Version
+	binary.LittleEndian.PutUint32(raw[1:], 256<<10)
 	for range 2 {
 		var crowd []*net.UnixConn
 		for range 400 {
 			c := s.dial()
 			_ = c.SetWriteBuffer(512 << 10)
-			send(t, c, wire[:len(wire)-1])
+			send(t, c, raw[:len(raw)-1])
 			crowd = append(crowd, c)
 		}
 		for _, c := range crowd {

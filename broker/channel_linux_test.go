@@ -7,7 +7,7 @@ import (
 	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // noAnswer is how an attempt is counted that got no valid answer.
@@ -25,11 +25,11 @@ func nacked(n int) []fallbackCount {
 // sent to the pipe at once, not at the deadline.
 func TestBackendBreaksProtocol(t *testing.T) {
 	for name, answer := range map[string]func(f *fake, o, other *offered){
-		"wrong token":         func(f *fake, o, _ *offered) { f.ack(o, func(a *usherpb.Ack) { a.Token[0]++ }) },
-		"short token":         func(f *fake, o, _ *offered) { f.ack(o, func(a *usherpb.Ack) { a.Token = a.Token[:15] }) },
-		"no token":            func(f *fake, o, _ *offered) { f.ack(o, func(a *usherpb.Ack) { a.Token = nil }) },
-		"token of another":    func(f *fake, o, other *offered) { f.ack(o, func(a *usherpb.Ack) { a.Token = other.Token }) },
-		"nack, wrong token":   func(f *fake, o, _ *offered) { f.ack(o, func(a *usherpb.Ack) { asNack(a); a.Token[0]++ }) },
+		"wrong token":         func(f *fake, o, _ *offered) { f.ack(o, func(a *wire.Ack) { a.Token[0]++ }) },
+		"short token":         func(f *fake, o, _ *offered) { f.ack(o, func(a *wire.Ack) { a.Token = a.Token[:15] }) },
+		"no token":            func(f *fake, o, _ *offered) { f.ack(o, func(a *wire.Ack) { a.Token = nil }) },
+		"token of another":    func(f *fake, o, other *offered) { f.ack(o, func(a *wire.Ack) { a.Token = other.Token }) },
+		"nack, wrong token":   func(f *fake, o, _ *offered) { f.ack(o, func(a *wire.Ack) { asNack(a); a.Token[0]++ }) },
 		"garbage":             func(f *fake, _, _ *offered) { f.raw([]byte("garbage")) },
 		"another version":     func(f *fake, _, _ *offered) { f.raw([]byte{2, 0, 0, 0, 0}) },
 		"length does not fit": func(f *fake, _, _ *offered) { f.raw([]byte{1, 9, 0, 0, 0, 8}) },
@@ -80,7 +80,7 @@ func TestAckAfterEnd(t *testing.T) {
 	s.settle()
 	b.ack(o, nil)
 	b.ack(o, asNack)
-	b.ack(o, func(a *usherpb.Ack) { a.HandoffId, a.Token = 4711, nil })
+	b.ack(o, func(a *wire.Ack) { a.HandoffId, a.Token = 4711, nil })
 	testutil.WaitFor(t, "strays are counted", func() bool { return readStatus(t, s).Handoffs.StrayAck == 3 })
 	testutil.CheckConnected(t, served, c)
 	again := s.dial()
@@ -176,7 +176,7 @@ func TestNackWithoutToken(t *testing.T) {
 	send(t, c, helloFor(t, usherClient, nil))
 	o := b.receive()
 	o.fds.Close()
-	b.ack(o, func(a *usherpb.Ack) { asNack(a); a.Token = nil })
+	b.ack(o, func(a *wire.Ack) { asNack(a); a.Token = nil })
 	readSentAway(t, c, b.pipe)
 }
 

@@ -10,11 +10,11 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/handoff"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/peer"
 	"github.com/seed-7265657e/usher/internal/unixconn"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // connection is one accepted client from accept to verdict:
@@ -91,7 +91,7 @@ func (c *connection) read() {
 		}
 	}
 	c.unwatch()
-	var f *brokerpb.Frame
+	var f *wire.Frame
 	if err == nil {
 		f, err = frame.Open(body)
 	}
@@ -183,7 +183,7 @@ func (c *connection) away(wg *sync.WaitGroup, job func(ctx context.Context) (the
 // to come back.
 const readGrace = time.Second
 
-func (c *connection) serveHello(f *brokerpb.Frame, size int) {
+func (c *connection) serveHello(f *wire.Frame, size int) {
 	if size > frame.MaxHelloBody { // refused, with an echo that fits the socket
 		f.Traceparent, f.Tracestate = "", ""
 	}
@@ -197,7 +197,7 @@ func (c *connection) serveHello(f *brokerpb.Frame, size int) {
 }
 
 // resolveHello is step 3, from memory or as a job.
-func (c *connection) resolveHello(f *brokerpb.Frame, h *brokerpb.Hello) {
+func (c *connection) resolveHello(f *wire.Frame, h *wire.Hello) {
 	if t, refusal, known := c.recall(f, h); known {
 		c.resolved(f, t, refusal)
 		return
@@ -208,7 +208,7 @@ func (c *connection) resolveHello(f *brokerpb.Frame, h *brokerpb.Hello) {
 	})
 }
 
-func (c *connection) resolved(f *brokerpb.Frame, t *target, refusal *hello.Refusal) {
+func (c *connection) resolved(f *wire.Frame, t *target, refusal *hello.Refusal) {
 	if c.phase == phaseClosed { // without waiting for the file system
 		return
 	}
@@ -226,7 +226,7 @@ func (c *connection) resolved(f *brokerpb.Frame, t *target, refusal *hello.Refus
 }
 
 // judge follows rows 6 to 18 of spec 01 §7.1.
-func (c *connection) judge(f *brokerpb.Frame, size int) (*brokerpb.Hello, *hello.Refusal) {
+func (c *connection) judge(f *wire.Frame, size int) (*wire.Hello, *hello.Refusal) {
 	var gate *hello.Refusal
 	switch {
 	case c.draining.Load():
@@ -292,12 +292,12 @@ func (c *connection) abort() {
 }
 
 // end is a verdict: this client gets no backend.
-func (c *connection) end(request *brokerpb.Frame, refusal *hello.Refusal) {
+func (c *connection) end(request *wire.Frame, refusal *hello.Refusal) {
 	c.refuse(request, refusal)
 	c.finish()
 }
 
-func (c *connection) refuse(request *brokerpb.Frame, refusal *hello.Refusal) {
+func (c *connection) refuse(request *wire.Frame, refusal *hello.Refusal) {
 	c.counters.refuse(refusal.Code)
 	c.answer(hello.ReplyFrame(request, refusal.Reply()))
 	c.log.Info("refused", "code", refusal.Code.String(), "reason", refusal.Reason, "peer_pid", c.cred.PID)
@@ -305,10 +305,10 @@ func (c *connection) refuse(request *brokerpb.Frame, refusal *hello.Refusal) {
 
 // answer sends a verdict. It is due whatever has become of the connection's
 // deadline, which a slow Hello, a slow backend or the end of draining uses up.
-func (c *connection) answer(f *brokerpb.Frame) { c.written(writeNow(c.conn, f)) }
+func (c *connection) answer(f *wire.Frame) { c.written(writeNow(c.conn, f)) }
 
 // write sends one frame of any size within the connection's deadline.
-func (c *connection) write(f *brokerpb.Frame) {
+func (c *connection) write(f *wire.Frame) {
 	_, err := frame.Write(c.conn, f)
 	c.written(err)
 }

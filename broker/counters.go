@@ -8,7 +8,7 @@ import (
 
 	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/admin"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // counters are the broker's figures since it started. The zero value is ready.
@@ -20,7 +20,7 @@ type counters struct {
 	waited                      atomic.Uint64 // clients that waited for a backend
 	clientGone, foreignPeers    atomic.Uint64
 	acceptFailures              atomic.Uint64
-	refused                     [brokerpb.ErrorCode_ERROR_FD_PRESSURE + 1]atomic.Uint64 // by code
+	refused                     [wire.ErrorCode_ERROR_FD_PRESSURE + 1]atomic.Uint64 // by code
 
 	mu        sync.Mutex
 	fallbacks map[fallback]uint64
@@ -36,7 +36,7 @@ type fallback struct {
 // for the failure window is as good as no answer.
 const nack handoff.Reason = "Nack"
 
-func (c *counters) refuse(code brokerpb.ErrorCode) {
+func (c *counters) refuse(code wire.ErrorCode) {
 	if code >= 0 && int(code) < len(c.refused) {
 		c.refused[code].Add(1)
 	}
@@ -102,7 +102,7 @@ func (c *counters) clients() admin.Clients {
 	}
 	for code := range c.refused {
 		if n := c.refused[code].Load(); n > 0 {
-			s.Refused[brokerpb.ErrorCode(code).String()] = n
+			s.Refused[wire.ErrorCode(code).String()] = n
 		}
 	}
 	return s

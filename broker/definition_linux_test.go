@@ -7,18 +7,19 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/service"
+	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 const (
-	notRegistered = brokerpb.ErrorCode_ERROR_BACKEND_SPAWN_FAILED
-	unknown       = brokerpb.ErrorCode_ERROR_SERVICE_UNKNOWN
-	blocked       = brokerpb.ErrorCode_ERROR_VERSION_BLOCKED
+	notRegistered = wire.ErrorCode_ERROR_BACKEND_SPAWN_FAILED
+	unknown       = wire.ErrorCode_ERROR_SERVICE_UNKNOWN
+	blocked       = wire.ErrorCode_ERROR_VERSION_BLOCKED
 )
 
 // ask sends the usual Hello without a handoff and returns the reply.
-func (s *site) ask() *brokerpb.HelloReply {
+func (s *site) ask() *wire.HelloReply {
 	s.tb.Helper()
 	c := s.dial()
 	send(s.tb, c, helloFor(s.tb, noHandoff, nil))
@@ -29,14 +30,14 @@ func (s *site) ask() *brokerpb.HelloReply {
 
 func (s *site) checkServed() {
 	s.tb.Helper()
-	if reply := s.ask(); reply.GetNegotiated() == nil {
+	if reply := s.ask(); reply.Negotiated == nil {
 		s.tb.Errorf("got %v, want a grant", reply)
 	}
 }
 
-func (s *site) checkRefused(code brokerpb.ErrorCode, text string) {
+func (s *site) checkRefused(code wire.ErrorCode, text string) {
 	s.tb.Helper()
-	if r := s.ask().GetRefused(); r.GetCode() != code || !strings.Contains(r.GetReason(), text) {
+	if r := testutil.Refused(s.ask()); r.Code != code || !strings.Contains(r.Reason, text) {
 		s.tb.Errorf("got %v, want %v %q", r, code, text)
 	}
 }
@@ -73,7 +74,7 @@ func TestDefinitionChanges(t *testing.T) {
 func TestBinaryDefinition(t *testing.T) {
 	s := newSite(t, nil)
 	s.fake(demoVersion)
-	d := &brokerpb.ServiceDefinition{ServiceName: demo, BinaryPath: ownBinary(t), Isolation: brokerpb.BrokerIsolation_SHARED_BROKER}
+	d := &wire.ServiceDefinition{ServiceName: demo, BinaryPath: ownBinary(t), Isolation: wire.BrokerIsolation_SHARED_BROKER}
 	if err := os.Remove(filepath.Join(s.defs, demo+".toml")); err != nil {
 		t.Fatal(err)
 	}

@@ -10,12 +10,12 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/broker"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
-const shuttingDown = brokerpb.ErrorCode_ERROR_SHUTTING_DOWN
+const shuttingDown = wire.ErrorCode_ERROR_SHUTTING_DOWN
 
 // TestDrain: while the broker drains, a handoff under way is finished, a Hello
 // that is still to come is refused, and no name is left behind.
@@ -60,7 +60,7 @@ func TestDrainQueue(t *testing.T) {
 	for i, c := range conns {
 		_, reply := readReply(t, c)
 		// The first ones may be served before draining has begun.
-		if code := reply.GetRefused().GetCode(); code != shuttingDown && code != notRegistered {
+		if code := testutil.Refused(reply).Code; code != shuttingDown && code != notRegistered {
 			t.Fatalf("connection %d got %v", i, reply)
 		}
 		_ = c.Close()
@@ -89,7 +89,7 @@ func TestDrainTimeout(t *testing.T) {
 	for name, begin := range map[string]func(*site){
 		"option": (*site).stopNow,
 		"verb": func(s *site) {
-			s.admin(brokerpb.AdminVerb_ADMIN_VERB_SHUTDOWN, func(r *brokerpb.AdminRequest) { r.DrainDeadlineMs = 50 })
+			s.admin(wire.AdminVerb_ADMIN_VERB_SHUTDOWN, func(r *wire.AdminRequest) { r.DrainDeadlineMs = 50 })
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
 // early is a request that a client sends behind its Hello.
@@ -29,7 +30,7 @@ func TestHelloIsReadExactly(t *testing.T) {
 		send(t, c, wire[at:])
 		f, reply := readReply(t, c)
 		checkEnvelope(t, f, 9, true)
-		if len(reply.GetNegotiated().GetHandlePassedToken()) != 16 {
+		if len(testutil.Granted(reply).HandlePassedToken) != 16 {
 			t.Fatalf("split at %d: %v", at, reply)
 		}
 		readFrame(t, c) // the ready event

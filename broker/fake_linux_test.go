@@ -15,7 +15,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/unixconn"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // fake is a backend that registered by hand and behaves as its test says.
@@ -29,7 +29,7 @@ type fake struct {
 func (s *site) fake(version string) *fake {
 	s.tb.Helper()
 	pipe := s.pipe("fake-" + version)
-	answer, ch, err := register(s.Socket(), &usherpb.Register{ServiceName: demo, ServiceVersion: version, BackendPipe: pipe})
+	answer, ch, err := register(s.Socket(), &wire.Register{ServiceName: demo, ServiceVersion: version, BackendPipe: pipe})
 	if err != nil || !answer.Accepted {
 		s.tb.Fatalf("registration: %v, %v", answer, err)
 	}
@@ -54,11 +54,11 @@ func (s *site) pipe(name string) string {
 
 // register makes the exchange of a registration. The channel is nil when it was
 // refused.
-func register(socket string, r *usherpb.Register) (*usherpb.Registered, *channel.Conn, error) {
+func register(socket string, r *wire.Register) (*wire.Registered, *channel.Conn, error) {
 	answer, fds, err := registration(socket, r)
 	defer fds.Close()
 	want := 0
-	if answer.GetAccepted() {
+	if answer != nil && answer.Accepted {
 		want = 1
 	}
 	if err == nil {
@@ -71,7 +71,7 @@ func register(socket string, r *usherpb.Register) (*usherpb.Registered, *channel
 }
 
 // registration makes the exchange, and returns what came with the answer.
-func registration(socket string, r *usherpb.Register) (answer *usherpb.Registered, fds fdpass.Descriptors, err error) {
+func registration(socket string, r *wire.Register) (answer *wire.Registered, fds fdpass.Descriptors, err error) {
 	c, err := unixconn.Dial(socket)
 	if err != nil {
 		return nil, fds, err
@@ -102,7 +102,7 @@ func wrongCount(fds fdpass.Descriptors, want int) error {
 
 // offered is one offer as a fake received it. It owns connection and claim.
 type offered struct {
-	*usherpb.Offer
+	*wire.Offer
 	fds fdpass.Descriptors
 }
 
@@ -146,15 +146,15 @@ func receiveOffer(ch *channel.Conn) (*offered, error) {
 }
 
 // ack answers an offer; change makes it a wrong answer.
-func (f *fake) ack(o *offered, change func(*usherpb.Ack)) {
+func (f *fake) ack(o *offered, change func(*wire.Ack)) {
 	f.tb.Helper()
 	if err := sendAck(f.ch, o, change); err != nil {
 		f.tb.Fatal(err)
 	}
 }
 
-func sendAck(ch *channel.Conn, o *offered, change func(*usherpb.Ack)) error {
-	ack := &usherpb.Ack{Token: bytes.Clone(o.Token), HandoffId: o.HandoffId, Accepted: true}
+func sendAck(ch *channel.Conn, o *offered, change func(*wire.Ack)) error {
+	ack := &wire.Ack{Token: bytes.Clone(o.Token), HandoffId: o.HandoffId, Accepted: true}
 	if change != nil {
 		change(ack)
 	}
@@ -172,8 +172,8 @@ func (f *fake) nack(o *offered) {
 	f.ack(o, asNack)
 }
 
-func asNack(a *usherpb.Ack) {
-	a.Accepted, a.Reason, a.Detail = false, usherpb.NackReason_NACK_REASON_BUSY, "test"
+func asNack(a *wire.Ack) {
+	a.Accepted, a.Reason, a.Detail = false, wire.NackReason_NACK_REASON_BUSY, "test"
 }
 
 // take tries to take the claim.
@@ -222,5 +222,5 @@ func (f *fake) ended() {
 func (f *fake) leave(o *offered) {
 	f.tb.Helper()
 	o.fds.Close()
-	f.ack(o, func(a *usherpb.Ack) { asNack(a); a.Reason = usherpb.NackReason_NACK_REASON_CLOSING })
+	f.ack(o, func(a *wire.Ack) { asNack(a); a.Reason = wire.NackReason_NACK_REASON_CLOSING })
 }

@@ -5,11 +5,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
-const rateLimited = brokerpb.ErrorCode_ERROR_RATE_LIMITED
+const rateLimited = wire.ErrorCode_ERROR_RATE_LIMITED
 
 // TestSilentFlood: silent connections are bounded per process and in total.
 // Whoever comes on top is told when to come again, and other processes are
@@ -88,17 +88,17 @@ func TestHelloFlood(t *testing.T) {
 	s := newSite(t, nil)
 	s.listen(demoVersion)
 	other := start(t, "client", envSocket+"="+s.Socket())
-	wire := helloFor(t, noHandoff, nil)
-	var refused *brokerpb.Refused
+	raw := helloFor(t, noHandoff, nil)
+	var refused *wire.Refused
 	const enough = 20000
 	for n := 0; refused == nil; n++ {
 		if n == enough {
 			t.Fatalf("%d Hellos were served", n)
 		}
 		c := s.dial()
-		send(t, c, wire)
+		send(t, c, raw)
 		_, reply := readReply(t, c)
-		refused = reply.GetRefused()
+		refused = reply.Refused
 		_ = c.Close()
 	}
 	if refused.Code != rateLimited || refused.Reason != "Hello rate limit exceeded" || refused.RetryAfterMs < 1 || refused.RetryAfterMs > 1000 {

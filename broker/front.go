@@ -7,11 +7,11 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/loop"
 	"github.com/seed-7265657e/usher/internal/peer"
 	"github.com/seed-7265657e/usher/internal/unixconn"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // front is the broker's event loop. A connection whose definition has not changed
@@ -179,7 +179,7 @@ func (f *front) refuseUnread(c *unixconn.Conn) {
 // overloaded is the refusal for want of room, which others are about to make.
 func overloaded() *hello.Refusal {
 	return &hello.Refusal{
-		Code:       brokerpb.ErrorCode_ERROR_RATE_LIMITED,
+		Code:       wire.ErrorCode_ERROR_RATE_LIMITED,
 		Reason:     "too many connections without a verdict",
 		RetryAfter: overloadRetry,
 	}

@@ -4,15 +4,12 @@ import (
 	"io"
 	"testing"
 
-	"google.golang.org/protobuf/proto"
-
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
-func unmarshal(tb testing.TB, b []byte, m proto.Message) {
+func unmarshal(tb testing.TB, b []byte, m wire.Message) {
 	tb.Helper()
 	if err := frame.Unmarshal(b, m); err != nil {
 		tb.Fatal(err)
@@ -29,15 +26,15 @@ func FuzzFirstFrame(f *testing.F) {
 	for _, c := range v.Refusals.Cases {
 		f.Add(testutil.Hex(f, c.WireHex))
 	}
-	f.Add(bytesOf(f, adminFrame(brokerpb.AdminVerb_ADMIN_VERB_STATUS, nil)))
-	f.Add(bytesOf(f, frame.RegisterRequest(&usherpb.Register{ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: "/p"})))
+	f.Add(bytesOf(f, adminFrame(wire.AdminVerb_ADMIN_VERB_STATUS, nil)))
+	f.Add(bytesOf(f, frame.RegisterRequest(&wire.Register{ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: "/p"})))
 	s := newSite(f, nil)
-	f.Fuzz(func(t *testing.T, wire []byte) {
-		if shutsDown(wire) {
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if shutsDown(raw) {
 			t.Skip("obeyed, as it should be")
 		}
 		c := dial(t, s.Socket())
-		_, _ = c.Write(wire) // refused before its end, perhaps
+		_, _ = c.Write(raw) // refused before its end, perhaps
 		_ = c.CloseWrite()
 		for {
 			_, _, err := frame.Read(c, frame.MaxBody)
@@ -52,11 +49,11 @@ func FuzzFirstFrame(f *testing.F) {
 	})
 }
 
-func shutsDown(wire []byte) bool {
-	fr, _, err := frame.Decode(wire, frame.MaxBody)
+func shutsDown(raw []byte) bool {
+	fr, _, err := frame.Decode(raw, frame.MaxBody)
 	if err != nil || fr.PayloadProtocol != frame.Admin {
 		return false
 	}
-	req := new(brokerpb.AdminRequest)
-	return frame.Unmarshal(fr.Payload, req) == nil && req.Verb == brokerpb.AdminVerb_ADMIN_VERB_SHUTDOWN
+	req := new(wire.AdminRequest)
+	return frame.Unmarshal(fr.Payload, req) == nil && req.Verb == wire.AdminVerb_ADMIN_VERB_SHUTDOWN
 }

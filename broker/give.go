@@ -9,11 +9,11 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/handoff"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/loop"
 	"github.com/seed-7265657e/usher/internal/service"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // This file is step 4, issue; step 5, send; step 7, acknowledge; and step 8,
@@ -354,7 +354,7 @@ func (c *connection) giveV1(ctx context.Context, t *target, id uint64) {
 
 // writeReady writes without ever blocking: the descriptor is in blocking mode by
 // now, because a v1 backend shares it and expects that.
-func (c *connection) writeReady(ready *brokerpb.Frame) {
+func (c *connection) writeReady(ready *wire.Frame) {
 	if err := writeNow(c.conn, ready); err != nil {
 		c.log.Info("ready event not written", "error", err)
 	}

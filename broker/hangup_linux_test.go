@@ -6,10 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // TestRegisterAndHangUp: processes that register and are gone before their answer,
@@ -17,10 +16,10 @@ import (
 // backend serves.
 func TestRegisterAndHangUp(t *testing.T) {
 	s := newSite(t, func(o *options) { o.HelloRate = 1 << 20 })
-	request := bytesOf(t, frame.RegisterRequest(&usherpb.Register{
+	request := bytesOf(t, frame.RegisterRequest(&wire.Register{
 		ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: s.pipe("p"), ClaimPage: true,
 	}))
-	wire := helloFor(t, usherClient, nil)
+	raw := helloFor(t, usherClient, nil)
 	var both sync.WaitGroup
 	for range 4 {
 		both.Go(func() {
@@ -32,7 +31,7 @@ func TestRegisterAndHangUp(t *testing.T) {
 				}
 				for range 3 { // clients come while that registration is judged
 					if err == nil {
-						err = ask(s.Socket(), wire)
+						err = ask(s.Socket(), raw)
 					}
 				}
 				if err != nil {
@@ -47,19 +46,19 @@ func TestRegisterAndHangUp(t *testing.T) {
 	s.settle()
 	s.listen(demoVersion)
 	c := s.dial()
-	send(t, c, wire)
+	send(t, c, raw)
 	readHandedOver(t, c)
 }
 
-// ask sends wire on a connection of its own, and reads one frame.
-func ask(socket string, wire []byte) error {
+// ask sends a request on a connection of its own, and reads one frame.
+func ask(socket string, request []byte) error {
 	c, err := net.Dial("unix", socket)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = c.Close() }()
 	_ = c.SetDeadline(time.Now().Add(patience))
-	if _, err := c.Write(wire); err != nil {
+	if _, err := c.Write(request); err != nil {
 		return err
 	}
 	_, _, err = frame.Read(c, frame.MaxBody)
@@ -117,6 +116,6 @@ func TestServeEndsWithoutItsLoop(t *testing.T) {
 	if err := s.end(); err != nil {
 		t.Error(err)
 	}
-	readRefusal(t, silent, brokerpb.ErrorCode_ERROR_SHUTTING_DOWN, "")
+	readRefusal(t, silent, wire.ErrorCode_ERROR_SHUTTING_DOWN, "")
 	readPipe(t, offered, b.pipe)
 }

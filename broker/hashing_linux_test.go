@@ -9,10 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/testutil"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // sparseService defines a service whose binary has size bytes and takes no room.
@@ -41,10 +40,10 @@ func TestHugeBinaryIsRefusedWithTheReason(t *testing.T) {
 	s := newSite(t, nil)
 	s.sparseService("huge", 1<<40)
 	_, reply := readReply(t, s.helloTo("huge"))
-	if r := reply.GetRefused(); r.GetCode() != brokerpb.ErrorCode_ERROR_SERVICE_UNKNOWN || !strings.Contains(r.GetReason(), "huge has 1099511627776 bytes") {
+	if r := testutil.Refused(reply); r.Code != wire.ErrorCode_ERROR_SERVICE_UNKNOWN || !strings.Contains(r.Reason, "huge has 1099511627776 bytes") {
 		t.Errorf("Hello: %v", r)
 	}
-	answer, _, err := register(s.Socket(), &usherpb.Register{ServiceName: "huge", ServiceVersion: demoVersion, BackendPipe: s.pipe("p")})
+	answer, _, err := register(s.Socket(), &wire.Register{ServiceName: "huge", ServiceVersion: demoVersion, BackendPipe: s.pipe("p")})
 	if err != nil || answer.Accepted || !strings.Contains(answer.Reason, "huge has 1099511627776 bytes") {
 		t.Errorf("registration: %v, %v", answer, err)
 	}
@@ -82,7 +81,7 @@ func registrantProcess() error {
 	}
 	defer func() { _ = l.Close() }()
 	say("ready")
-	_, _, err = register(os.Getenv(envSocket), &usherpb.Register{ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: os.Getenv(envPipe)})
+	_, _, err = register(os.Getenv(envSocket), &wire.Register{ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: os.Getenv(envPipe)})
 	return err
 }
 

@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // hungFileSystem mounts a file system that answers nothing, until answer is called:
@@ -42,22 +42,22 @@ func TestHungFileSystem(t *testing.T) {
 	dir, answer := hungFileSystem(t)
 	s.write("hung.toml", fmt.Sprintf("binary_path = %q\n", filepath.Join(dir, "binary")))
 	s.listen(demoVersion)
-	wire := helloFor(t, usherClient, func(r *hello.Request) { r.Service = "hung" })
+	raw := helloFor(t, usherClient, func(r *hello.Request) { r.Service = "hung" })
 	first := s.dial()
-	send(t, first, wire)
+	send(t, first, raw)
 	c := s.dial()
 	send(t, c, helloFor(t, usherClient, nil))
 	readHandedOver(t, c)
 	checkEcho(t, c)
-	readRefusal(t, first, brokerpb.ErrorCode_ERROR_SERVICE_UNKNOWN,
+	readRefusal(t, first, wire.ErrorCode_ERROR_SERVICE_UNKNOWN,
 		"service definition could not be loaded: its file system does not answer")
 	last := s.dial()
-	send(t, last, wire)
+	send(t, last, raw)
 	s.stop()
 	if err := s.end(); err != nil {
 		t.Error(err)
 	}
-	if _, reply := readReply(t, last); reply.GetRefused() == nil {
+	if _, reply := readReply(t, last); reply.Refused == nil {
 		t.Errorf("at the end %v", reply)
 	}
 	answer()

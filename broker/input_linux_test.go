@@ -15,14 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/encoding/protowire"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
-const rejected = brokerpb.ErrorCode_ERROR_PEER_REJECTED
+const rejected = wire.ErrorCode_ERROR_PEER_REJECTED
 
 // TestTruncated: wherever the stream ends inside the Hello, the client is told
 // so, and no backend hears of it.
@@ -103,10 +103,10 @@ func TestPayloads(t *testing.T) {
 	s := newSite(t, nil)
 	backend := s.fake(demoVersion)
 	good := hello.Request{Service: demo, Version: demoVersion}.Hello()
-	payload := frame.Marshal(good)
+	payload := wire.Marshal(good)
 	groups := bytes.Repeat(protowire.AppendTag(nil, 21, protowire.StartGroupType), 12000)
 	unknown := protowire.AppendVarint(protowire.AppendTag(bytes.Clone(payload), 21, protowire.VarintType), 1)
-	twice := append(frame.Marshal(&brokerpb.Hello{ServiceName: "other", ClientMinProtocol: 9}), payload...)
+	twice := append(wire.Marshal(&wire.Hello{ServiceName: "other", ClientMinProtocol: 9}), payload...)
 	for _, c := range []struct {
 		name, reason string // no reason: served
 		payload      []byte
@@ -179,7 +179,7 @@ func TestOutOfBand(t *testing.T) {
 	send(t, c, wire[at+1:])
 	_ = c.CloseWrite()
 	_, reply := readReply(t, c)
-	if reply.GetRefused().GetCode() != rejected {
+	if testutil.Refused(reply).Code != rejected {
 		t.Errorf("got %v", reply)
 	}
 	readEnd(t, c)

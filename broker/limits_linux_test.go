@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/hello"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // TestFrozenServiceLeavesRoom: the clients of a service whose backend never answers
@@ -21,7 +21,7 @@ func TestFrozenServiceLeavesRoom(t *testing.T) {
 	})
 	s.define("other", "")
 	frozen := s.fake(demoVersion)
-	_, ch, err := register(s.Socket(), &usherpb.Register{ServiceName: "other", ServiceVersion: demoVersion, BackendPipe: s.pipe("other")})
+	_, ch, err := register(s.Socket(), &wire.Register{ServiceName: "other", ServiceVersion: demoVersion, BackendPipe: s.pipe("other")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func TestBackendsPerProcess(t *testing.T) {
 	for n := range 9 {
 		own = append(own, s.fake(fmt.Sprintf("1.0.%d", n)))
 	}
-	answer, ch, err := register(s.Socket(), &usherpb.Register{ServiceName: demo, ServiceVersion: "2.0.0", BackendPipe: s.pipe("p")})
+	answer, ch, err := register(s.Socket(), &wire.Register{ServiceName: demo, ServiceVersion: "2.0.0", BackendPipe: s.pipe("p")})
 	if err != nil || ch != nil || !strings.Contains(answer.Reason, "has registered 9 backends already") {
 		t.Errorf("one too many: %v, %v", answer, err)
 	}
@@ -136,7 +136,7 @@ func TestStockClientOfAFrozenBackend(t *testing.T) {
 // silent registers another fake backend of demo, in a process of its own name.
 func (s *site) silent(pipe string) *fake {
 	s.tb.Helper()
-	answer, ch, err := register(s.Socket(), &usherpb.Register{ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: s.pipe(pipe)})
+	answer, ch, err := register(s.Socket(), &wire.Register{ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: s.pipe(pipe)})
 	if err != nil || !answer.Accepted {
 		s.tb.Fatal(answer, err)
 	}

@@ -33,7 +33,7 @@ func (b *Broker) look(ctx context.Context, name string) (*facts, *hello.Refusal)
 	instance, err := d.Instance()
 	f.instance, f.instanceErr = instance.String(), err
 	f.handoff, f.handoffErr = d.HandoffPolicy()
-	f.build, f.buildErr = b.hashes.Hash(ctx, d.GetBinaryPath())
+	f.build, f.buildErr = b.hashes.Hash(ctx, d.BinaryPath)
 	return f, nil
 }
 
@@ -96,11 +96,11 @@ func (m *memory) recall(name string, now time.Time) *facts {
 	switch {
 	case r.changes != m.changes: // watch again before stat is asked, so that nothing falls between
 		r.changes = m.changes
-		r.watched = m.watch != nil && m.watch.Add(m.dir, r.definition.Path, r.definition.GetBinaryPath()) == nil
+		r.watched = m.watch != nil && m.watch.Add(m.dir, r.definition.Path, r.definition.BinaryPath) == nil
 	case r.watched && now.Sub(r.checked) < recheck:
 		return &r.facts
 	}
-	if stamp.Of(m.dir) != r.dir || stamp.Of(r.definition.Path) != r.file || stamp.Of(r.definition.GetBinaryPath()) != r.binary {
+	if stamp.Of(m.dir) != r.dir || stamp.Of(r.definition.Path) != r.file || stamp.Of(r.definition.BinaryPath) != r.binary {
 		m.forget(name, r)
 		return nil
 	}
@@ -121,7 +121,7 @@ func (m *memory) forget(name string, r *remembered) {
 // remember keeps f, which was read after began, when its files had settled by then
 // and lie on this machine.
 func (m *memory) remember(name string, f *facts, began time.Time) {
-	binary := f.definition.GetBinaryPath()
+	binary := f.definition.BinaryPath
 	r := &remembered{facts: *f, dir: stamp.Of(m.dir), file: stamp.Of(f.definition.Path), binary: stamp.Of(binary)}
 	if f.buildErr != nil || !r.dir.Settled(began) || !r.file.Settled(began) || !r.binary.Settled(began) {
 		return

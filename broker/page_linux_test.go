@@ -9,7 +9,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/testutil"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // paged is a fake backend that takes its claims from a page.
@@ -22,7 +22,7 @@ type paged struct {
 func (s *site) paged(version string) *paged {
 	s.tb.Helper()
 	pipe := s.pipe("paged-" + version)
-	answer, fds, err := registration(s.Socket(), &usherpb.Register{ServiceName: demo, ServiceVersion: version, BackendPipe: pipe, ClaimPage: true})
+	answer, fds, err := registration(s.Socket(), &wire.Register{ServiceName: demo, ServiceVersion: version, BackendPipe: pipe, ClaimPage: true})
 	defer fds.Close()
 	if err != nil || !answer.Accepted || !answer.ClaimPage || fds.Len() != 2 {
 		s.tb.Fatalf("registration: %v, %v, %d descriptors", answer, err, fds.Len())

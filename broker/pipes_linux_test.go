@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/internal/testutil"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // TestPipeOfAnotherBackendIsRefused: who names a pipe that another process serves
@@ -21,7 +21,7 @@ func TestPipeOfAnotherBackendIsRefused(t *testing.T) {
 	s := newSite(t, nil)
 	pipe := filepath.Join(s.dir, "a")
 	a := s.echoProcess(pipe)
-	answer, _, err := register(s.Socket(), &usherpb.Register{ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: pipe})
+	answer, _, err := register(s.Socket(), &wire.Register{ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: pipe})
 	want := fmt.Sprintf("%s is served by process %d, not by process %d", pipe, a.Process.Pid, os.Getpid())
 	if err != nil || answer.Accepted || !strings.Contains(answer.Reason, want) {
 		t.Errorf("got %v, %v; want %q", answer, err, want)
@@ -49,7 +49,7 @@ func TestPipeWithAFullQueueIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	dial(t, pipe) // a backlog of 0 holds one
-	answer, _, err := register(s.Socket(), &usherpb.Register{ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: pipe})
+	answer, _, err := register(s.Socket(), &wire.Register{ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: pipe})
 	if err != nil || answer.Accepted || !strings.Contains(answer.Reason, "its queue is full") {
 		t.Errorf("got %v, %v", answer, err)
 	}

@@ -5,9 +5,9 @@ import (
 	"testing"
 
 	"github.com/seed-7265657e/usher/client"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // TestHandoffLabel: usher's clients get a handoff unless the service says no,
@@ -52,7 +52,7 @@ func TestBadLabel(t *testing.T) {
 	s.define(demo, `labels = { "handoff.enabled" = "perhaps" }`)
 	c := s.dial()
 	send(t, c, helloFor(t, usherClient, nil))
-	readRefusal(t, c, brokerpb.ErrorCode_ERROR_SERVICE_UNKNOWN, "")
+	readRefusal(t, c, wire.ErrorCode_ERROR_SERVICE_UNKNOWN, "")
 }
 
 // TestClientOfTheSDK: the same through the SDK, with the handoff and without.
@@ -127,7 +127,7 @@ func TestKeepalive(t *testing.T) {
 func TestTraceTooLong(t *testing.T) {
 	s := newSite(t, nil)
 	b := s.fake(demoVersion)
-	f := frame.Request(frame.Control, 9, frame.Marshal(hello.Request{
+	f := frame.Request(frame.Control, 9, wire.Marshal(hello.Request{
 		Service: demo, Version: demoVersion, Capabilities: usherClient,
 	}.Hello()))
 	f.Tracestate = string(make([]byte, 60<<10))

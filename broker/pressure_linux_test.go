@@ -12,11 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/broker"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
-const fdPressure = brokerpb.ErrorCode_ERROR_FD_PRESSURE
+const fdPressure = wire.ErrorCode_ERROR_FD_PRESSURE
 
 // failures is a log that waits for the line of the first failed accept, and then
 // measures the processor time of a second of failing.
@@ -104,14 +104,14 @@ func TestFullDescriptorTable(t *testing.T) {
 	path := s.Socket()
 	lift := limit(t, p, 0)
 	first := dial(t, path) // waits in the kernel's queue
-	send(t, first, bytesOf(t, adminFrame(brokerpb.AdminVerb_ADMIN_VERB_READYZ, nil)))
+	send(t, first, bytesOf(t, adminFrame(wire.AdminVerb_ADMIN_VERB_READYZ, nil)))
 	p.says("full")
 	percent, err := strconv.ParseFloat(p.says("percent"), 64)
 	if err != nil || percent >= 5 {
 		t.Errorf("%v%% of a processor, %v", percent, err)
 	}
 	lift()
-	reply := new(brokerpb.AdminReply)
+	reply := new(wire.AdminReply)
 	unmarshal(t, readFrame(t, first).Payload, reply)
 	if reply.ExitCode != 1 || reply.Body != "not ready\n" {
 		t.Errorf("admin while demoted: %v", reply)
@@ -131,13 +131,13 @@ func TestFullDescriptorTable(t *testing.T) {
 // descriptors is not told that its service is unknown.
 func TestTableFullAfterAccept(t *testing.T) {
 	p, s := ownBroker(t)
-	wire := helloFor(t, usherClient, nil)
+	raw := helloFor(t, usherClient, nil)
 	c := dial(t, s.Socket())
 	waiting := dial(t, s.Socket())
 	send(t, waiting, []byte{2})
-	readRefusal(t, waiting, brokerpb.ErrorCode_ERROR_VERSION_UNSUPPORTED, "") // so c is accepted too
+	readRefusal(t, waiting, wire.ErrorCode_ERROR_VERSION_UNSUPPORTED, "") // so c is accepted too
 	lift := limit(t, p, 0)
-	send(t, c, wire)
+	send(t, c, raw)
 	readRefusal(t, c, fdPressure, "")
 	lift()
 	p.end()

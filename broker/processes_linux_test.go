@@ -17,7 +17,7 @@ import (
 	"github.com/seed-7265657e/usher/backend"
 	"github.com/seed-7265657e/usher/client"
 	"github.com/seed-7265657e/usher/internal/testutil"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // What a helper process is told through its environment.
@@ -121,7 +121,7 @@ func refuseAll() error {
 		return err
 	}
 	defer func() { _ = l.Close() }()
-	answer, ch, err := register(os.Getenv(envSocket), &usherpb.Register{
+	answer, ch, err := register(os.Getenv(envSocket), &wire.Register{
 		ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: os.Getenv(envPipe),
 	})
 	if err != nil || !answer.Accepted {

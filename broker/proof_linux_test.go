@@ -18,7 +18,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/unixconn"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // adopterProcess registers by hand, waits for one offer, and does with it what its
@@ -40,7 +40,7 @@ func adopterProcess() error {
 	defer func() { _ = l.Close() }()
 	words := strings.Fields(os.Getenv(envMode))
 	page := words[0] == "page"
-	answer, fds, err := registration(os.Getenv(envSocket), &usherpb.Register{
+	answer, fds, err := registration(os.Getenv(envSocket), &wire.Register{
 		ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: os.Getenv(envPipe), ClaimPage: page,
 	})
 	if err != nil || !answer.Accepted {
@@ -104,8 +104,8 @@ func (a *adopter) do(word string) (err error) {
 	case "leave":
 		err = a.ch.Close()
 	case "again":
-		var answer *usherpb.Registered
-		answer, a.second, err = registration(os.Getenv(envSocket), &usherpb.Register{
+		var answer *wire.Registered
+		answer, a.second, err = registration(os.Getenv(envSocket), &wire.Register{
 			ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: os.Getenv(envPipe), ClaimPage: a.page != nil,
 		})
 		if err == nil && !answer.Accepted {

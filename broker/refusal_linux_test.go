@@ -9,11 +9,10 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 type invalidVectors struct {
@@ -37,7 +36,7 @@ type invalidVectors struct {
 		BodyLen int    `json:"body_len"`
 		SHA256  string `json:"sha256_of_wire"`
 		Expect  struct {
-			Code           brokerpb.ErrorCode
+			Code           wire.ErrorCode
 			Reason         string
 			ReplyRequestID string `json:"reply_request_id"`
 		} `json:"expect_control_socket"`
@@ -65,18 +64,18 @@ var contexts = map[string]func(*site){
 
 // withOwnPID replaces the peer_pid of a vector by this process', where the
 // vector's refusal comes behind that check.
-func withOwnPID(t *testing.T, wire []byte) []byte {
+func withOwnPID(t *testing.T, raw []byte) []byte {
 	t.Helper()
-	f, _, err := frame.Decode(wire, frame.MaxBody)
+	f, _, err := frame.Decode(raw, frame.MaxBody)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := new(brokerpb.Hello)
+	h := new(wire.Hello)
 	if err := frame.Unmarshal(f.Payload, h); err != nil {
 		t.Fatal(err)
 	}
 	h.PeerPid = uint32(os.Getpid())
-	f.Payload = frame.Marshal(h)
+	f.Payload = wire.Marshal(h)
 	return bytesOf(t, f)
 }
 
@@ -84,16 +83,16 @@ func TestRefusals(t *testing.T) {
 	for _, c := range invalid(t).Refusals.Cases {
 		t.Run(c.Name, func(t *testing.T) {
 			s := newSite(t, nil)
-			wire := testutil.Hex(t, c.WireHex)
+			raw := testutil.Hex(t, c.WireHex)
 			switch c.Name {
 			case "service_unknown", "below_min", "not_in_allow_list", "not_registered":
-				wire = withOwnPID(t, wire)
+				raw = withOwnPID(t, raw)
 			}
 			if prepare := contexts[c.Name]; prepare != nil {
 				prepare(s)
 			}
 			conn := s.dial()
-			send(t, conn, wire)
+			send(t, conn, raw)
 			if c.Name == "eof_in_body" {
 				if err := conn.CloseWrite(); err != nil {
 					t.Fatal(err)
@@ -106,7 +105,7 @@ func TestRefusals(t *testing.T) {
 			}
 			checkEnvelope(t, f, id, false)
 			want := testutil.Message(t, "HelloReply", map[string]any{"refused": c.Expect})
-			if !proto.Equal(reply, want) {
+			if !testutil.Equal(reply, want) {
 				t.Errorf("got %v, want %v", reply, want)
 			}
 			readEnd(t, conn)
@@ -120,7 +119,7 @@ func TestAcceptedShapes(t *testing.T) {
 	for _, c := range invalid(t).Refusals.AcceptedShapes {
 		t.Run(c.Name, func(t *testing.T) {
 			s := newSite(t, nil)
-			h := new(brokerpb.Hello)
+			h := new(wire.Hello)
 			if err := frame.Unmarshal(testutil.Hex(t, c.HelloHex), h); err != nil {
 				t.Fatal(err)
 			}
@@ -132,11 +131,11 @@ func TestAcceptedShapes(t *testing.T) {
 			send(t, conn, helloFrame(t, h))
 			f, reply := readReply(t, conn)
 			checkEnvelope(t, f, 9, true)
-			want := &brokerpb.HelloReply{Result: &brokerpb.HelloReply_Negotiated{Negotiated: &brokerpb.Negotiated{
+			want := &wire.HelloReply{Negotiated: &wire.Negotiated{
 				NegotiatedProtocol: 1, DaemonVersion: h.WantedVersion, BackendPipe: backend.pipe,
 				ServerCapabilities: frame.CapUsher, KeepaliveIntervalSecs: 1800, ConnectionId: 1,
-			}}}
-			if !proto.Equal(reply, want) {
+			}}
+			if !testutil.Equal(reply, want) {
 				t.Errorf("got %v, want %v", reply, want)
 			}
 			readEnd(t, conn)
@@ -156,15 +155,15 @@ func TestHelloSize(t *testing.T) {
 	payload := testutil.Hex(t, framed.Vectors[0].Frame.Payload)
 	payload = protowire.AppendTag(payload, 200, protowire.BytesType)
 	payload = protowire.AppendBytes(payload, make([]byte, 65536))
-	wire := bytesOf(t, frame.Request(frame.Control, 9, payload))
-	if sum := sha256.Sum256(wire); len(wire) != frame.HeaderLen+c.BodyLen || hex.EncodeToString(sum[:]) != c.SHA256 {
-		t.Fatalf("built %d bytes with sum %x", len(wire), sum)
+	raw := bytesOf(t, frame.Request(frame.Control, 9, payload))
+	if sum := sha256.Sum256(raw); len(raw) != frame.HeaderLen+c.BodyLen || hex.EncodeToString(sum[:]) != c.SHA256 {
+		t.Fatalf("built %d bytes with sum %x", len(raw), sum)
 	}
 	conn := s.dial()
-	send(t, conn, wire)
+	send(t, conn, raw)
 	f, reply := readReply(t, conn)
 	checkEnvelope(t, f, 9, false)
-	if r := reply.GetRefused(); r.GetCode() != c.Expect.Code || r.GetReason() != c.Expect.Reason {
+	if r := testutil.Refused(reply); r.Code != c.Expect.Code || r.Reason != c.Expect.Reason {
 		t.Errorf("got %v", reply)
 	}
 	readEnd(t, conn)
@@ -198,7 +197,7 @@ func TestFraming(t *testing.T) {
 			}
 			f, reply := readReply(t, conn)
 			checkEnvelope(t, f, 0, false)
-			if got := reply.GetRefused().GetReason(); got != reason {
+			if got := testutil.Refused(reply).Reason; got != reason {
 				t.Errorf("got %q, want %q", got, reason)
 			}
 			readEnd(t, conn)

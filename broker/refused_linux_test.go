@@ -16,9 +16,9 @@ import (
 
 	"github.com/seed-7265657e/usher/broker"
 	"github.com/seed-7265657e/usher/client"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // What the kernel refuses to a helper process.
@@ -137,7 +137,7 @@ func servesByLesserMeans(t *testing.T, name string, l lesser, errno unix.Errno) 
 	var status struct {
 		System struct{ Processes, Claims string }
 	}
-	reply := adminOf(t, socket, brokerpb.AdminVerb_ADMIN_VERB_STATUS, nil)
+	reply := adminOf(t, socket, wire.AdminVerb_ADMIN_VERB_STATUS, nil)
 	if err := json.Unmarshal([]byte(reply.Body), &status); err != nil || status.System.Processes != l.processes || status.System.Claims != l.claims {
 		t.Errorf("mode %+v, %v; want %s, %s", status.System, err, l.processes, l.claims)
 	}

@@ -8,11 +8,10 @@ import (
 	"slices"
 
 	"github.com/seed-7265657e/usher/handoff"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/names"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // serveRegistration takes in a backend that the broker did not start: verify it,
@@ -21,7 +20,7 @@ import (
 //
 // Verifying may block and is a job; what follows belongs to the loop, which alone
 // touches channels and their backends.
-func (c *connection) serveRegistration(f *brokerpb.Frame) {
+func (c *connection) serveRegistration(f *wire.Frame) {
 	req, err := frame.ParseRegister(f)
 	if err != nil {
 		c.log.Info("malformed registration", "peer_pid", c.cred.PID, "error", err)
@@ -45,13 +44,13 @@ func (c *connection) serveRegistration(f *brokerpb.Frame) {
 	})
 }
 
-func (c *connection) refuseRegistration(request *brokerpb.Frame, req *usherpb.Register, why error) {
-	c.answer(frame.Registered(request, &usherpb.Registered{Reason: why.Error(), BrokerPid: uint32(os.Getpid())}))
+func (c *connection) refuseRegistration(request *wire.Frame, req *wire.Register, why error) {
+	c.answer(frame.Registered(request, &wire.Registered{Reason: why.Error(), BrokerPid: uint32(os.Getpid())}))
 	c.log.Warn("registration refused", "service", req.ServiceName, "version", req.ServiceVersion, "peer_pid", c.cred.PID, "error", why)
 }
 
 // register takes in a backend that has been verified. It owns e's process until then.
-func (c *connection) register(request *brokerpb.Frame, req *usherpb.Register, e *entry) {
+func (c *connection) register(request *wire.Frame, req *wire.Register, e *entry) {
 	older, err := c.place(e)
 	if err != nil {
 		e.Handle.process.Close()
@@ -70,7 +69,7 @@ func (c *connection) register(request *brokerpb.Frame, req *usherpb.Register, e 
 	c.log.Info("backend registered", "service", e.Service, "version", e.Version, "backend_pid", e.PID, "pipe", e.Pipe)
 }
 
-func (c *connection) mayRegister(job context.Context, req *usherpb.Register) (*entry, error) {
+func (c *connection) mayRegister(job context.Context, req *wire.Register) (*entry, error) {
 	if c.draining.Load() {
 		return nil, errors.New("broker is shutting down")
 	}
@@ -117,7 +116,7 @@ func (c *connection) place(e *entry) (older *entry, err error) {
 //
 // It runs on the loop, and waits for nothing. The caller closes e's process after an
 // error.
-func (c *connection) takeIn(request *brokerpb.Frame, e *entry, wantsPage bool) error {
+func (c *connection) takeIn(request *wire.Frame, e *entry, wantsPage bool) error {
 	// The process may have hung up, or have died, while it was verified; draining may
 	// have closed every channel it knew.
 	if err := c.work.Err(); err != nil {
@@ -140,14 +139,14 @@ func (c *connection) takeIn(request *brokerpb.Frame, e *entry, wantsPage bool) e
 	given := fdpass.Own(fds...)
 	defer given.Close()
 	e.Handle.exited, e.Handle.left = make(chan struct{}), make(chan struct{})
-	kind := usherpb.ChannelKind_CHANNEL_KIND_SEQPACKET
+	kind := wire.ChannelKind_CHANNEL_KIND_SEQPACKET
 	if ch.Stream() {
-		kind = usherpb.ChannelKind_CHANNEL_KIND_STREAM
+		kind = wire.ChannelKind_CHANNEL_KIND_STREAM
 	}
 	// In the registry before the answer leaves: a backend that knows itself registered
 	// is. Nothing is offered to it before this function has returned, on the loop.
 	c.backends.Add(e)
-	err = writeNow(c.conn, frame.Registered(request, &usherpb.Registered{
+	err = writeNow(c.conn, frame.Registered(request, &wire.Registered{
 		Accepted: true, BrokerPid: uint32(os.Getpid()), Channel: kind, ClaimPage: len(fds) > 1,
 	}), fds...)
 	if err != nil {

@@ -9,10 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // TestRegistrationRefused: whatever is wrong is said, and no channel is given.
@@ -43,7 +42,7 @@ func TestRegistrationRefused(t *testing.T) {
 		{"pipe is a symlink", "is no socket", demo, demoVersion, link},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			answer, ch, err := register(s.Socket(), &usherpb.Register{ServiceName: c.service, ServiceVersion: c.version, BackendPipe: c.pipe})
+			answer, ch, err := register(s.Socket(), &wire.Register{ServiceName: c.service, ServiceVersion: c.version, BackendPipe: c.pipe})
 			if err != nil || ch != nil || answer.Accepted {
 				t.Fatalf("got %v, %v", answer, err)
 			}
@@ -60,13 +59,13 @@ func TestRegistrationRefused(t *testing.T) {
 // TestRegistrationMalformed: no answer, and only that connection ends.
 func TestRegistrationMalformed(t *testing.T) {
 	s := newSite(t, nil)
-	for name, spoil := range map[string]func(*brokerpb.Frame){
-		"envelope": func(f *brokerpb.Frame) { f.EnvelopeVersion = 0 },
-		"kind":     func(f *brokerpb.Frame) { f.Kind = brokerpb.FrameKind_FRAME_KIND_EVENT },
-		"payload":  func(f *brokerpb.Frame) { f.Payload = []byte{0x0a, 0xff} },
+	for name, spoil := range map[string]func(*wire.Frame){
+		"envelope": func(f *wire.Frame) { f.EnvelopeVersion = 0 },
+		"kind":     func(f *wire.Frame) { f.Kind = wire.FrameKind_FRAME_KIND_EVENT },
+		"payload":  func(f *wire.Frame) { f.Payload = []byte{0x0a, 0xff} },
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := frame.RegisterRequest(&usherpb.Register{ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: s.pipe("p")})
+			f := frame.RegisterRequest(&wire.Register{ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: s.pipe("p")})
 			spoil(f)
 			c := s.dial()
 			send(t, c, bytesOf(t, f))
@@ -82,7 +81,7 @@ func TestRegistrationMalformed(t *testing.T) {
 // reads it without taking the descriptor, is no backend for long.
 func TestRegistrationAnswerUnread(t *testing.T) {
 	s := newSite(t, nil)
-	request := bytesOf(t, frame.RegisterRequest(&usherpb.Register{
+	request := bytesOf(t, frame.RegisterRequest(&wire.Register{
 		ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: s.pipe("p"),
 	}))
 	for range 10 {
@@ -102,8 +101,8 @@ func TestMaxBackends(t *testing.T) {
 	s := newSite(t, func(o *options) { o.MaxBackends = 2 })
 	first := s.fake("1.0.0")
 	s.fake("2.0.0")
-	full := func() *usherpb.Registered {
-		answer, ch, err := register(s.Socket(), &usherpb.Register{ServiceName: demo, ServiceVersion: "3.0.0", BackendPipe: s.pipe("p")})
+	full := func() *wire.Registered {
+		answer, ch, err := register(s.Socket(), &wire.Register{ServiceName: demo, ServiceVersion: "3.0.0", BackendPipe: s.pipe("p")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -146,7 +145,7 @@ func TestRegisterAgain(t *testing.T) {
 func TestRegistrationWhileDraining(t *testing.T) {
 	s := newSite(t, nil)
 	c := s.dial()
-	request := bytesOf(t, frame.RegisterRequest(&usherpb.Register{
+	request := bytesOf(t, frame.RegisterRequest(&wire.Register{
 		ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: s.pipe("p"),
 	}))
 	send(t, c, request[:10])
@@ -176,7 +175,7 @@ func TestBackendDies(t *testing.T) {
 	testutil.WaitFor(t, "the backend has left", func() bool { return s.Backends() == 0 })
 	c := s.dial()
 	send(t, c, helloFor(t, usherClient, nil))
-	readRefusal(t, c, brokerpb.ErrorCode_ERROR_BACKEND_SPAWN_FAILED, "backend is not registered")
+	readRefusal(t, c, wire.ErrorCode_ERROR_BACKEND_SPAWN_FAILED, "backend is not registered")
 }
 
 // TestOverBoundsRegistration: a registration over the bounds gets the answer of
@@ -185,7 +184,7 @@ func TestOverBoundsRegistration(t *testing.T) {
 	s := newSite(t, func(o *options) { o.MaxHandshakesPerPeer = 1 })
 	var silent net.Conn = s.dial()
 	testutil.WaitFor(t, "it is held", func() bool { n, _, _ := s.Pending(); return n == 1 })
-	_, ch, err := register(s.Socket(), &usherpb.Register{ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: s.pipe("p")})
+	_, ch, err := register(s.Socket(), &wire.Register{ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: s.pipe("p")})
 	if ch != nil || err == nil {
 		t.Errorf("got %v, %v", ch, err)
 	}

@@ -6,18 +6,18 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/handoff"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/names"
 	"github.com/seed-7265657e/usher/internal/registry"
 	"github.com/seed-7265657e/usher/internal/service"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // target is what a Hello resolved to. The definition it was resolved with holds
 // for the whole connection, whatever happens to the file.
 type target struct {
-	request    *brokerpb.Frame
-	hello      *brokerpb.Hello
+	request    *wire.Frame
+	hello      *wire.Hello
 	definition *service.Definition
 	handoff    service.HandoffPolicy
 	key        registry.Key
@@ -29,7 +29,7 @@ type entry = registry.Entry[*backend]
 
 // resolve is step 3, resolve: service definition, version policy, live backend of that
 // version and build. It follows rows 19 to 35 of spec 01 §7.1.
-func (c *connection) resolve(job context.Context, request *brokerpb.Frame, h *brokerpb.Hello) (*target, *hello.Refusal) {
+func (c *connection) resolve(job context.Context, request *wire.Frame, h *wire.Hello) (*target, *hello.Refusal) {
 	began := time.Now()
 	ctx, cancel := c.hashing(job)
 	defer cancel()
@@ -43,7 +43,7 @@ func (c *connection) resolve(job context.Context, request *brokerpb.Frame, h *br
 
 // recall is resolve without a look into any file; known is false when that takes
 // one.
-func (c *connection) recall(request *brokerpb.Frame, h *brokerpb.Hello) (t *target, refusal *hello.Refusal, known bool) {
+func (c *connection) recall(request *wire.Frame, h *wire.Hello) (t *target, refusal *hello.Refusal, known bool) {
 	f := c.memory.recall(h.ServiceName, time.Now())
 	if f == nil {
 		return nil, nil, false
@@ -54,7 +54,7 @@ func (c *connection) recall(request *brokerpb.Frame, h *brokerpb.Hello) (t *targ
 
 // match judges what files say, and finds the backend. A target comes with the refusal
 // where nothing but the backend is missing.
-func (c *connection) match(f *facts, request *brokerpb.Frame, h *brokerpb.Hello) (*target, *hello.Refusal) {
+func (c *connection) match(f *facts, request *wire.Frame, h *wire.Hello) (*target, *hello.Refusal) {
 	t := &target{request: request, hello: h, definition: f.definition, handoff: f.handoff, build: f.build}
 	switch err := t.definition.CheckVersion(h.WantedVersion); {
 	case errors.Is(err, service.ErrBelowMinVersion):

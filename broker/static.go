@@ -69,15 +69,15 @@ func (b *Broker) probeStatic(ctx context.Context, s StaticBackend) (*entry, erro
 		return nil, err
 	}
 	said, err := identity.Fetch(ctx, conn)
-	if err == nil && int(said.GetPid()) != process.PID() {
-		err = fmt.Errorf("endpoint is served by process %d but names process %d", process.PID(), said.GetPid())
+	if err == nil && int(said.Pid) != process.PID() {
+		err = fmt.Errorf("endpoint is served by process %d but names process %d", process.PID(), said.Pid)
 	}
 	path, hash, exeErr := b.executable(hashing, process)
 	switch {
 	case err != nil:
 	case exeErr != nil:
 		err = exeErr
-	case !bytes.Equal(said.GetExeHash(), hash[:]):
+	case !bytes.Equal(said.ExeHash, hash[:]):
 		err = fmt.Errorf("process %d does not run the executable it names", process.PID())
 	}
 	if err != nil {

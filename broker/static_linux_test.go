@@ -11,10 +11,10 @@ import (
 
 	"github.com/seed-7265657e/usher/broker"
 	"github.com/seed-7265657e/usher/handoff"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/identity"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // v1Backend is a backend that knows nothing of usher: it answers identity probes
@@ -26,7 +26,7 @@ type v1Backend struct {
 }
 
 // newV1 serves probes until the test's end. lie changes what they answer.
-func newV1(tb testing.TB, dir string, lie func(*brokerpb.DaemonProcess)) *v1Backend {
+func newV1(tb testing.TB, dir string, lie func(*wire.DaemonProcess)) *v1Backend {
 	tb.Helper()
 	b := &v1Backend{tb: tb, pipe: filepath.Join(dir, "v1"), endpoint: filepath.Join(dir, "v1h")}
 	listen := func(path string) *net.UnixListener {
@@ -53,7 +53,7 @@ func newV1(tb testing.TB, dir string, lie func(*brokerpb.DaemonProcess)) *v1Back
 	return b
 }
 
-func answerProbe(c net.Conn, pipe string, lie func(*brokerpb.DaemonProcess)) {
+func answerProbe(c net.Conn, pipe string, lie func(*wire.DaemonProcess)) {
 	f, _, err := frame.Read(c, frame.MaxBody)
 	if err != nil {
 		return
@@ -75,7 +75,7 @@ type v1Offer struct {
 	token  []byte
 	client *net.UnixConn
 	broker *net.UnixConn
-	offer  *brokerpb.HandoffOffer
+	offer  *wire.HandoffOffer
 }
 
 // receive accepts one handoff: 16 bytes with a descriptor, then the offer.
@@ -106,7 +106,7 @@ func (b *v1Backend) receive() *v1Offer {
 
 func (o *v1Offer) ack(tb testing.TB, detail string) {
 	tb.Helper()
-	send(tb, o.broker, bytesOf(tb, frame.HandoffAck(&brokerpb.HandoffAck{
+	send(tb, o.broker, bytesOf(tb, frame.HandoffAck(&wire.HandoffAck{
 		Token: o.token, Accepted: detail == "", ErrorDetail: detail, CorrelationId: o.offer.CorrelationId,
 	})))
 }
@@ -229,14 +229,14 @@ func TestStaticEarlyData(t *testing.T) {
 // TestStaticLiar: an endpoint that claims to be another process, or to run
 // something else, is nobody's backend.
 func TestStaticLiar(t *testing.T) {
-	for name, lie := range map[string]func(*brokerpb.DaemonProcess){
-		"pid":        func(p *brokerpb.DaemonProcess) { p.Pid = 1 },
-		"executable": func(p *brokerpb.DaemonProcess) { p.ExeHash[0]++ },
+	for name, lie := range map[string]func(*wire.DaemonProcess){
+		"pid":        func(p *wire.DaemonProcess) { p.Pid = 1 },
+		"executable": func(p *wire.DaemonProcess) { p.ExeHash[0]++ },
 	} {
 		t.Run(name, func(t *testing.T) {
 			testutil.Leaks(t)
 			asked := make(chan struct{}, 100)
-			b := newV1(t, testutil.SocketDir(t), func(p *brokerpb.DaemonProcess) { lie(p); asked <- struct{}{} })
+			b := newV1(t, testutil.SocketDir(t), func(p *wire.DaemonProcess) { lie(p); asked <- struct{}{} })
 			s := newSite(t, func(o *options) {
 				o.Static = []broker.StaticBackend{{Service: demo, Version: demoVersion, Pipe: b.pipe}}
 			})

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // TestTokensAreNotLogged: whatever goes wrong with them.
@@ -21,7 +21,7 @@ func TestTokensAreNotLogged(t *testing.T) {
 	for _, answer := range []func(*offered){
 		func(o *offered) { b.adopt(o); b.ack(o, nil) },
 		b.nack,
-		func(o *offered) { b.ack(o, func(a *usherpb.Ack) { a.Token[0]++ }) },
+		func(o *offered) { b.ack(o, func(a *wire.Ack) { a.Token[0]++ }) },
 	} {
 		c := s.dial()
 		send(t, c, helloFor(t, usherClient, nil))

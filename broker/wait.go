@@ -3,10 +3,10 @@ package broker
 import (
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/loop"
 	"github.com/seed-7265657e/usher/internal/registry"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // This file is step 4 of a connection's life, wait: a Hello for whom no backend is
@@ -67,8 +67,8 @@ func (w *waiting) until(key registry.Key, started, now time.Time) time.Time {
 // held is a Hello that waits.
 type held struct {
 	key     registry.Key
-	request *brokerpb.Frame
-	hello   *brokerpb.Hello
+	request *wire.Frame
+	hello   *wire.Hello
 	by      time.Time // the connection's own deadline
 }
 

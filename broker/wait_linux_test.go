@@ -4,9 +4,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // patientSite is a site whose clients wait for backends.
@@ -85,7 +85,7 @@ func TestWaitEnds(t *testing.T) {
 	send(t, c, helloFor(t, usherClient, nil))
 	drained.held(1)
 	drained.stop()
-	readRefusal(t, c, brokerpb.ErrorCode_ERROR_SHUTTING_DOWN, "")
+	readRefusal(t, c, wire.ErrorCode_ERROR_SHUTTING_DOWN, "")
 	if err := drained.end(); err != nil {
 		t.Error(err)
 	}

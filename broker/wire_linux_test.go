@@ -8,11 +8,10 @@ import (
 	"syscall"
 	"testing"
 
-	"google.golang.org/protobuf/proto"
-
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // Capabilities of the clients that tests play.
@@ -33,14 +32,14 @@ func helloFor(tb testing.TB, capabilities uint64, change func(*hello.Request)) [
 	return helloFrame(tb, r.Hello())
 }
 
-func helloFrame(tb testing.TB, h *brokerpb.Hello) []byte {
+func helloFrame(tb testing.TB, h *wire.Hello) []byte {
 	tb.Helper()
-	f := frame.Request(frame.Control, 9, frame.Marshal(h))
+	f := frame.Request(frame.Control, 9, wire.Marshal(h))
 	f.Traceparent, f.Tracestate = "00-trace-parent-01", "rp=1"
 	return bytesOf(tb, f)
 }
 
-func bytesOf(tb testing.TB, f *brokerpb.Frame) []byte {
+func bytesOf(tb testing.TB, f *wire.Frame) []byte {
 	tb.Helper()
 	b, err := frame.Append(nil, f)
 	if err != nil {
@@ -56,7 +55,7 @@ func send(tb testing.TB, c net.Conn, b []byte) {
 	}
 }
 
-func readFrame(tb testing.TB, c net.Conn) *brokerpb.Frame {
+func readFrame(tb testing.TB, c net.Conn) *wire.Frame {
 	tb.Helper()
 	f, _, err := frame.Read(c, frame.MaxBody)
 	if err != nil {
@@ -67,25 +66,25 @@ func readFrame(tb testing.TB, c net.Conn) *brokerpb.Frame {
 
 // checkEnvelope makes sure that f is exactly the frame of a HelloReply to a
 // request with this id, and its trace when the id is not 0.
-func checkEnvelope(tb testing.TB, f *brokerpb.Frame, id uint64, trace bool) {
+func checkEnvelope(tb testing.TB, f *wire.Frame, id uint64, trace bool) {
 	tb.Helper()
-	want := &brokerpb.Frame{
-		EnvelopeVersion: 1, Kind: brokerpb.FrameKind_FRAME_KIND_RESPONSE, PayloadProtocol: frame.Control,
+	want := &wire.Frame{
+		EnvelopeVersion: 1, Kind: wire.FrameKind_FRAME_KIND_RESPONSE, PayloadProtocol: frame.Control,
 		RequestId: id, Payload: f.Payload,
 	}
 	if trace {
 		want.Traceparent, want.Tracestate = "00-trace-parent-01", "rp=1"
 	}
-	if !proto.Equal(f, want) {
+	if !testutil.Equal(f, want) {
 		tb.Errorf("reply frame is %v, want %v", f, want)
 	}
 }
 
 // readReply reads one HelloReply.
-func readReply(tb testing.TB, c net.Conn) (*brokerpb.Frame, *brokerpb.HelloReply) {
+func readReply(tb testing.TB, c net.Conn) (*wire.Frame, *wire.HelloReply) {
 	tb.Helper()
 	f := readFrame(tb, c)
-	reply := new(brokerpb.HelloReply)
+	reply := new(wire.HelloReply)
 	if err := frame.Unmarshal(f.Payload, reply); err != nil {
 		tb.Fatal(err)
 	}
@@ -94,11 +93,11 @@ func readReply(tb testing.TB, c net.Conn) (*brokerpb.Frame, *brokerpb.HelloReply
 
 // readRefusal reads a refusal with this code and text, behind which the
 // connection ends.
-func readRefusal(tb testing.TB, c net.Conn, code brokerpb.ErrorCode, reason string) *brokerpb.Refused {
+func readRefusal(tb testing.TB, c net.Conn, code wire.ErrorCode, reason string) *wire.Refused {
 	tb.Helper()
 	_, reply := readReply(tb, c)
-	refused := reply.GetRefused()
-	if refused.GetCode() != code || reason != "" && refused.GetReason() != reason {
+	refused := testutil.Refused(reply)
+	if refused.Code != code || reason != "" && refused.Reason != reason {
 		tb.Fatalf("got %v, want %v %q", reply, code, reason)
 	}
 	if refused.DaemonMinProtocol != 1 || refused.DaemonMaxProtocol != 1 {
@@ -109,17 +108,17 @@ func readRefusal(tb testing.TB, c net.Conn, code brokerpb.ErrorCode, reason stri
 }
 
 // readGrant reads a grant.
-func readGrant(tb testing.TB, c net.Conn) *brokerpb.Negotiated {
+func readGrant(tb testing.TB, c net.Conn) *wire.Negotiated {
 	tb.Helper()
 	_, reply := readReply(tb, c)
-	if reply.GetNegotiated() == nil {
+	if reply.Negotiated == nil {
 		tb.Fatalf("got %v, want a grant", reply)
 	}
-	return reply.GetNegotiated()
+	return reply.Negotiated
 }
 
 // readSentAway is readPipe, and behind it the connection ends.
-func readSentAway(tb testing.TB, c net.Conn, pipe string) *brokerpb.Negotiated {
+func readSentAway(tb testing.TB, c net.Conn, pipe string) *wire.Negotiated {
 	tb.Helper()
 	g := readPipe(tb, c, pipe)
 	readEnd(tb, c)
@@ -128,7 +127,7 @@ func readSentAway(tb testing.TB, c net.Conn, pipe string) *brokerpb.Negotiated {
 
 // readPipe reads a grant without a token, which sends the client to pipe. The
 // connection's end shows only once a backend that holds a copy closes it.
-func readPipe(tb testing.TB, c net.Conn, pipe string) *brokerpb.Negotiated {
+func readPipe(tb testing.TB, c net.Conn, pipe string) *wire.Negotiated {
 	tb.Helper()
 	g := readGrant(tb, c)
 	if len(g.HandlePassedToken) != 0 || g.ServerCapabilities != frame.CapUsher || g.BackendPipe != pipe {
@@ -138,7 +137,7 @@ func readPipe(tb testing.TB, c net.Conn, pipe string) *brokerpb.Negotiated {
 }
 
 // readHandedOver reads a grant with a token and the ready event.
-func readHandedOver(tb testing.TB, c net.Conn) *brokerpb.Negotiated {
+func readHandedOver(tb testing.TB, c net.Conn) *wire.Negotiated {
 	tb.Helper()
 	g := readGrant(tb, c)
 	if len(g.HandlePassedToken) != 16 || g.ServerCapabilities != frame.CapUsher|frame.CapHandlePassing {

@@ -7,13 +7,13 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/client"
-	"github.com/seed-7265657e/usher/internal/brokerpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // TestLongRequestIsUnknownAfterEnd: a request that was too long to go along with Hello
 // may have been run, too, when the connection ends before its answer.
 func TestLongRequestIsUnknownAfterEnd(t *testing.T) {
-	socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) { handOver(c, f); early(c, client.MaxEarlyData+1) })
+	socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) { handOver(c, f); early(c, client.MaxEarlyData+1) })
 	c, err := client.DialWith(bounded(t), options(socket), make([]byte, client.MaxEarlyData+1))
 	if err != nil {
 		t.Fatal(err)
@@ -27,7 +27,7 @@ func TestLongRequestIsUnknownAfterEnd(t *testing.T) {
 
 // TestRestHonoursPastDeadline: what came along with the verdict is no exception.
 func TestRestHonoursPastDeadline(t *testing.T) {
-	socket := fakeBroker(t, func(c *net.UnixConn, f *brokerpb.Frame) {
+	socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
 		early(c, 7)
 		_, _ = c.Write(append(handedOver(f), "answer"...))
 		hold(c)

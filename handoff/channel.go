@@ -12,7 +12,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/frame"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // Channel is usher's transport to one backend process: offer, connection and
@@ -139,7 +139,7 @@ func (c *Channel) judge(msg channel.Message, err error) error {
 // deliver hands an answer to whoever waits for it. An answer nobody waits for
 // is late or repeated: counted and ignored. One that names a waiting handoff
 // but another token is neither, and ends the channel.
-func (c *Channel) deliver(ack *usherpb.Ack) error {
+func (c *Channel) deliver(ack *wire.Ack) error {
 	c.mu.Lock()
 	d, waited := c.waiting[ack.HandoffId]
 	if !waited {
@@ -158,7 +158,7 @@ func (c *Channel) deliver(ack *usherpb.Ack) error {
 	c.mu.Unlock()
 	d.answer(Ack{
 		Token: ack.Token, Accepted: ack.Accepted, Detail: nackDetail(ack),
-		Leaving: ack.Reason == usherpb.NackReason_NACK_REASON_CLOSING,
+		Leaving: ack.Reason == wire.NackReason_NACK_REASON_CLOSING,
 	}, nil)
 	return nil
 }
@@ -168,7 +168,7 @@ var (
 	errUnasked    = errors.New("backend sent descriptors; its channel is closed")
 )
 
-func nackDetail(ack *usherpb.Ack) string {
+func nackDetail(ack *wire.Ack) string {
 	if ack.Accepted {
 		return ""
 	}
@@ -234,7 +234,7 @@ func (c *Channel) Send(_ context.Context, o Offer, conn syscall.RawConn) (Delive
 // serves the channel, unless Forget comes first.
 func (c *Channel) Offer(o Offer, conn int, answered func(Ack, error)) (id uint64, err error) {
 	id = c.lastID.Add(1)
-	message := &usherpb.Offer{
+	message := &wire.Offer{
 		Token:        o.Token[:],
 		HandoffId:    id,
 		ConnectionId: o.ConnectionID,

@@ -11,37 +11,37 @@ import (
 
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // TestBackendBreaksTheChannel: an answer with another handoff's token, or bytes
 // that are no answer, end the channel, and every delivery under way learns it.
 func TestBackendBreaksTheChannel(t *testing.T) {
-	raw := func(msg []byte) func(*testing.T, *line, *usherpb.Offer, *usherpb.Offer) {
-		return func(t *testing.T, l *line, _, _ *usherpb.Offer) {
+	raw := func(msg []byte) func(*testing.T, *line, *wire.Offer, *wire.Offer) {
+		return func(t *testing.T, l *line, _, _ *wire.Offer) {
 			if err := l.backend.Send(msg); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	answer := func(make func(mine, other *usherpb.Offer) *usherpb.Ack) func(*testing.T, *line, *usherpb.Offer, *usherpb.Offer) {
-		return func(t *testing.T, l *line, mine, other *usherpb.Offer) { l.answer(t, make(mine, other)) }
+	answer := func(make func(mine, other *wire.Offer) *wire.Ack) func(*testing.T, *line, *wire.Offer, *wire.Offer) {
+		return func(t *testing.T, l *line, mine, other *wire.Offer) { l.answer(t, make(mine, other)) }
 	}
-	for name, act := range map[string]func(t *testing.T, l *line, mine, other *usherpb.Offer){
-		"token of another handoff": answer(func(mine, other *usherpb.Offer) *usherpb.Ack {
-			return &usherpb.Ack{HandoffId: mine.HandoffId, Token: other.Token, Accepted: true}
+	for name, act := range map[string]func(t *testing.T, l *line, mine, other *wire.Offer){
+		"token of another handoff": answer(func(mine, other *wire.Offer) *wire.Ack {
+			return &wire.Ack{HandoffId: mine.HandoffId, Token: other.Token, Accepted: true}
 		}),
-		"nack with a wrong token": answer(func(mine, other *usherpb.Offer) *usherpb.Ack {
-			return &usherpb.Ack{HandoffId: mine.HandoffId, Token: other.Token}
+		"nack with a wrong token": answer(func(mine, other *wire.Offer) *wire.Ack {
+			return &wire.Ack{HandoffId: mine.HandoffId, Token: other.Token}
 		}),
-		"ack without token": answer(func(mine, _ *usherpb.Offer) *usherpb.Ack {
-			return &usherpb.Ack{HandoffId: mine.HandoffId, Accepted: true}
+		"ack without token": answer(func(mine, _ *wire.Offer) *wire.Ack {
+			return &wire.Ack{HandoffId: mine.HandoffId, Accepted: true}
 		}),
-		"short token": answer(func(mine, _ *usherpb.Offer) *usherpb.Ack {
-			return &usherpb.Ack{HandoffId: mine.HandoffId, Token: mine.Token[:15], Accepted: true}
+		"short token": answer(func(mine, _ *wire.Offer) *wire.Ack {
+			return &wire.Ack{HandoffId: mine.HandoffId, Token: mine.Token[:15], Accepted: true}
 		}),
-		"ack with a descriptor": func(t *testing.T, l *line, mine, _ *usherpb.Offer) {
-			msg, err := frame.Append(nil, frame.ChannelAck(&usherpb.Ack{HandoffId: mine.HandoffId, Token: mine.Token, Accepted: true}))
+		"ack with a descriptor": func(t *testing.T, l *line, mine, _ *wire.Offer) {
+			msg, err := frame.Append(nil, frame.ChannelAck(&wire.Ack{HandoffId: mine.HandoffId, Token: mine.Token, Accepted: true}))
 			if err != nil {
 				t.Fatal(err)
 			}

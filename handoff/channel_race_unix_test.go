@@ -15,7 +15,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 const (
@@ -145,7 +145,7 @@ func (b *racingBackend) run(t *testing.T) {
 	}
 }
 
-func (b *racingBackend) adopt(t *testing.T, offer *usherpb.Offer, c *claim.Claim) {
+func (b *racingBackend) adopt(t *testing.T, offer *wire.Offer, c *claim.Claim) {
 	defer c.Close()
 	won, err := c.Take()
 	if err != nil {
@@ -154,8 +154,8 @@ func (b *racingBackend) adopt(t *testing.T, offer *usherpb.Offer, c *claim.Claim
 	if won {
 		b.adopted.Add(1)
 	}
-	msg, err := frame.Append(nil, frame.ChannelAck(&usherpb.Ack{
-		Token: offer.Token, HandoffId: offer.HandoffId, Accepted: won, Reason: usherpb.NackReason_NACK_REASON_CLAIM_LOST,
+	msg, err := frame.Append(nil, frame.ChannelAck(&wire.Ack{
+		Token: offer.Token, HandoffId: offer.HandoffId, Accepted: won, Reason: wire.NackReason_NACK_REASON_CLAIM_LOST,
 	}))
 	if err != nil {
 		t.Error(err)

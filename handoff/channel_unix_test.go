@@ -14,7 +14,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 func TestOfferTravelsWhole(t *testing.T) {
@@ -68,8 +68,8 @@ func TestAnswers(t *testing.T) {
 		first, second, third := l.offer(t, 1), l.offer(t, 2), l.offer(t, 3)
 		o1, o2, o3 := l.receive(t), l.receive(t), l.receive(t)
 		l.answer(t, accept(o2)) // in any order
-		l.answer(t, &usherpb.Ack{Token: o1.Token, HandoffId: o1.HandoffId, Reason: usherpb.NackReason_NACK_REASON_BUSY, Detail: "full"})
-		l.answer(t, &usherpb.Ack{HandoffId: o3.HandoffId, Reason: usherpb.NackReason_NACK_REASON_DESCRIPTORS}) // echoes no token
+		l.answer(t, &wire.Ack{Token: o1.Token, HandoffId: o1.HandoffId, Reason: wire.NackReason_NACK_REASON_BUSY, Detail: "full"})
+		l.answer(t, &wire.Ack{HandoffId: o3.HandoffId, Reason: wire.NackReason_NACK_REASON_DESCRIPTORS}) // echoes no token
 		wantAnswer(t, first, Ack{Token: o1.Token, Detail: "NACK_REASON_BUSY: full"})
 		wantAnswer(t, second, Ack{Token: o2.Token, Accepted: true})
 		wantAnswer(t, third, Ack{Detail: "NACK_REASON_DESCRIPTORS: "})
@@ -89,8 +89,8 @@ func TestStrays(t *testing.T) {
 		late.Close() // the deadline has passed
 		l.answer(t, accept(o))
 		l.answer(t, accept(o)) // and again
-		l.answer(t, &usherpb.Ack{Token: make([]byte, TokenSize), HandoffId: 999, Accepted: true})
-		l.answer(t, &usherpb.Ack{}) // a NACK for an offer that could not be read
+		l.answer(t, &wire.Ack{Token: make([]byte, TokenSize), HandoffId: 999, Accepted: true})
+		l.answer(t, &wire.Ack{}) // a NACK for an offer that could not be read
 
 		twice := l.offer(t, 2)
 		o = l.receive(t)

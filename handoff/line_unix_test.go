@@ -14,7 +14,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
-	"github.com/seed-7265657e/usher/internal/usherpb"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // line is a channel under test: the broker's end, which serves, and the
@@ -79,7 +79,7 @@ func (l *line) offer(t *testing.T, name byte) *channelDelivery {
 }
 
 // receive is the backend taking the next offer.
-func (l *line) receive(t *testing.T) *usherpb.Offer {
+func (l *line) receive(t *testing.T) *wire.Offer {
 	t.Helper()
 	m, err := l.backend.Recv()
 	if err != nil {
@@ -97,7 +97,7 @@ func (l *line) receive(t *testing.T) *usherpb.Offer {
 	return offer
 }
 
-func (l *line) answer(t *testing.T, ack *usherpb.Ack, fds ...int) {
+func (l *line) answer(t *testing.T, ack *wire.Ack, fds ...int) {
 	t.Helper()
 	msg, err := frame.Append(nil, frame.ChannelAck(ack))
 	if err != nil {
@@ -108,8 +108,8 @@ func (l *line) answer(t *testing.T, ack *usherpb.Ack, fds ...int) {
 	}
 }
 
-func accept(o *usherpb.Offer) *usherpb.Ack {
-	return &usherpb.Ack{Token: o.Token, HandoffId: o.HandoffId, Accepted: true}
+func accept(o *wire.Offer) *wire.Ack {
+	return &wire.Ack{Token: o.Token, HandoffId: o.HandoffId, Accepted: true}
 }
 
 // wantAnswer awaits d's answer.

@@ -9,10 +9,10 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/brokerpb"
 	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/peer"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // V1 is the transport to a backend that knows no claim: dial its handoff
@@ -126,7 +126,7 @@ func (d *v1Delivery) deliver(ctx context.Context) error {
 	if err := d.conn.SetWriteDeadline(deadline); err != nil {
 		return err
 	}
-	_, err := frame.Write(d.conn, frame.HandoffOffer(&brokerpb.HandoffOffer{
+	_, err := frame.Write(d.conn, frame.HandoffOffer(&wire.HandoffOffer{
 		Token:         d.offer.Token[:],
 		ServiceName:   d.offer.Service,
 		CorrelationId: d.offer.ConnectionID,

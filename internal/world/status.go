@@ -8,9 +8,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/wire"
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // Status is what a broker says about itself, as far as it matters here.
@@ -56,11 +56,11 @@ func AskStatus(ctx context.Context, socket string) (*Status, error) {
 		return nil, err
 	}
 	reply := new(wire.AdminReply)
-	if err := frame.Unmarshal(f.GetPayload(), reply); err != nil {
+	if err := frame.Unmarshal(f.Payload, reply); err != nil {
 		return nil, err
 	}
 	s := new(Status)
-	if err := json.Unmarshal([]byte(reply.GetBody()), s); err != nil {
+	if err := json.Unmarshal([]byte(reply.Body), s); err != nil {
 		return nil, fmt.Errorf("status: %w", err)
 	}
 	return s, nil

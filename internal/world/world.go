@@ -10,10 +10,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/wire"
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/service"
 	"github.com/seed-7265657e/usher/internal/wait"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // World is a private place for processes. Its methods are safe for concurrent use.
