@@ -3,7 +3,7 @@
 // binding a socket so that exactly one process owns it.
 //
 // It is a leaf. Both the broker and the SDKs import it, so it needs nothing but
-// the other leaves, x/sys, blake3 and flock.
+// the other leaves, x/sys and flock.
 //
 // Descriptors: a Binding owns its listener and its lock file from Bind until
 // Close. Nothing else here keeps a descriptor open.

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/zeebo/blake3"
+	"github.com/seed-7265657e/usher/internal/blake3"
 )
 
 // HashInput returns the lowercase hex of the first 8 bytes of BLAKE3 over input:

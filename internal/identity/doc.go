@@ -3,7 +3,7 @@
 // and the probe (payload protocol 0xB232) by which an endpoint proves who serves
 // it.
 //
-// It is a leaf: it imports wire and frame, and the broker, the
+// It is a leaf: it imports blake3, frame and wire, and the broker, the
 // SDKs and the command line may import it.
 //
 // Descriptors: files are opened and closed inside one call. A connection given to

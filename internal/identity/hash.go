@@ -1,19 +1,18 @@
 package identity
 
 import (
-	"context"
 	"crypto/sha256"
 	"io"
 	"os"
 
-	"github.com/zeebo/blake3"
+	"github.com/seed-7265657e/usher/internal/blake3"
 )
 
 // Algorithm names the hash of DaemonProcess.exe_hash on the wire.
 const Algorithm = "blake3"
 
 // HashLen is the length of both hashes in bytes.
-const HashLen = 32
+const HashLen = blake3.Size
 
 // Digest is what identifies an executable file.
 type Digest struct {
@@ -32,37 +31,7 @@ func FileHash(path string) (Digest, error) {
 	if _, err := io.Copy(io.MultiWriter(modern, legacy), f); err != nil {
 		return Digest{}, err
 	}
-	var d Digest
-	modern.Sum(d.BLAKE3[:0])
+	d := Digest{BLAKE3: modern.Sum()}
 	legacy.Sum(d.SHA256[:0])
 	return d, nil
-}
-
-// hashBlock is how much is read between two looks at the context.
-const hashBlock = 1 << 20
-
-// readBlock is a seam: tests have files whose reads do not come back.
-var readBlock = (*os.File).Read
-
-// contentHash is the BLAKE3 of an open regular file of size bytes, from its
-// beginning. It calls moved behind each read. A file that grows meanwhile is errChanged.
-func contentHash(ctx context.Context, f *os.File, size int64, moved func()) (sum [HashLen]byte, err error) {
-	h, block := blake3.New(), make([]byte, min(hashBlock, size+1))
-	for {
-		if err := ctx.Err(); err != nil {
-			return sum, err
-		}
-		n, err := readBlock(f, block)
-		moved()
-		_, _ = h.Write(block[:n]) // never fails
-		switch size -= int64(n); {
-		case size < 0:
-			return sum, errChanged
-		case err == io.EOF:
-			h.Sum(sum[:0])
-			return sum, nil
-		case err != nil:
-			return sum, err
-		}
-	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/seed-7265657e/usher/internal/filehash"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
@@ -84,9 +85,9 @@ func TestFileHashVector(t *testing.T) {
 	if err != nil || hex.EncodeToString(d.BLAKE3[:]) != v.BLAKE3 || hex.EncodeToString(d.SHA256[:]) != v.SHA256 {
 		t.Errorf("FileHash = %x, %v", d, err)
 	}
-	sum, err := new(HashCache).Hash(t.Context(), path)
+	sum, err := new(filehash.Cache).Hash(t.Context(), path)
 	if err != nil || sum != d.BLAKE3 {
-		t.Errorf("HashCache.Hash = %x, %v", sum, err)
+		t.Errorf("filehash.Cache.Hash = %x, %v", sum, err)
 	}
 }
 

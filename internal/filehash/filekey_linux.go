@@ -1,4 +1,4 @@
-package identity
+package filehash
 
 import (
 	"io/fs"

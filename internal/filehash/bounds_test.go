@@ -1,4 +1,4 @@
-package identity
+package filehash
 
 import (
 	"context"
@@ -31,7 +31,7 @@ type asked struct {
 	err    chan error
 }
 
-func ask(c *HashCache, path string) asked {
+func ask(c *Cache, path string) asked {
 	ctx, cancel := context.WithCancel(context.Background())
 	a := asked{cancel, make(chan error, 1)}
 	go func() {
@@ -54,7 +54,7 @@ func underWay() bool { return len(turn) == 1 }
 
 // TestHugeFileIsNotRead: a file of any size costs nothing to make.
 func TestHugeFileIsNotRead(t *testing.T) {
-	var c HashCache
+	var c Cache
 	const size = 1 << 40
 	path := sparse(t, size)
 	_, err := c.Hash(t.Context(), path)
@@ -70,7 +70,7 @@ func TestHugeFileIsNotRead(t *testing.T) {
 // TestHashingEndsWithItsAsker: nobody reads on for somebody who has gone.
 func TestHashingEndsWithItsAsker(t *testing.T) {
 	testutil.Leaks(t)
-	var c HashCache
+	var c Cache
 	a := ask(&c, sparse(t, maxHashed))
 	testutil.WaitFor(t, "the file is read", underWay)
 	a.givesUp(t)
@@ -82,7 +82,7 @@ func TestHashingEndsWithItsAsker(t *testing.T) {
 // TestOthersGoOnWhenTheFirstAskerGivesUp: they share his reading, not his end.
 func TestOthersGoOnWhenTheFirstAskerGivesUp(t *testing.T) {
 	testutil.Leaks(t)
-	var c HashCache
+	var c Cache
 	path := sparse(t, maxHashed)
 	first := ask(&c, path)
 	testutil.WaitFor(t, "the file is read", underWay)
@@ -101,7 +101,7 @@ func TestOthersGoOnWhenTheFirstAskerGivesUp(t *testing.T) {
 // want to.
 func TestOneFileIsHashedAtATime(t *testing.T) {
 	testutil.Leaks(t)
-	var c, other HashCache
+	var c, other Cache
 	first := ask(&c, sparse(t, maxHashed))
 	testutil.WaitFor(t, "the file is read", underWay)
 	small := filepath.Join(t.TempDir(), "small")

@@ -1,6 +1,6 @@
 //go:build !linux && !darwin
 
-package identity
+package filehash
 
 import "io/fs"
 

@@ -1,4 +1,4 @@
-package identity
+package filehash
 
 import (
 	"errors"
@@ -20,8 +20,8 @@ func writeFile(t *testing.T, path, content string) {
 	}
 }
 
-func TestHashCacheSeesChanges(t *testing.T) {
-	var c HashCache
+func TestCacheSeesChanges(t *testing.T) {
+	var c Cache
 	path := filepath.Join(t.TempDir(), "bin")
 	expect := func(step, content string) {
 		t.Helper()
@@ -54,8 +54,8 @@ func TestHashCacheSeesChanges(t *testing.T) {
 	expect("rewritten", "six")
 }
 
-func TestHashCacheHitsWithoutReading(t *testing.T) {
-	var c HashCache
+func TestCacheHitsWithoutReading(t *testing.T) {
+	var c Cache
 	path := filepath.Join(t.TempDir(), "bin")
 	writeFile(t, path, "real")
 	fi, err := os.Stat(path)
@@ -71,8 +71,8 @@ func TestHashCacheHitsWithoutReading(t *testing.T) {
 	}
 }
 
-func TestHashCacheForgetsFailures(t *testing.T) {
-	var c HashCache
+func TestCacheForgetsFailures(t *testing.T) {
+	var c Cache
 	path := filepath.Join(t.TempDir(), "bin")
 	if _, err := c.Hash(t.Context(), path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("missing: %v", err)
@@ -92,8 +92,8 @@ func TestHashCacheForgetsFailures(t *testing.T) {
 	}
 }
 
-func TestHashCacheIsBoundedAndConcurrent(t *testing.T) {
-	var c HashCache
+func TestCacheIsBoundedAndConcurrent(t *testing.T) {
+	var c Cache
 	dir := t.TempDir()
 	for i := range maxCached + 1 {
 		writeFile(t, filepath.Join(dir, strconv.Itoa(i)), strconv.Itoa(i))

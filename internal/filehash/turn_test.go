@@ -1,4 +1,4 @@
-package identity
+package filehash
 
 import (
 	"context"
@@ -42,7 +42,7 @@ func TestStalledReadLosesItsTurn(t *testing.T) {
 			close(answer)
 		}
 	}()
-	var c HashCache
+	var c Cache
 	first := ask(&c, hung)
 	<-asked
 	if sum, err := c.Hash(ctx, other); err != nil || sum != blake3.Sum256([]byte("o")) {

@@ -1,4 +1,4 @@
-package identity
+package filehash
 
 import (
 	"context"
@@ -35,10 +35,10 @@ func (e *TooLargeError) Error() string {
 		e.Path, e.Size, int64(maxHashed))
 }
 
-// HashCache remembers the BLAKE3 of files for as long as device, inode, size and
+// Cache remembers the BLAKE3 of files for as long as device, inode, size and
 // both change times stay the same (spec 03 §24). A hit costs one stat. Callers
 // that ask for the same file at once share one read. The zero value is ready.
-type HashCache struct {
+type Cache struct {
 	mu    sync.Mutex // guards files; never held while a file is read
 	files map[fileKey]*cachedHash
 }
@@ -53,7 +53,7 @@ type cachedHash struct {
 // Hash returns the BLAKE3 of the file's content now. It waits its turn, and ends
 // with ctx wherever it is. Failures are not remembered. Errors: *os.PathError,
 // *TooLargeError, ctx's; a file that is not regular is an error.
-func (c *HashCache) Hash(ctx context.Context, path string) ([HashLen]byte, error) {
+func (c *Cache) Hash(ctx context.Context, path string) ([HashLen]byte, error) {
 	for tries := 0; tries < changeTries; {
 		key, err := hashable(path)
 		if err != nil {
@@ -98,7 +98,7 @@ func hashable(path string) (fileKey, error) {
 
 // entry returns the file's entry; mine says that it is new, and the caller's to
 // fill.
-func (c *HashCache) entry(key fileKey) (e *cachedHash, mine bool) {
+func (c *Cache) entry(key fileKey) (e *cachedHash, mine bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e := c.files[key]; e != nil {
@@ -121,7 +121,7 @@ func (e *cachedHash) wait(ctx context.Context) error {
 	}
 }
 
-func (c *HashCache) forget(key fileKey, failed *cachedHash) {
+func (c *Cache) forget(key fileKey, failed *cachedHash) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.files[key] == failed {
