@@ -14,8 +14,8 @@ import (
 	"github.com/seed-7265657e/usher/internal/admin"
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/filehash"
 	"github.com/seed-7265657e/usher/internal/hello"
-	"github.com/seed-7265657e/usher/internal/identity"
 	"github.com/seed-7265657e/usher/internal/loglimit"
 	"github.com/seed-7265657e/usher/internal/peer"
 	"github.com/seed-7265657e/usher/internal/registry"
@@ -36,7 +36,7 @@ type Broker struct {
 
 	// For the broker's whole life.
 	backends registry.Registry[*backend]
-	hashes   identity.HashCache
+	hashes   filehash.Cache
 	memory   memory
 	limiter  *hello.Limiter
 	tokens   *handoff.Tokens

@@ -7,8 +7,8 @@ import (
 	"os"
 	"time"
 
+	"github.com/seed-7265657e/usher/internal/filehash"
 	"github.com/seed-7265657e/usher/internal/hello"
-	"github.com/seed-7265657e/usher/internal/identity"
 	"github.com/seed-7265657e/usher/internal/peer"
 )
 
@@ -51,7 +51,7 @@ var errFileSystem = errors.New("its file system does not answer")
 // noBackend is the refusal when no backend fits. When the build that is wanted is
 // not known, that is why.
 func noBackend(buildErr error) *hello.Refusal {
-	var large *identity.TooLargeError
+	var large *filehash.TooLargeError
 	switch {
 	case errors.As(buildErr, &large):
 		return hello.ServiceUnloadable(buildErr)
