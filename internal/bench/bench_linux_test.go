@@ -2,10 +2,12 @@ package bench_test
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/seed-7265657e/usher/internal/bench"
@@ -109,5 +111,44 @@ func TestSystemCalls(t *testing.T) {
 		if calls[who]["sendmsg"] < n {
 			t.Errorf("%s made %d sendmsg for %d handoffs: nothing was counted", who, calls[who]["sendmsg"], n)
 		}
+	}
+}
+
+// TestProcess builds both clients and runs them in turns.
+func TestProcess(t *testing.T) {
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip("no Go toolchain")
+	}
+	testutil.Leaks(t)
+	f, err := bench.Process(t.Context(), bench.Options{Program: program(t), Quick: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.ProcessRatio.Low > f.ProcessRatio.Value || f.ProcessRatio.Value > f.ProcessRatio.High || f.ProcessRatio.Low <= 0 {
+		t.Errorf("process ratio %v", f.ProcessRatio)
+	}
+	// Sizes don't depend on the machine's load: this is the goal itself.
+	if f.BinaryRatio < 1 || f.BinaryRatio > 1.4 {
+		t.Errorf("the SDK's client is %.2f times as large as the other", f.BinaryRatio)
+	}
+	text, err := json.Marshal(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal(text, &keys); err != nil || keys["process_ratio"] == nil || keys["binary_ratio"] == nil {
+		t.Errorf("%s: %v", text, err)
+	}
+	if err := f.Write(io.Discard); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestProcessWithoutToolchain says what is missing.
+func TestProcessWithoutToolchain(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	_, err := bench.Process(t.Context(), bench.Options{Program: program(t), Quick: true})
+	if err == nil || !errors.Is(err, exec.ErrNotFound) || !strings.Contains(err.Error(), "put a Go toolchain on PATH") {
+		t.Errorf("got %v", err)
 	}
 }

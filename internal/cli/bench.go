@@ -26,7 +26,8 @@ func benchCommand(*app) *cobra.Command {
 		Long: "Measure what a handoff costs against reconnecting and against the same exchange in C. Every\n" +
 			"process is started for it in a private directory, and nothing is left behind.",
 	}
-	cmd.AddCommand(benchHandoffCommand(), benchLoadCommand(), benchTokensCommand(), benchMemoryCommand(), benchDataCommand())
+	cmd.AddCommand(benchHandoffCommand(), benchLoadCommand(), benchTokensCommand(), benchMemoryCommand(), benchDataCommand(),
+		benchProcessCommand())
 	return cmd
 }
 
@@ -146,6 +147,18 @@ func benchDataCommand() *cobra.Command {
 		f, err := bench.Data(cmd.Context(), b.opts)
 		return f, f.Write, err
 	})
+}
+
+func benchProcessCommand() *cobra.Command {
+	b := &benching{}
+	cmd := b.verb("process", "A short program through the SDK against one that dials directly", func(cmd *cobra.Command) (any, func(io.Writer) error, error) {
+		f, err := bench.Process(cmd.Context(), b.opts)
+		return f, f.Write, err
+	})
+	cmd.Long = "Measure two programs that ask once, print the answer and end: one through the SDK, the other\n" +
+		"with net.Dial to the same backend. Both are built from usher's source tree, where this has to be\n" +
+		"run, and run whole, in turns. It needs a Go toolchain."
+	return cmd
 }
 
 // benchRoleCommand is what the benchmark's child processes run.
