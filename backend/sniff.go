@@ -2,7 +2,6 @@ package backend
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"io"
 	"os"
@@ -207,12 +206,12 @@ func mayBeProbe(buf []byte) bool {
 func judgePart(buf []byte) probeVerdict {
 	var header [frame.HeaderLen]byte
 	n := copy(header[:], buf)
-	length := binary.LittleEndian.Uint32(header[1:]) // at least: what is missing counts as 0
+	length, _, err := frame.Header(header[:], maxProbe) // at least: what is missing counts as 0
 	body := buf[n:]
 	switch {
-	case header[0] != frame.Version, length > maxProbe:
+	case err != nil:
 		return probeNot
-	case n == frame.HeaderLen && length < uint32(len(probeStart)+nonceLen):
+	case n == frame.HeaderLen && length < len(probeStart)+nonceLen:
 		return probeNot
 	case !bytes.HasPrefix(body, probeStart[:min(len(body), len(probeStart))]):
 		return probeNot

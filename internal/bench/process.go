@@ -85,9 +85,9 @@ func (s *site) process(ctx context.Context, o Options, programs [len(clients)]st
 	t := target{filepath.Join(s.dir, "i.sock"), filepath.Join(s.dir, "ip.sock")}
 	env := []string{socketVariable + "=" + t.Socket}
 	for _, role := range [][]string{{"broker"}, {"backend", "--inline", "--pipe", t.Pipe}} {
-		p, err := s.start(ctx, env, role[0], role[1:]...)
-		if err != nil {
-			return nil, err
+		p, startErr := s.start(ctx, env, role[0], role[1:]...)
+		if startErr != nil {
+			return nil, startErr
 		}
 		defer func() { err = errors.Join(err, p.stop()) }()
 	}

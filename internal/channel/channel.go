@@ -13,7 +13,6 @@
 package channel
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -183,11 +182,11 @@ func (c *Conn) datagram(m fdpass.Message) (Message, error) {
 	}
 	msg := Message{FDs: m.FDs, Fault: m.Fault}
 	data := c.buf[:m.N]
-	if len(data) < frame.HeaderLen || data[0] != frame.Version {
+	size, whole, err := frame.Header(data, frame.MaxBody)
+	if err != nil || !whole {
 		return Message{}, c.broken(&msg, "not a frame")
 	}
-	size := binary.LittleEndian.Uint32(data[1:])
-	if uint64(size) != uint64(m.N-frame.HeaderLen) && m.Fault == nil {
+	if size != m.N-frame.HeaderLen && m.Fault == nil {
 		return Message{}, c.broken(&msg, "length does not fit the datagram")
 	}
 	msg.Body = data[frame.HeaderLen:]
@@ -200,14 +199,11 @@ func (c *Conn) recvStream() (Message, error) {
 	if err := c.fill(header, true, &msg); err != nil {
 		return Message{}, err
 	}
-	if header[0] != frame.Version {
-		return Message{}, c.broken(&msg, "not a frame")
+	size, _, err := frame.Header(header, MaxMessage-frame.HeaderLen)
+	if err != nil {
+		return Message{}, c.broken(&msg, "not a frame: "+err.Error())
 	}
-	size := binary.LittleEndian.Uint32(header[1:])
-	if size > MaxMessage-frame.HeaderLen {
-		return Message{}, c.broken(&msg, "message too large")
-	}
-	msg.Body = c.buf[frame.HeaderLen : frame.HeaderLen+int(size)]
+	msg.Body = c.buf[frame.HeaderLen : frame.HeaderLen+size]
 	if err := c.fill(msg.Body, false, &msg); err != nil {
 		return Message{}, err
 	}

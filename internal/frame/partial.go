@@ -37,60 +37,70 @@ const readsAtOnce = 2
 // also returns when it has read enough for once, it goes on where it was. The others
 // are those of ReadBody.
 func (p *Partial) Fill(r TryReader, limit uint32) ([]byte, error) {
-	reads := 0
-	for !p.within {
-		if reads++; reads > readsAtOnce {
-			return nil, syscall.EAGAIN
-		}
-		n, err := r.TryRead(p.header[p.done:])
-		if err != nil {
-			return nil, p.ended(err)
-		}
-		if p.done == 0 {
-			if err := judgeVersion(p.header[0]); err != nil {
-				return nil, err
-			}
-		}
-		if p.done += n; p.done < HeaderLen {
-			continue
-		}
-		if p.length, err = judgeLength(p.header, limit); err != nil {
-			return nil, err
-		}
-		p.body, p.done, p.within = p.small[:min(p.length, len(p.small))], 0, true
+	body, fault, err := p.fill(r, limit, readsAtOnce)
+	if fault != nil {
+		return nil, fault
 	}
-	for p.done < p.length {
-		if p.done == len(p.body) {
-			grown := make([]byte, min(p.length, 2*len(p.body)))
-			copy(grown, p.body)
-			p.body = grown
+	return body, err
+}
+
+// fill reads on, at most reads times. fault is r's, and EAGAIN after the last read;
+// err says what is wrong with the frame.
+func (p *Partial) fill(r TryReader, limit uint32, reads int) (body []byte, fault, err error) {
+	for ; ; reads-- {
+		if p.within && p.done == p.length {
+			return p.body, nil, nil
 		}
-		if reads++; reads > readsAtOnce {
-			return nil, syscall.EAGAIN
+		if reads == 0 {
+			return nil, syscall.EAGAIN, nil
 		}
-		n, err := r.TryRead(p.body[p.done:])
-		if err != nil {
-			return nil, p.ended(err)
+		n, fault := r.TryRead(p.room())
+		switch {
+		case errors.Is(fault, io.EOF):
+			return nil, nil, &EOFError{Context: p.where()}
+		case fault != nil:
+			return nil, fault, nil
 		}
 		p.done += n
+		if p.within {
+			continue
+		}
+		length, whole, err := Header(p.header[:p.done], limit)
+		if err != nil {
+			return nil, nil, err
+		}
+		if whole {
+			p.body, p.length, p.done, p.within = p.small[:min(length, len(p.small))], length, 0, true
+		}
 	}
-	return p.body, nil
+}
+
+// room is where the next bytes go: into a body that doubles as they arrive, so that a
+// declared length alone costs nothing.
+func (p *Partial) room() []byte {
+	if !p.within {
+		return p.header[p.done:]
+	}
+	if p.done == len(p.body) {
+		grown := make([]byte, min(p.length, 2*len(p.body)))
+		copy(grown, p.body)
+		p.body = grown
+	}
+	return p.body[p.done:]
 }
 
 // Held returns how many bytes of memory the frame has taken so far.
 func (p *Partial) Held() int { return cap(p.body) }
 
-func (p *Partial) ended(err error) error {
-	if !errors.Is(err, io.EOF) {
-		return err
-	}
+// where is what of the frame is read next.
+func (p *Partial) where() string {
 	switch {
 	case p.within:
-		return &EOFError{Context: InBody}
+		return InBody
 	case p.done == 0:
-		return &EOFError{Context: InVersion}
+		return InVersion
 	}
-	return &EOFError{Context: InLength}
+	return InLength
 }
 
 // Open decodes the body of a frame.

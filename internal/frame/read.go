@@ -2,17 +2,12 @@ package frame
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/seed-7265657e/usher/internal/wire"
 )
-
-// firstStep is how many body bytes are allocated before any has arrived. Real
-// Hellos fit; a longer body grows with what the peer really sends, so that a
-// declared length alone costs nothing.
-const firstStep = 4 << 10
 
 // Read reads one frame whose body is at most limit bytes and returns it with
 // the length of its body. Like ReadBody it never reads past the frame.
@@ -37,40 +32,23 @@ func Read(r io.Reader, limit uint32) (*wire.Frame, int, error) {
 // of r is wrapped and keeps its identity. limit is in bytes, inclusive, and
 // never above MaxBody.
 func ReadBody(r io.Reader, limit uint32) ([]byte, error) {
-	var header [HeaderLen]byte
-	n, err := io.ReadAtLeast(r, header[:], 1)
-	if err != nil {
-		return nil, readError(InVersion, err)
+	p := new(Partial)
+	body, fault, err := p.fill(blocking{r}, limit, math.MaxInt)
+	if fault != nil {
+		return nil, fmt.Errorf("read the %s: %w", p.where(), fault)
 	}
-	if err := judgeVersion(header[0]); err != nil {
-		return nil, err
-	}
-	if _, err := io.ReadFull(r, header[n:]); err != nil {
-		return nil, readError(InLength, err)
-	}
-	length, err := judgeLength(header, limit)
-	if err != nil {
-		return nil, err
-	}
-	return readGrowing(r, length)
+	return body, err
 }
 
-// readGrowing reads length bytes into a buffer that doubles as they arrive.
-func readGrowing(r io.Reader, length int) ([]byte, error) {
-	body := make([]byte, min(length, firstStep))
-	for done := 0; done < length; {
-		if done == len(body) {
-			grown := make([]byte, min(length, 2*len(body)))
-			copy(grown, body)
-			body = grown
-		}
-		n, err := io.ReadFull(r, body[done:])
-		if err != nil {
-			return nil, readError(InBody, err)
-		}
-		done += n
+// blocking reads what is to come; a read that waits is never too many.
+type blocking struct{ io.Reader }
+
+func (b blocking) TryRead(p []byte) (int, error) {
+	n, err := b.Read(p)
+	if n > 0 {
+		err = nil // the next read returns it again
 	}
-	return body, nil
+	return n, err
 }
 
 // Decode takes one frame from the front of buf and returns it with the number
@@ -78,20 +56,11 @@ func readGrowing(r io.Reader, length int) ([]byte, error) {
 // buf ends before the frame does; every other error is final for the stream
 // and of the types that Read returns.
 func Decode(buf []byte, limit uint32) (f *wire.Frame, consumed int, err error) {
-	if len(buf) == 0 {
-		return nil, 0, ErrNeedMore
-	}
-	if err := judgeVersion(buf[0]); err != nil {
-		return nil, 0, err
-	}
-	if len(buf) < HeaderLen {
-		return nil, 0, ErrNeedMore
-	}
-	length, err := judgeLength([HeaderLen]byte(buf), limit)
+	length, whole, err := Header(buf, limit)
 	if err != nil {
 		return nil, 0, err
 	}
-	if len(buf)-HeaderLen < length {
+	if !whole || len(buf)-HeaderLen < length {
 		return nil, 0, ErrNeedMore
 	}
 	consumed = HeaderLen + length
@@ -102,26 +71,21 @@ func Decode(buf []byte, limit uint32) (f *wire.Frame, consumed int, err error) {
 	return f, consumed, nil
 }
 
-func judgeVersion(got byte) error {
-	if got != Version {
-		return &UnsupportedVersionError{Got: got}
+// Header judges the beginning of a frame, the version before the length, and returns
+// how long the body is. Not whole: there is no fault so far, and the header goes on
+// behind head. Errors: *UnsupportedVersionError, *TooLargeError.
+func Header(head []byte, limit uint32) (length int, whole bool, err error) {
+	if len(head) > 0 && head[0] != Version {
+		return 0, false, &UnsupportedVersionError{Got: head[0]}
 	}
-	return nil
-}
-
-func judgeLength(header [HeaderLen]byte, limit uint32) (int, error) {
-	length := binary.LittleEndian.Uint32(header[1:])
-	if limit = min(limit, MaxBody); length > limit {
-		return 0, &TooLargeError{Len: length, Cap: limit}
+	if len(head) < HeaderLen {
+		return 0, false, nil
 	}
-	return int(length), nil
-}
-
-func readError(context string, err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return &EOFError{Context: context}
+	n := binary.LittleEndian.Uint32(head[1:])
+	if limit = min(limit, MaxBody); n > limit {
+		return 0, false, &TooLargeError{Len: n, Cap: limit}
 	}
-	return fmt.Errorf("read the %s: %w", context, err)
+	return int(n), true, nil
 }
 
 func unmarshalFrame(body []byte) (*wire.Frame, error) {
