@@ -56,11 +56,11 @@ func Process(ctx context.Context, o Options) (f *ProcessFigures, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
+	defer func() { err = errors.Join(err, s.Close()) }()
 	o.Progress("building two clients")
 	var programs [len(clients)]string
 	for i, pkg := range clients {
-		programs[i] = filepath.Join(s.dir, filepath.Base(pkg))
+		programs[i] = s.Path(filepath.Base(pkg))
 		if err := buildClient(ctx, programs[i], pkg); err != nil {
 			return nil, err
 		}
@@ -82,14 +82,13 @@ func buildClient(ctx context.Context, out, pkg string) error {
 
 // process runs the programs in turns, one by one; which is first in a pair is random.
 func (s *site) process(ctx context.Context, o Options, programs [len(clients)]string) (f *ProcessFigures, err error) {
-	t := target{filepath.Join(s.dir, "i.sock"), filepath.Join(s.dir, "ip.sock")}
-	env := []string{socketVariable + "=" + t.Socket}
+	t := target{s.Path("i.sock"), s.Path("ip.sock")}
 	for _, role := range [][]string{{"broker"}, {"backend", "--inline", "--pipe", t.Pipe}} {
-		p, startErr := s.start(ctx, env, role[0], role[1:]...)
+		p, startErr := s.start(ctx, t.Socket, role[0], role[1:]...)
 		if startErr != nil {
 			return nil, startErr
 		}
-		defer func() { err = errors.Join(err, p.stop()) }()
+		defer func() { err = errors.Join(err, p.Quit()) }()
 	}
 	f = &ProcessFigures{Pairs: processPairs}
 	if o.Quick {
@@ -118,7 +117,7 @@ func (s *site) process(ctx context.Context, o Options, programs [len(clients)]st
 // runClient runs a program and returns how long it took, in µs.
 func (s *site) runClient(ctx context.Context, program, address string) (us float64, err error) {
 	cmd := exec.CommandContext(ctx, program, address)
-	cmd.Env, cmd.Dir, cmd.Stderr = s.env, s.dir, os.Stderr
+	cmd.Env, cmd.Dir, cmd.Stderr = s.Env, s.Dir, os.Stderr
 	began := time.Now()
 	answer, err := cmd.Output()
 	took := time.Since(began)
