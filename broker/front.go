@@ -239,7 +239,7 @@ func (f *front) tick(now time.Time) (next time.Time) {
 	var due []*connection
 	f.conns.each(func(c *connection) {
 		switch {
-		case c.phase == phaseAway:
+		case c.phase == phaseAway && !c.reading:
 		case c.phase == phaseAway && now.Before(c.deadline.Add(readGrace)):
 			next = loop.Earlier(next, c.deadline.Add(readGrace))
 		case !now.Before(c.deadline):
