@@ -56,7 +56,7 @@ func (b *Broker) snapshot(ctx context.Context) admin.Snapshot {
 	}
 	for _, e := range b.backends.All() {
 		if ch := e.Handle.channel; ch != nil {
-			s.Handoffs.StrayAck += ch.Strays()
+			s.Handoffs.StrayAck += ch.Strays().Total()
 		}
 		s.Backends = append(s.Backends, admin.Backend{
 			Service:      e.Service,

@@ -1,15 +1,11 @@
 package broker
 
-import (
-	"sync"
-	"time"
-)
+import "time"
 
 // attempts enforces the label handoff.max_attempts_per_minute: a fixed window per
 // service. The zero value is ready. It holds one window for each service that has
-// such a label, so definitions bound it, not clients.
+// such a label, so definitions bound it, not clients. It is the loop's.
 type attempts struct {
-	mu      sync.Mutex
 	windows map[string]attemptWindow // by service
 }
 
@@ -23,8 +19,6 @@ func (a *attempts) allow(service string, limit int, now time.Time) bool {
 	if limit == 0 {
 		return true
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	w := a.windows[service]
 	if now.Sub(w.since) >= time.Minute {
 		w = attemptWindow{since: now}

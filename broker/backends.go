@@ -19,9 +19,9 @@ import (
 
 // backend is the broker's means to reach one backend process.
 type backend struct {
-	process   *peer.Process
-	channel   *handoff.Channel  // nil for a static v1 backend
-	transport handoff.Transport // nil when its clients can only reconnect
+	process *peer.Process
+	channel *handoff.Channel // nil for a static v1 backend
+	v1      *handoff.V1      // its handoff endpoint; nil without one
 
 	// Of a backend with a channel; nil otherwise.
 	exited chan struct{} // closed when the process has been seen to end
@@ -43,7 +43,7 @@ func (b *backend) lateAnswers() uint64 {
 	if b.channel == nil {
 		return 0
 	}
-	return b.channel.Strays()
+	return b.channel.Strays().Late
 }
 
 // markSilent notes that the backend left an offer unanswered until its deadline;
@@ -75,7 +75,7 @@ func (b *backend) gone() bool {
 }
 
 // claims reports whether a handoff to the backend is decided by a claim.
-func (b *backend) claims() bool { return b.transport != nil && b.transport.Claims() }
+func (b *backend) claims() bool { return b.channel != nil }
 
 // errUnverified begins every refusal of a registration: the process is not what
 // the service definition calls for.
@@ -176,9 +176,13 @@ func (f *front) watchBackend(e *entry) {
 		return
 	}
 	err := f.loop.Add(fd, func() {
-		if err := h.channel.ServeNext(); err != nil {
+		attempt, ack, err := h.channel.Next()
+		switch {
+		case err != nil:
 			f.loop.Remove(fd)
 			f.leftBackend(e, handoff.Blame(err))
+		case attempt != nil:
+			attempt.Owner.(*connection).answered(ack)
 		}
 	})
 	if err != nil {
@@ -196,8 +200,10 @@ func (f *front) leftBackend(e *entry, fault error) {
 	h.retired = true
 	f.backends.Remove(e)
 	f.waiting.lost(e.Key, time.Now())
-	h.channel.Retire()
-	f.counters.strayAcks.Add(h.channel.Strays())
+	for _, attempt := range h.channel.Retire() {
+		attempt.Owner.(*connection).unanswered(handoff.ErrBackendGone)
+	}
+	f.counters.strayAcks.Add(h.channel.Strays().Total())
 	if fault != nil {
 		f.log.Error("channel ended: the backend broke the protocol; it may register again", "backend_pid", e.PID, "error", fault)
 	}

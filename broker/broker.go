@@ -39,9 +39,11 @@ type Broker struct {
 	hashes   filehash.Cache
 	memory   memory
 	limiter  *hello.Limiter
-	tokens   *handoff.Tokens
+
+	// The loop's.
 	policy   *handoff.Policy
-	handoffs handoff.Orchestrator
+	handoffs *handoff.Table   // in flight
+	now      func() time.Time // the handoffs' clock: time.Now unless a test replaces it
 
 	pressure   pressure
 	admission  admission
@@ -81,7 +83,6 @@ func Listen(opts Options) (*Broker, error) {
 		opts.Logger.Warn("backends that choose no pipe of their own can't serve here", "error", err)
 	}
 	lines := loglimit.New(opts.Logger.Handler())
-	tokens := handoff.NewTokens(tokenConfig(opts))
 	b := &Broker{
 		opts:      opts,
 		log:       slog.New(lines),
@@ -90,9 +91,9 @@ func Listen(opts Options) (*Broker, error) {
 		started:   time.Now(),
 		memory:    memory{dir: opts.DefinitionDir},
 		limiter:   hello.NewLimiter(opts.HelloRate, hello.DefaultRateWindow),
-		tokens:    tokens,
 		policy:    handoff.NewPolicy(handoff.DefaultPolicyConfig()),
-		handoffs:  handoff.Orchestrator{Tokens: tokens, Acks: handoff.NewAcks(tokens, opts.AckDeadline)},
+		handoffs:  handoff.NewTable(handoffConfig(opts)),
+		now:       time.Now,
 		admission: admission{total: opts.MaxHandshakes, perPeer: opts.MaxHandshakesPerPeer},
 		stopSet:   make(chan struct{}),
 		system:    admin.System{Processes: peer.Means(), Claims: claim.Means()},
@@ -109,11 +110,9 @@ func Listen(opts Options) (*Broker, error) {
 	return b, nil
 }
 
-// tokenConfig lets a token live as long as its acknowledgement may take, and as many
-// be pending as handoffs may be in flight.
-func tokenConfig(opts Options) handoff.TokenConfig {
-	config := handoff.DefaultTokenConfig()
-	config.TTL = max(config.TTL, opts.AckDeadline)
+// handoffConfig lets as many attempts be pending as handoffs may be in flight.
+func handoffConfig(opts Options) handoff.Config {
+	config := handoff.DefaultConfig()
 	config.MaxPending = max(config.MaxPending, opts.MaxHandshakes)
 	return config
 }

@@ -222,7 +222,7 @@ func (c *connection) resolved(f *wire.Frame, t *target, refusal *hello.Refusal) 
 		return
 	}
 	c.steps.mark("resolve")
-	c.give(t)
+	c.deliver(t)
 }
 
 // judge follows rows 6 to 18 of spec 01 §7.1.
@@ -245,7 +245,7 @@ func (c *connection) judge(f *wire.Frame, size int) (*wire.Hello, *hello.Refusal
 func (c *connection) overdue() {
 	switch {
 	case c.phase == phaseOffered:
-		c.landed(c.offer.unanswered(handoff.ErrNoAck, false))
+		c.unanswered(handoff.ErrNoAck)
 	case c.phase == phaseWaiting:
 		c.waitedInVain(hello.BackendNotRegistered())
 	case c.phase == phaseAway:
@@ -284,7 +284,7 @@ func (c *connection) abort() {
 	case phaseWaiting:
 		c.waitedInVain(hello.ShuttingDown())
 	case phaseOffered:
-		c.landed(c.offer.unanswered(context.Canceled, true))
+		c.unanswered(context.Canceled)
 	case phaseAway:
 		c.cancel()
 		_ = c.conn.SetDeadline(time.Unix(1, 0))

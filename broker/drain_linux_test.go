@@ -75,7 +75,7 @@ func TestDrainQueue(t *testing.T) {
 func TestDrainSilent(t *testing.T) {
 	s := newSite(t, func(o *options) { o.DrainTimeout = time.Minute })
 	silent := s.dial()
-	testutil.WaitFor(t, "it is held", func() bool { n, _, _ := s.Pending(); return n == 1 })
+	testutil.WaitFor(t, "it is held", func() bool { n, _ := s.Pending(); return n == 1 })
 	s.stop()
 	readRefusal(t, silent, shuttingDown, "")
 	if err := s.end(); err != nil {

@@ -12,10 +12,14 @@ func (b *Broker) Demote() { b.pressure.failed(syscall.EMFILE) }
 // Backends returns how many backends are in the registry.
 func (b *Broker) Backends() int { return b.backends.Len() }
 
-// Pending returns what is under way: connections without a verdict, tokens and
-// acknowledgements.
-func (b *Broker) Pending() (connections, tokens, acks int) {
-	return b.conns.count(), b.tokens.Pending(), b.handoffs.Acks.Pending()
+// Pending returns what is under way: connections without a verdict, and handoffs.
+func (b *Broker) Pending() (connections, handoffs int) {
+	pending := make(chan int, 1)
+	count := func() { pending <- b.handoffs.Pending() }
+	if !b.front.loop.Post(count) { // nobody else is there any more
+		count()
+	}
+	return b.conns.count(), <-pending
 }
 
 // Draining reports whether the broker has begun to drain.
@@ -47,7 +51,7 @@ func (b *Broker) Handshakes() int {
 // AdvanceClock lets a test move the handoffs' clock forward. Call it before Serve.
 func (b *Broker) AdvanceClock() (forward func(time.Duration)) {
 	var ahead atomic.Int64
-	b.handoffs.Clock = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	b.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	return func(d time.Duration) { ahead.Store(int64(d)) }
 }
 

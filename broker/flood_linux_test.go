@@ -33,7 +33,7 @@ func TestSilentFlood(t *testing.T) {
 	if got := other.dials(); got != "handed_over" {
 		t.Errorf("another process got %s", got)
 	}
-	testutil.WaitFor(t, "only the silent ones are held", func() bool { n, _, _ := s.Pending(); return n == 8 })
+	testutil.WaitFor(t, "only the silent ones are held", func() bool { n, _ := s.Pending(); return n == 8 })
 	for _, c := range silent {
 		_ = c.Close()
 	}
@@ -57,7 +57,7 @@ func TestTotalFlood(t *testing.T) {
 	}
 	held := func(want int) {
 		t.Helper()
-		testutil.WaitFor(t, "who had to go has gone", func() bool { n, _, _ := s.Pending(); return n == want })
+		testutil.WaitFor(t, "who had to go has gone", func() bool { n, _ := s.Pending(); return n == want })
 	}
 	held(4)
 	if got := other.dials(); got != "ERROR_SERVICE_UNKNOWN" && got != "ERROR_BACKEND_SPAWN_FAILED" {

@@ -26,8 +26,7 @@ type front struct {
 	listener  int            // the listener's descriptor, borrowed
 	accepting bool           // listener is in the loop's set
 	resume    time.Time      // when to accept again after a failure; zero when not failing
-	flights   []*connection  // those offered to a backend
-	inFlight  map[string]int // how many of them, by service
+	inFlight  map[string]int // attempts under way, by service
 	waiting   waiting
 	drained   chan struct{}
 
@@ -189,43 +188,25 @@ func overloaded() *hello.Refusal {
 // it. Nobody waits for it but the broker's own copy of a connection.
 const reapEvery = 10 * time.Millisecond
 
-// offered counts the handoffs in flight to a service.
-func (f *front) offered(service string, one int) {
+// countInFlight counts the handoffs in flight to a service.
+func (f *front) countInFlight(service string, one int) {
 	if f.inFlight[service] += one; f.inFlight[service] == 0 {
 		delete(f.inFlight, service)
 	}
 }
 
-// takeOff and land keep the list of flights.
-func (f *front) takeOff(c *connection) {
-	f.offered(c.offer.target.key.Service, 1)
-	c.offer.place = len(f.flights)
-	f.flights = append(f.flights, c)
-}
-
-func (f *front) land(c *connection) {
-	f.offered(c.offer.target.key.Service, -1)
-	last := f.flights[len(f.flights)-1]
-	f.flights[c.offer.place], last.offer.place = last, c.offer.place
-	f.flights[len(f.flights)-1] = nil
-	f.flights = f.flights[:len(f.flights)-1]
-}
-
-// reap ends the flights whose ACK stands in their backend's page. The loop calls it
+// reap ends the attempts whose ACK stands in their backend's page. The loop calls it
 // whenever it has handled what had happened: so an ACK costs no message, and no
-// wake-up of its own. Admission bounds how many flights there are.
+// wake-up of its own. Admission bounds how many attempts there are.
 func (f *front) reap() {
-	for i := len(f.flights) - 1; i >= 0; i-- {
-		if c := f.flights[i]; c.offer.flight.Acknowledged() {
-			c.offer.forget()
-			c.landed(c.offer.flight.Adopted())
-		}
+	for a := range f.handoffs.Acknowledged() {
+		a.Owner.(*connection).acked()
 	}
 }
 
 // tick ends what is overdue, and says when it wants to look again.
 func (f *front) tick(now time.Time) (next time.Time) {
-	if f.reap(); len(f.flights) > 0 {
+	if f.reap(); f.handoffs.Pending() > 0 {
 		next = now.Add(reapEvery)
 	}
 	if !f.resume.IsZero() && !f.accepting {

@@ -84,11 +84,11 @@ func TestEvictedAndGoneAtOnce(t *testing.T) {
 		}
 	}
 	testutil.WaitFor(t, "none is counted any more", func() bool {
-		n, _, _ := s.Pending()
+		n, _ := s.Pending()
 		return n == 0 && s.Handshakes() == 0
 	})
 	silent := []net.Conn{s.dial(), s.dial(), s.dial(), s.dial()}
-	testutil.WaitFor(t, "the bound counts them", func() bool { n, _, _ := s.Pending(); return n == len(silent) })
+	testutil.WaitFor(t, "the bound counts them", func() bool { n, _ := s.Pending(); return n == len(silent) })
 	if got := s.Handshakes(); got != len(silent) {
 		t.Errorf("%d handshakes are counted, %d are open", got, len(silent))
 	}
@@ -110,7 +110,7 @@ func TestServeEndsWithoutItsLoop(t *testing.T) {
 	silent, offered := s.dial(), s.dial()
 	send(t, offered, helloFor(t, usherClient, nil))
 	b.receive()
-	testutil.WaitFor(t, "both are there", func() bool { n, _, _ := s.Pending(); return n == 2 })
+	testutil.WaitFor(t, "both are there", func() bool { n, _ := s.Pending(); return n == 2 })
 	s.StopLoop()
 	s.stop()
 	if err := s.end(); err != nil {

@@ -60,7 +60,7 @@ func TestHashingKeepsNobodyWaiting(t *testing.T) {
 		s.sparseService(name, 2<<30)
 		waiting = append(waiting, s.helloTo(name))
 	}
-	testutil.WaitFor(t, "all of them are under way", func() bool { n, _, _ := s.Pending(); return n == len(waiting) })
+	testutil.WaitFor(t, "all of them are under way", func() bool { n, _ := s.Pending(); return n == len(waiting) })
 	for range 20 {
 		readSentAway(t, s.helloTo(demo), b.pipe)
 	}
@@ -96,7 +96,7 @@ func TestHashingEndsWithTheProcess(t *testing.T) {
 		waiting = append(waiting, s.helloTo(name))
 	}
 	underWay := func(n int) func() bool {
-		return func() bool { now, _, _ := s.Pending(); return now == n }
+		return func() bool { now, _ := s.Pending(); return now == n }
 	}
 	testutil.WaitFor(t, "all of them are under way", underWay(len(waiting)))
 	binary, err := os.ReadFile(ownBinary(t))

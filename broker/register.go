@@ -122,11 +122,11 @@ func (c *connection) takeIn(request *wire.Frame, e *entry, wantsPage bool) error
 	if err := c.work.Err(); err != nil {
 		return err
 	}
-	ch, far, err := handoff.NewChannel()
+	ch, far, err := handoff.NewChannel(c.handoffs)
 	if err != nil {
 		return err
 	}
-	e.Handle.channel, e.Handle.transport = ch, ch
+	e.Handle.channel = ch
 	fds := []int{far}
 	if wantsPage {
 		page, err := ch.SharePage()

@@ -183,7 +183,7 @@ func TestBackendDies(t *testing.T) {
 func TestOverBoundsRegistration(t *testing.T) {
 	s := newSite(t, func(o *options) { o.MaxHandshakesPerPeer = 1 })
 	var silent net.Conn = s.dial()
-	testutil.WaitFor(t, "it is held", func() bool { n, _, _ := s.Pending(); return n == 1 })
+	testutil.WaitFor(t, "it is held", func() bool { n, _ := s.Pending(); return n == 1 })
 	_, ch, err := register(s.Socket(), &wire.Register{ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: s.pipe("p")})
 	if ch != nil || err == nil {
 		t.Errorf("got %v, %v", ch, err)

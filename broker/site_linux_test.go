@@ -117,8 +117,8 @@ func (s *site) close() {
 	for _, end := range s.later {
 		end()
 	}
-	if c, tokens, acks := s.Pending(); c+tokens+acks != 0 {
-		s.tb.Errorf("at the end %d connections, %d tokens, %d acknowledgements are pending", c, tokens, acks)
+	if c, handoffs := s.Pending(); c+handoffs != 0 {
+		s.tb.Errorf("at the end %d connections, %d handoffs are pending", c, handoffs)
 	}
 	s.stop()
 }
@@ -139,8 +139,8 @@ func (s *site) end() error {
 func (s *site) settle() {
 	s.tb.Helper()
 	testutil.WaitFor(s.tb, "nothing is pending", func() bool {
-		c, tokens, acks := s.Pending()
-		return c+tokens+acks == 0
+		c, handoffs := s.Pending()
+		return c+handoffs == 0
 	})
 }
 

@@ -86,7 +86,7 @@ func (b *Broker) probeStatic(ctx context.Context, s StaticBackend) (*entry, erro
 	}
 	h := &backend{process: process}
 	if s.HandoffEndpoint != "" {
-		h.transport = handoff.V1{Endpoint: s.HandoffEndpoint, PID: process.PID()}
+		h.v1 = &handoff.V1{Endpoint: s.HandoffEndpoint, PID: process.PID()}
 	}
 	return &entry{
 		Key: registry.Key{Instance: instance.String(), Service: s.Service, Version: s.Version},

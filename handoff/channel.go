@@ -1,11 +1,9 @@
 package handoff
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -15,38 +13,33 @@ import (
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
-// Channel is usher's transport to one backend process: offer, connection and
-// claim in one sendmsg, answered on the same channel (docs/protocol.md, section
-// "Channel"). Its end means that the backend is gone for handoffs; whether the
-// process is gone is another question.
+// Channel is usher's way to one backend process: offer, connection and claim in one
+// sendmsg, answered on the same channel (docs/protocol.md, section "Channel"). Its end
+// means that the backend is gone for handoffs; whether the process is gone is another
+// question.
+//
+// It belongs to the goroutine that its table belongs to, but for Close and Strays.
 type Channel struct {
-	conn *channel.Conn
-	page *claim.Page   // nil without one
-	done chan struct{} // closed when no answer can come any more
-
-	lastID atomic.Uint64
-	strays atomic.Uint64
-
-	mu      sync.Mutex
-	waiting map[uint64]offered // by handoff id; nil once done is closed
+	conn   *channel.Conn
+	table  *Table      // of the attempts that are sent on it
+	page   *claim.Page // nil without one
+	strays [strayKinds]atomic.Uint64
 }
 
-// offered is an offer that waits for its answer.
-type offered struct {
-	token  Token
-	answer func(Ack, error) // called once, without a lock held
-}
-
-// NewChannel makes a channel and returns with it the far end, which the caller
-// gives to the backend and then closes. The caller runs Serve in a goroutine, and
-// ends it with Close; or watches Watched in an event loop, calls ServeNext
-// whenever there is something to read, and Retire when that fails.
-func NewChannel() (ch *Channel, far int, err error) {
+// NewChannel makes a channel for the attempts of table and returns with it the far
+// end, which the caller gives to the backend and then closes. The caller watches
+// Watched in an event loop, calls Next whenever there is something to read, and Retire
+// when that fails.
+func NewChannel(table *Table) (ch *Channel, far int, err error) {
 	conn, far, err := channel.Pair()
 	if err != nil {
 		return nil, -1, err
 	}
-	return newChannel(conn), far, nil
+	return newChannel(conn, table), far, nil
+}
+
+func newChannel(conn *channel.Conn, table *Table) *Channel {
+	return &Channel{conn: conn, table: table}
 }
 
 // SharePage adds a page of claims to a channel that has not been used, and returns
@@ -56,52 +49,118 @@ func (c *Channel) SharePage() (fd int, err error) {
 	return fd, err
 }
 
-// NewClaim makes a claim in the channel's page; without one, or with no word left
-// in it, it makes a descriptor.
-func (c *Channel) NewClaim() (*Claim, error) {
-	if c.page != nil {
-		if made, err := c.page.New(); err == nil {
-			return made, nil
-		}
-	}
-	return claim.New()
-}
-
-func newChannel(conn *channel.Conn) *Channel {
-	return &Channel{conn: conn, done: make(chan struct{}), waiting: make(map[uint64]offered)}
-}
-
 // Stream reports whether the channel is a byte stream, for want of
 // SOCK_SEQPACKET.
 func (c *Channel) Stream() bool { return c.conn.Kind() == channel.Stream }
 
-// Serve delivers the backend's answers until the channel ends, then closes it.
-// It returns nil after Close or when the backend is gone, else what the backend
-// did wrong.
-func (c *Channel) Serve() error {
-	defer c.Retire()
-	for {
-		msg, err := c.conn.Recv()
-		if err = c.judge(msg, err); err != nil {
-			return Blame(err)
+// Claim is the second half of step 5, issue: it gives a its claim, and binds it to
+// the channel. The claim is in the channel's page; without one, or with no word left in
+// it, it is a descriptor.
+func (c *Channel) Claim(a *Attempt) (err error) {
+	a.channel = c
+	if c.page != nil {
+		if a.claim, err = c.page.New(); err == nil {
+			return nil
 		}
 	}
+	a.claim, err = claim.New()
+	return err
 }
 
-// ServeNext delivers one answer if there is one. An error ends the channel: the
-// caller stops to watch it, calls Retire, and learns from Blame what the backend
-// did wrong.
-func (c *Channel) ServeNext() error {
-	msg, err := c.conn.TryRecv()
-	if errors.Is(err, syscall.EAGAIN) {
-		return nil
+// Send is step 6, send: offer, connection and, unless it is in the page, claim in one
+// message. It borrows conn, and never blocks: a full channel, which is a backend that
+// does not read, is a failure at once. The error is a *SendError; without one, Next
+// returns the backend's answer.
+func (c *Channel) Send(a *Attempt, o Offer, conn int) error {
+	message := &wire.Offer{
+		Token:        a.token[:],
+		HandoffId:    a.number,
+		ConnectionId: o.ConnectionID,
+		Preamble:     o.Preamble,
+		EarlyDataLen: o.EarlyDataLen,
+		Traceparent:  o.Traceparent,
+		Tracestate:   o.Tracestate,
 	}
-	return c.judge(msg, err)
+	fds := [...]int{conn, a.claim.FD()}
+	beside := fds[:]
+	if word, generation, ok := a.claim.InPage(); ok {
+		message.ClaimWord, message.ClaimGeneration = word, generation
+		beside = fds[:1]
+	}
+	msg, err := frame.Append(nil, frame.ChannelOffer(message))
+	if err != nil {
+		return &SendError{Stage: StageSend, Class: SendFailed, Err: err}
+	}
+	err = c.conn.Send(msg, beside...)
+	var partial *channel.PartialSendError
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, syscall.EMSGSIZE):
+		return &SendError{Stage: StageSend, Class: SendTooLarge, Err: err}
+	case errors.As(err, &partial):
+		c.Close() // the next message would begin inside this one
+		return &SendError{Stage: StageSend, Class: SendPartial, Sent: partial.Sent, Err: err}
+	case errors.Is(err, os.ErrClosed):
+		return &SendError{Stage: StageSend, Class: SendBackendUnavailable, Err: ErrBackendGone}
+	}
+	return ClassifySend(err)
 }
 
-// Watched lends the descriptor to an event loop until Retire; false when there is
-// none to watch.
-func (c *Channel) Watched() (fd int, ok bool) { return c.conn.Watched() }
+// Next reads one answer if there is one, and returns it with the pending attempt that
+// it is for; nil when there is none. The token that it presents is that attempt's. An
+// error ends the channel: the caller stops to watch it, calls Retire, and learns from
+// Blame what the backend did wrong.
+func (c *Channel) Next() (*Attempt, Ack, error) {
+	msg, err := c.conn.TryRecv()
+	switch {
+	case errors.Is(err, syscall.EAGAIN):
+		return nil, Ack{}, nil
+	case errors.Is(err, channel.ErrProtocol):
+		return nil, Ack{}, err
+	case err != nil:
+		return nil, Ack{}, fmt.Errorf("%w: %w", errEnded, err)
+	case msg.FDs.Len() > 0: // a backend has no descriptor to give
+		msg.FDs.Close()
+		return nil, Ack{}, errUnasked
+	}
+	f, err := msg.Frame()
+	if err != nil {
+		return nil, Ack{}, err
+	}
+	ack, err := frame.ParseChannelAck(f)
+	if err != nil {
+		return nil, Ack{}, err
+	}
+	return c.match(ack)
+}
+
+// match finds the attempt that an answer is for. An answer nobody waits for is
+// counted and ignored. One that names a pending attempt but another token is the
+// backend's fault, and ends the channel.
+func (c *Channel) match(ack *wire.Ack) (*Attempt, Ack, error) {
+	a, why := c.table.whose(ack.HandoffId, c)
+	if a == nil {
+		c.strays[why].Add(1)
+		return nil, Ack{}, nil
+	}
+	// A NACK for a message that the backend couldn't read echoes no token. It
+	// gives nothing away: the claim has the last word on every NACK.
+	unread := !ack.Accepted && len(ack.Token) == 0
+	if !unread && !a.token.Equal(ack.Token) {
+		return nil, Ack{}, errWrongToken
+	}
+	return a, Ack{
+		Token: ack.Token, Accepted: ack.Accepted, Detail: nackDetail(ack),
+		Leaving: ack.Reason == wire.NackReason_NACK_REASON_CLOSING,
+	}, nil
+}
+
+var (
+	errEnded      = errors.New("channel ended")
+	errWrongToken = errors.New("backend acknowledged a handoff with another token; its channel is closed")
+	errUnasked    = errors.New("backend sent descriptors; its channel is closed")
+)
 
 // Blame keeps from an error that ended the channel what the backend did wrong:
 // nil when it, or this side, has just gone.
@@ -112,62 +171,6 @@ func Blame(err error) error {
 	return err
 }
 
-var errEnded = errors.New("channel ended")
-
-// judge delivers a received message.
-func (c *Channel) judge(msg channel.Message, err error) error {
-	switch {
-	case errors.Is(err, channel.ErrProtocol):
-		return err
-	case err != nil:
-		return fmt.Errorf("%w: %w", errEnded, err)
-	case msg.FDs.Len() > 0: // a backend has no descriptor to give
-		msg.FDs.Close()
-		return errUnasked
-	}
-	f, err := msg.Frame()
-	if err != nil {
-		return err
-	}
-	ack, err := frame.ParseChannelAck(f)
-	if err != nil {
-		return err
-	}
-	return c.deliver(ack)
-}
-
-// deliver hands an answer to whoever waits for it. An answer nobody waits for
-// is late or repeated: counted and ignored. One that names a waiting handoff
-// but another token is neither, and ends the channel.
-func (c *Channel) deliver(ack *wire.Ack) error {
-	c.mu.Lock()
-	d, waited := c.waiting[ack.HandoffId]
-	if !waited {
-		c.mu.Unlock()
-		c.strays.Add(1)
-		return nil
-	}
-	// A NACK for a message that the backend couldn't read echoes no token. It
-	// gives nothing away: the claim has the last word on every NACK.
-	unread := !ack.Accepted && len(ack.Token) == 0
-	if !unread && !d.token.Equal(ack.Token) {
-		c.mu.Unlock()
-		return errWrongToken
-	}
-	delete(c.waiting, ack.HandoffId)
-	c.mu.Unlock()
-	d.answer(Ack{
-		Token: ack.Token, Accepted: ack.Accepted, Detail: nackDetail(ack),
-		Leaving: ack.Reason == wire.NackReason_NACK_REASON_CLOSING,
-	}, nil)
-	return nil
-}
-
-var (
-	errWrongToken = errors.New("backend acknowledged a handoff with another token; its channel is closed")
-	errUnasked    = errors.New("backend sent descriptors; its channel is closed")
-)
-
 func nackDetail(ack *wire.Ack) string {
 	if ack.Accepted {
 		return ""
@@ -175,158 +178,52 @@ func nackDetail(ack *wire.Ack) string {
 	return ack.Reason.String() + ": " + ack.Detail
 }
 
-// Retire frees the channel: every offer under way learns that no answer will
-// come. An event loop has taken the descriptor out before. It may be called again.
-func (c *Channel) Retire() {
-	_ = c.conn.Close()
-	c.mu.Lock()
-	waiting := c.waiting
-	c.waiting = nil
-	if waiting != nil {
-		close(c.done)
-	}
-	c.mu.Unlock()
-	for _, d := range waiting {
-		d.answer(Ack{}, ErrBackendGone)
-	}
-	if c.page != nil {
-		c.page.Close()
+// stray says why nobody waits for an answer.
+type stray int
+
+const (
+	strayLate     stray = iota // its attempt ended without it, or its slot was used again since
+	strayRepeated              // its attempt has been answered
+	strayUnknown               // no such attempt was sent on this channel
+
+	strayKinds
+)
+
+// Strays counts the answers for which nobody waited.
+type Strays struct {
+	Late     uint64 // their attempt had ended without them
+	Repeated uint64 // their attempt had been answered
+	Unknown  uint64 // they named none that was sent on the channel
+}
+
+// Total is how many they are.
+func (s Strays) Total() uint64 { return s.Late + s.Repeated + s.Unknown }
+
+// Strays may be called on any goroutine.
+func (c *Channel) Strays() Strays {
+	return Strays{
+		Late:     c.strays[strayLate].Load(),
+		Repeated: c.strays[strayRepeated].Load(),
+		Unknown:  c.strays[strayUnknown].Load(),
 	}
 }
 
-// Done is closed when the channel has ended.
-func (c *Channel) Done() <-chan struct{} { return c.done }
+// Watched lends the descriptor to an event loop until Retire; false when there is
+// none to watch.
+func (c *Channel) Watched() (fd int, ok bool) { return c.conn.Watched() }
 
-// Strays returns how many answers came for handoffs that nobody waited for any
-// more: late or repeated ones.
-func (c *Channel) Strays() uint64 { return c.strays.Load() }
-
-// Close ends the channel. Messages already sent stay readable for the backend,
-// and the claims that travel with them decide. Serve returns, and whoever watches
-// the channel finds its end. It may be called again.
+// Close ends the channel. Messages already sent stay readable for the backend, and the
+// claims that travel with them decide. Whoever watches the channel finds its end. It may
+// be called again, and on any goroutine.
 func (c *Channel) Close() { c.conn.End() }
 
-// Claims returns true: a claim travels beside every connection.
-func (c *Channel) Claims() bool { return true }
-
-// Send implements Transport.
-func (c *Channel) Send(_ context.Context, o Offer, conn syscall.RawConn) (Delivery, error) {
-	d := &channelDelivery{ch: c, answer: make(chan answer, 1)}
-	err := withFD(conn, func(fd int) (err error) {
-		d.id, err = c.Offer(o, fd, func(ack Ack, err error) { d.answer <- answer{ack, err} })
-		return err
-	})
-	var failed *SendError
-	switch {
-	case err == nil:
-		return d, nil
-	case errors.As(err, &failed):
-		return nil, err
+// Retire frees the channel, whose descriptor the event loop has taken out before. It
+// returns the attempts that get no answer any more, for the caller to end. It may be
+// called again.
+func (c *Channel) Retire() []*Attempt {
+	_ = c.conn.Close()
+	if c.page != nil {
+		c.page.Close() // a claim that is open keeps its word
 	}
-	return nil, ClassifySend(err) // conn is closed
-}
-
-// Offer is step 5, send: offer, connection and, unless it is in the page, claim in
-// one message. It borrows
-// conn, and never blocks: a full channel, which is a backend that does not read,
-// is a failure at once. The error is a *SendError; without one, answered is
-// called once, with the backend's answer or ErrBackendGone, on the goroutine that
-// serves the channel, unless Forget comes first.
-func (c *Channel) Offer(o Offer, conn int, answered func(Ack, error)) (id uint64, err error) {
-	id = c.lastID.Add(1)
-	message := &wire.Offer{
-		Token:        o.Token[:],
-		HandoffId:    id,
-		ConnectionId: o.ConnectionID,
-		Preamble:     o.Preamble,
-		EarlyDataLen: o.EarlyDataLen,
-		Traceparent:  o.Traceparent,
-		Tracestate:   o.Tracestate,
-	}
-	fds := [...]int{conn, o.Claim.FD()}
-	beside := fds[:]
-	if word, generation, ok := o.Claim.InPage(); ok {
-		message.ClaimWord, message.ClaimGeneration = word, generation
-		beside = fds[:1]
-	}
-	msg, err := frame.Append(nil, frame.ChannelOffer(message))
-	if err != nil {
-		return id, &SendError{Stage: StageSend, Class: SendFailed, Err: err}
-	}
-	if !c.expect(id, offered{o.Token, answered}) {
-		return id, &SendError{Stage: StageSend, Class: SendBackendUnavailable, Err: ErrBackendGone}
-	}
-	err = c.conn.Send(msg, beside...)
-	if err == nil {
-		return id, nil
-	}
-	c.Forget(id)
-	var partial *channel.PartialSendError
-	switch {
-	case errors.Is(err, syscall.EMSGSIZE):
-		return id, &SendError{Stage: StageSend, Class: SendTooLarge, Err: err}
-	case errors.As(err, &partial):
-		c.Close() // the next message would begin inside this one
-		return id, &SendError{Stage: StageSend, Class: SendPartial, Sent: partial.Sent, Err: err}
-	}
-	if errors.Is(err, os.ErrClosed) { // whoever serves has not told the others yet
-		return id, &SendError{Stage: StageSend, Class: SendBackendUnavailable, Err: ErrBackendGone}
-	}
-	return id, ClassifySend(err)
-}
-
-// expect registers an offer before its message leaves, so that no answer can miss
-// it.
-func (c *Channel) expect(id uint64, d offered) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.waiting == nil {
-		return false
-	}
-	c.waiting[id] = d
-	return true
-}
-
-// Forget ends the wait for an answer: one that comes later is counted and ignored.
-func (c *Channel) Forget(id uint64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.waiting, id) // of a nil map: no-op
-}
-
-// channelDelivery is one offer on a channel, for those who wait.
-type channelDelivery struct {
-	ch     *Channel
-	id     uint64
-	answer chan answer // buffered: it never makes the channel wait
-}
-
-type answer struct {
-	ack Ack
-	err error
-}
-
-func (d *channelDelivery) AwaitAck(ctx context.Context) (Ack, error) {
-	select {
-	case a := <-d.answer:
-		return a.ack, a.err
-	case <-ctx.Done():
-	}
-	select { // an answer that came at the same time still counts
-	case a := <-d.answer:
-		return a.ack, a.err
-	default:
-		return Ack{}, ctx.Err()
-	}
-}
-
-func (d *channelDelivery) Close() { d.ch.Forget(d.id) }
-
-// withFD runs f with conn's descriptor, which stays open meanwhile.
-func withFD(conn syscall.RawConn, f func(fd int) error) error {
-	var err error
-	if ctlErr := conn.Control(func(fd uintptr) { err = f(int(fd)) }); ctlErr != nil {
-		return ctlErr
-	}
-	return err
+	return c.table.over(c)
 }

@@ -19,91 +19,122 @@ import (
 )
 
 const (
-	verdictRounds      = 100_000
-	verdictRoundsShort = 4_000
-	verdictSenders     = 24
+	verdictRounds      = 50_000
+	verdictRoundsShort = 2_000
+	verdictAtOnce      = 24
 	verdictDeadline    = 2 * time.Millisecond
 )
 
-// TestDeadlineRacesAck: the backend answers at about the time at which the
-// broker gives up and the sweep runs (faults row 16). In every round exactly one
-// side owns the connection, and the broker's verdict says which.
+// TestDeadlineRacesAck: the backend answers at about the time at which the broker gives
+// up (faults row 16). In every round exactly one side owns the connection, and the
+// broker's verdict says which.
 func TestDeadlineRacesAck(t *testing.T) {
-	for name, sotype := range map[string]int{"seqpacket": unix.SOCK_SEQPACKET, "stream": unix.SOCK_STREAM} {
-		t.Run(name, func(t *testing.T) {
-			testutil.Leaks(t)
-			raceVerdicts(t, sotype)
-		})
-	}
-}
-
-func raceVerdicts(t *testing.T, sotype int) {
-	rounds := verdictRounds / 2 // of each kind
+	rounds := verdictRounds
 	if testing.Short() {
-		rounds = verdictRoundsShort / 2
+		rounds = verdictRoundsShort
 	}
-	l := newLine(t, sotype)
-	l.serve(t)
-	tokens := NewTokens(DefaultTokenConfig())
-	o := Orchestrator{Tokens: tokens, Acks: NewAcks(tokens, verdictDeadline)}
+	l := newLine(t)
 	backend := &racingBackend{line: l}
 	backendDone := make(chan struct{})
 	go func() { defer close(backendDone); backend.run(t) }()
-	sweepDone := make(chan struct{})
-	go func() {
-		defer close(sweepDone)
-		for tick := time.NewTicker(200 * time.Microsecond); ; <-tick.C {
-			select {
-			case <-l.Done():
-				tick.Stop()
-				return
-			default:
-				o.Acks.ExpireOverdue(time.Now())
-			}
-		}
-	}()
 
-	var left, inTime, late, notTaken atomic.Int64
-	left.Store(int64(rounds))
-	var senders sync.WaitGroup
-	for range verdictSenders {
-		senders.Go(func() {
-			for left.Add(-1) >= 0 {
-				out := o.Handoff(t.Context(), Attempt{Conn: l.conn, Transport: l})
-				switch {
-				case !out.FDReachedBackend: // the channel was full: no race, another round
-					left.Add(1)
-				case out.Verdict == Unknown:
-					t.Errorf("a claim leaves nothing unknown: %+v", out)
-				case out.Verdict == NotTaken:
-					notTaken.Add(1)
-				case out.Late:
-					late.Add(1)
-				default:
-					inTime.Add(1)
-				}
-			}
-		})
+	broker := &racingBroker{line: l, left: rounds}
+	for range verdictAtOnce {
+		broker.attempts = append(broker.attempts, new(Attempt))
 	}
-	senders.Wait()
+	broker.run(t)
 	testutil.WaitFor(t, "the backend has answered all", func() bool { return backend.answered.Load() == int64(rounds) })
+	for l.Strays().Total() < uint64(broker.given) {
+		broker.next(t)
+	}
 	l.Close()
 	_ = l.backend.Close()
 	<-backendDone
-	<-sweepDone
 	backend.group.Wait()
 
-	t.Logf("%d adopted in time, %d late, %d not taken, %d stray answers", inTime.Load(), late.Load(), notTaken.Load(), l.Strays())
-	if adopted := inTime.Load() + late.Load(); adopted != backend.adopted.Load() {
+	t.Logf("%d adopted in time, %d late, %d not taken, %+v", broker.inTime, broker.late, broker.notTaken, l.Strays())
+	if adopted := broker.inTime + broker.late; int64(adopted) != backend.adopted.Load() {
 		t.Errorf("the broker says %d were adopted, the backend took %d", adopted, backend.adopted.Load())
 	}
-	if inTime.Load()+late.Load() == 0 || notTaken.Load() == 0 {
+	if broker.inTime+broker.late == 0 || broker.notTaken == 0 {
 		t.Error("one side won always: this was no race")
 	}
-	if tokens.Pending() != 0 || o.Acks.Pending() != 0 {
-		t.Errorf("left pending: %d tokens, %d acknowledgements", tokens.Pending(), o.Acks.Pending())
-	}
 	l.idle(t)
+}
+
+// racingBroker is a loop that keeps a number of attempts under way.
+type racingBroker struct {
+	*line
+	attempts                      []*Attempt
+	left                          int // to be sent
+	given                         int // up at their deadline
+	inTime, late, notTaken, ended int
+}
+
+func (b *racingBroker) run(t *testing.T) {
+	rounds := b.left
+	for b.ended < rounds && !t.Failed() {
+		for _, a := range b.attempts {
+			if a.table == nil && b.left > 0 {
+				b.send(t, a)
+			}
+		}
+		b.next(t)
+		now := time.Now()
+		for _, a := range b.attempts {
+			if a.table != nil && !now.Before(a.Deadline()) {
+				b.given++
+				b.end(t, a, a.Unanswered(ErrNoAck, now))
+			}
+		}
+	}
+}
+
+func (b *racingBroker) send(t *testing.T, a *Attempt) {
+	if err := b.table.Issue(a, verdictDeadline, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Claim(a); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Send(a, Offer{}, b.conn); err != nil { // the channel is full: no race, another round
+		if out := a.SendFailed(err); out.FDReachedBackend {
+			t.Errorf("got %+v", out)
+		}
+		a.Close()
+		return
+	}
+	b.left--
+}
+
+// next waits a moment for an answer and handles it.
+func (b *racingBroker) next(t *testing.T) {
+	fd, _ := b.Watched()
+	if n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 1); n <= 0 {
+		return
+	}
+	a, ack, err := b.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a != nil {
+		b.end(t, a, a.Answered(ack, time.Now()))
+	}
+}
+
+func (b *racingBroker) end(t *testing.T, a *Attempt, out Outcome) {
+	a.Close()
+	b.ended++
+	switch {
+	case out.Verdict == Unknown:
+		t.Errorf("a claim leaves nothing unknown: %+v", out)
+	case out.Verdict == NotTaken:
+		b.notTaken++
+	case out.Late:
+		b.late++
+	default:
+		b.inTime++
+	}
 }
 
 // racingBackend takes the claim of each offer after a time around the deadline,
@@ -167,35 +198,4 @@ func (b *racingBackend) adopt(t *testing.T, offer *wire.Offer, c *claim.Claim) {
 		t.Error(err)
 	}
 	b.answered.Add(1)
-}
-
-// TestConcurrentHandoffs: many senders, one channel, one backend that is quick;
-// every connection is adopted in time.
-func TestConcurrentHandoffs(t *testing.T) {
-	onBothKinds(t, func(t *testing.T, l *line) {
-		const senders, each = 8, 50
-		tokens := NewTokens(DefaultTokenConfig())
-		o := Orchestrator{Tokens: tokens, Acks: NewAcks(tokens, DefaultAckDeadline)}
-		backendDone := make(chan struct{})
-		go func() {
-			defer close(backendDone)
-			for range senders * each {
-				offer := l.receive(t)
-				l.answer(t, accept(offer))
-			}
-		}()
-		var group sync.WaitGroup
-		for range senders {
-			group.Go(func() {
-				for range each {
-					if out := o.Handoff(t.Context(), Attempt{Conn: l.conn, Transport: l}); out.Verdict != Adopted || out.Late {
-						t.Errorf("got %+v", out)
-					}
-				}
-			})
-		}
-		group.Wait()
-		<-backendDone
-		l.idle(t)
-	})
 }

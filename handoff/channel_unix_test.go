@@ -3,7 +3,6 @@
 package handoff
 
 import (
-	"context"
 	"errors"
 	"syscall"
 	"testing"
@@ -18,196 +17,194 @@ import (
 )
 
 func TestOfferTravelsWhole(t *testing.T) {
-	onBothKinds(t, func(t *testing.T, l *line) {
-		d, err := l.Send(t.Context(), Offer{
-			Token: Token{1, 2, 3}, Service: "svc", ConnectionID: 7, Preamble: []byte("first"),
-			EarlyDataLen: 9, Traceparent: "p", Tracestate: "s", Claim: l.claim,
-		}, l.conn)
-		if err != nil {
-			t.Fatal(err)
-		}
-		m, err := l.backend.Recv()
-		if err != nil || m.FDs.Len() != 2 {
-			t.Fatal(m.FDs.Len(), err)
-		}
-		f, _ := m.Frame()
-		o, err := frame.ParseChannelOffer(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !(Token{1, 2, 3}).Equal(o.Token) || o.ConnectionId != 7 || string(o.Preamble) != "first" ||
-			o.EarlyDataLen != 9 || o.Traceparent != "p" || o.Tracestate != "s" {
-			t.Errorf("the offer became %v", o)
-		}
-		c, err := claim.Receive(m.FDs.Take(1))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if won, err := c.Take(); !won || err != nil {
-			t.Errorf("the claim that came is not the offer's: %v, %v", won, err)
-		}
-		c.Close()
-		if won, err := l.claim.Take(); won || err != nil {
-			t.Errorf("the claim was taken twice: %v, %v", won, err)
-		}
-		if _, err := unix.Write(m.FDs.Borrow(0), []byte("hello")); err != nil {
-			t.Error(err)
-		}
-		m.FDs.Close()
-		hello := make([]byte, 5)
-		if _, err := l.near.Read(hello); err != nil || string(hello) != "hello" {
-			t.Errorf("the connection that came is not the client's: %q, %v", hello, err)
-		}
-		d.Close()
-		l.idle(t)
-	})
+	l := newLine(t)
+	a := l.issue(t)
+	err := l.Send(a, Offer{
+		Service: "svc", ConnectionID: 7, Preamble: []byte("first"), EarlyDataLen: 9, Traceparent: "p", Tracestate: "s",
+	}, l.conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := l.backend.Recv()
+	if err != nil || m.FDs.Len() != 2 {
+		t.Fatal(m.FDs.Len(), err)
+	}
+	f, _ := m.Frame()
+	o, err := frame.ParseChannelOffer(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !a.token.Equal(o.Token) || o.HandoffId != a.number || o.ConnectionId != 7 || string(o.Preamble) != "first" ||
+		o.EarlyDataLen != 9 || o.Traceparent != "p" || o.Tracestate != "s" {
+		t.Errorf("the offer became %v", o)
+	}
+	c, err := claim.Receive(m.FDs.Take(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if won, err := c.Take(); !won || err != nil {
+		t.Errorf("the claim that came is not the offer's: %v, %v", won, err)
+	}
+	c.Close()
+	if won, err := a.claim.Take(); won || err != nil {
+		t.Errorf("the claim was taken twice: %v, %v", won, err)
+	}
+	if _, err := unix.Write(m.FDs.Borrow(0), []byte("hello")); err != nil {
+		t.Error(err)
+	}
+	m.FDs.Close()
+	hello := make([]byte, 5)
+	if _, err := l.near.Read(hello); err != nil || string(hello) != "hello" {
+		t.Errorf("the connection that came is not the client's: %q, %v", hello, err)
+	}
 }
 
 func TestAnswers(t *testing.T) {
-	onBothKinds(t, func(t *testing.T, l *line) {
-		first, second, third := l.offer(t, 1), l.offer(t, 2), l.offer(t, 3)
-		o1, o2, o3 := l.receive(t), l.receive(t), l.receive(t)
-		l.answer(t, accept(o2)) // in any order
-		l.answer(t, &wire.Ack{Token: o1.Token, HandoffId: o1.HandoffId, Reason: wire.NackReason_NACK_REASON_BUSY, Detail: "full"})
-		l.answer(t, &wire.Ack{HandoffId: o3.HandoffId, Reason: wire.NackReason_NACK_REASON_DESCRIPTORS}) // echoes no token
-		wantAnswer(t, first, Ack{Token: o1.Token, Detail: "NACK_REASON_BUSY: full"})
-		wantAnswer(t, second, Ack{Token: o2.Token, Accepted: true})
-		wantAnswer(t, third, Ack{Detail: "NACK_REASON_DESCRIPTORS: "})
-		l.idle(t)
-		if l.Strays() != 0 {
-			t.Errorf("%d strays", l.Strays())
-		}
-	})
+	l := newLine(t)
+	l.wantNobody(t) // nothing to read
+	first, second, third := l.offer(t), l.offer(t), l.offer(t)
+	o1, o2, o3 := l.receive(t), l.receive(t), l.receive(t)
+	l.answer(t, accept(o2)) // in any order
+	l.answer(t, &wire.Ack{Token: o1.Token, HandoffId: o1.HandoffId, Reason: wire.NackReason_NACK_REASON_BUSY, Detail: "full"})
+	l.answer(t, &wire.Ack{HandoffId: o3.HandoffId, Reason: wire.NackReason_NACK_REASON_DESCRIPTORS}) // echoes no token
+	l.wantAnswer(t, second, Ack{Token: o2.Token, Accepted: true})
+	l.wantAnswer(t, first, Ack{Token: o1.Token, Detail: "NACK_REASON_BUSY: full"})
+	l.wantAnswer(t, third, Ack{Detail: "NACK_REASON_DESCRIPTORS: "})
+	l.idle(t)
+	if l.Strays() != (Strays{}) {
+		t.Errorf("%+v", l.Strays())
+	}
 }
 
-// TestStrays: an answer that nobody waits for is counted, whatever it says, and
-// the channel goes on.
+// TestStrays: an answer that nobody waits for is counted by what it is, whatever it
+// says, and the channel goes on.
 func TestStrays(t *testing.T) {
-	onBothKinds(t, func(t *testing.T, l *line) {
-		late := l.offer(t, 1)
-		o := l.receive(t)
-		late.Close() // the deadline has passed
-		l.answer(t, accept(o))
-		l.answer(t, accept(o)) // and again
-		l.answer(t, &wire.Ack{Token: make([]byte, TokenSize), HandoffId: 999, Accepted: true})
-		l.answer(t, &wire.Ack{}) // a NACK for an offer that could not be read
-
-		twice := l.offer(t, 2)
-		o = l.receive(t)
-		l.answer(t, accept(o))
-		l.answer(t, accept(o))
-		wantAnswer(t, twice, Ack{Token: o.Token, Accepted: true})
-
-		last := l.offer(t, 3)
-		o = l.receive(t)
-		l.answer(t, accept(o))
-		wantAnswer(t, last, Ack{Token: o.Token, Accepted: true})
-		if l.Strays() != 5 {
-			t.Errorf("%d strays, want 5", l.Strays())
+	l := newLine(t)
+	stray := func(ack *wire.Ack, want Strays) {
+		t.Helper()
+		l.answer(t, ack)
+		if l.wantNobody(t); l.Strays() != want {
+			t.Errorf("%+v, want %+v", l.Strays(), want)
 		}
-		l.idle(t)
-	})
+	}
+	late := l.offer(t)
+	o := l.receive(t)
+	late.Unanswered(ErrNoAck, late.Deadline())
+	stray(accept(o), Strays{Late: 1})
+	stray(accept(o), Strays{Late: 2})
+	stray(&wire.Ack{Token: make([]byte, TokenSize), HandoffId: o.HandoffId, Accepted: true}, Strays{Late: 3})
+	stray(&wire.Ack{Token: make([]byte, TokenSize), HandoffId: 999999, Accepted: true}, Strays{Late: 3, Unknown: 1})
+	stray(&wire.Ack{}, Strays{Late: 3, Unknown: 2}) // a NACK for an offer that could not be read
+
+	twice := l.offer(t)
+	o2 := l.receive(t)
+	l.answer(t, accept(o2))
+	l.wantAnswer(t, twice, Ack{Token: o2.Token, Accepted: true})
+	stray(accept(o2), Strays{Late: 3, Repeated: 1, Unknown: 2})
+	stray(accept(o), Strays{Late: 4, Repeated: 1, Unknown: 2}) // its slot is used anew
+
+	last := l.offer(t)
+	o = l.receive(t)
+	l.answer(t, accept(o))
+	l.wantAnswer(t, last, Ack{Token: o.Token, Accepted: true})
+	if l.Strays().Total() != 7 {
+		t.Errorf("%d strays", l.Strays().Total())
+	}
+	l.idle(t)
+}
+
+// TestAnswerOnAnotherChannel: a backend that names another backend's handoff, with its
+// very token, has named nothing.
+func TestAnswerOnAnotherChannel(t *testing.T) {
+	mine := newLine(t)
+	other := lineOn(t, mine.table)
+	a := mine.offer(t)
+	o := mine.receive(t)
+	for _, ack := range []*wire.Ack{accept(o), {HandoffId: o.HandoffId}, {HandoffId: o.HandoffId, Token: make([]byte, TokenSize)}} {
+		other.answer(t, ack)
+		other.wantNobody(t)
+	}
+	if other.Strays() != (Strays{Unknown: 3}) || mine.Strays() != (Strays{}) {
+		t.Errorf("%+v and %+v", other.Strays(), mine.Strays())
+	}
+	if gone := other.Retire(); len(gone) != 0 {
+		t.Errorf("%d attempts of another channel end with this one", len(gone))
+	}
+	mine.answer(t, accept(o))
+	mine.wantAnswer(t, a, Ack{Token: o.Token, Accepted: true})
 }
 
 // TestFullChannel: a backend that does not read, say because it is stopped, is
 // a failure at once. Nothing was sent then, and what was sent before stands.
 func TestFullChannel(t *testing.T) {
-	onBothKinds(t, func(t *testing.T, l *line) {
-		sent := 0
-		var err error
-		for ; err == nil; sent++ {
-			_, err = l.Send(t.Context(), Offer{Token: Token{1}, Claim: l.claim}, l.conn)
+	l := newLine(t)
+	for {
+		a := l.issue(t)
+		err := l.Send(a, Offer{}, l.conn)
+		if err == nil {
+			continue
 		}
 		var send *SendError
 		if !errors.As(err, &send) || send.Class != SendWouldBlock || send.Reached() || !errors.Is(err, syscall.EAGAIN) {
-			t.Errorf("after %d offers: %v", sent, err)
-		}
-		l.mu.Lock()
-		waiting := len(l.waiting)
-		l.mu.Unlock()
-		if waiting != sent-1 {
-			t.Errorf("%d deliveries wait for %d offers", waiting, sent-1)
-		}
-	})
-}
-
-func TestAwaitAckEndsWithItsContext(t *testing.T) {
-	onBothKinds(t, func(t *testing.T, l *line) {
-		d := l.offer(t, 1)
-		ended, cancel := context.WithCancel(t.Context())
-		cancel()
-		if _, err := d.AwaitAck(ended); err != context.Canceled {
 			t.Errorf("got %v", err)
 		}
-		// An answer that has come counts, however late it is asked for.
-		o := l.receive(t)
-		l.answer(t, accept(o))
-		testutil.WaitFor(t, "the answer is in", func() bool { return len(d.answer) == 1 })
-		if ack, err := d.AwaitAck(ended); err != nil || !ack.Accepted {
-			t.Errorf("got %+v, %v", ack, err)
+		before := l.table.Pending()
+		if out := a.SendFailed(err); out.Verdict != NotTaken || out.FDReachedBackend || l.table.Pending() != before-1 {
+			t.Errorf("got %+v, %d of %d are pending", out, l.table.Pending(), before)
 		}
-		d.Close()
-		l.idle(t)
-	})
+		return
+	}
 }
 
 func TestUnsendableOffers(t *testing.T) {
-	onBothKinds(t, func(t *testing.T, l *line) {
-		_, err := l.Send(t.Context(), Offer{Claim: l.claim, Tracestate: string(make([]byte, channel.MaxMessage))}, l.conn)
-		if sendClassOf(t, err) != SendTooLarge || !errors.Is(err, syscall.EMSGSIZE) {
-			t.Errorf("too long: %v", err)
-		}
-		closed, _ := testutil.SocketPair(t)
-		_ = closed.Close()
-		raw := testutil.Raw(t, closed)
-		if _, err = l.Send(t.Context(), Offer{Claim: l.claim}, raw); sendClassOf(t, err) != SendFailed {
-			t.Errorf("a closed connection: %v", err)
-		}
-		good := l.offer(t, 1)
-		o := l.receive(t)
-		l.answer(t, accept(o))
-		wantAnswer(t, good, Ack{Token: o.Token, Accepted: true})
-	})
-}
-
-// TestPartialSend: a stream channel that tore a message can't be used again, and
-// its descriptors may have arrived.
-func TestPartialSend(t *testing.T) {
-	testutil.Leaks(t)
-	fds := testutil.FDPair(t, unix.SOCK_STREAM)
-	if err := unix.SetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_SNDBUF, 1); err != nil {
-		t.Fatal(err)
+	l := newLine(t)
+	err := l.Send(l.issue(t), Offer{Tracestate: string(make([]byte, channel.MaxMessage))}, l.conn)
+	if sendClassOf(t, err) != SendTooLarge || !errors.Is(err, syscall.EMSGSIZE) {
+		t.Errorf("too long: %v", err)
 	}
-	near := channel.New(fds[0], channel.Stream)
-	defer func() { _ = unix.Close(fds[1]) }()
-	l := newLine(t, unix.SOCK_STREAM)
-	c := newChannel(near)
-	served := make(chan error)
-	go func() { served <- c.Serve() }()
-	var err error
-	for err == nil {
-		_, err = c.Send(t.Context(), Offer{Claim: l.claim, Preamble: make([]byte, channel.MaxMessage/2)}, l.conn)
+	if err := l.Send(l.issue(t), Offer{}, -1); sendClassOf(t, err) != SendFailed {
+		t.Errorf("no connection: %v", err)
 	}
-	var send *SendError
-	if !errors.As(err, &send) || send.Class != SendPartial || send.Sent <= 0 || !send.Reached() {
-		t.Errorf("got %v", err)
-	}
-	if err := <-served; err != nil {
-		t.Errorf("Serve: %v", err)
-	}
-	<-c.Done()
+	good := l.offer(t)
+	o := l.receive(t)
+	l.answer(t, accept(o))
+	l.wantAnswer(t, good, Ack{Token: o.Token, Accepted: true})
 }
 
 func TestNewChannel(t *testing.T) {
 	testutil.Leaks(t)
-	c, far, err := NewChannel()
+	c, far, err := NewChannel(NewTable(DefaultConfig()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Retire()
 	defer func() { _ = unix.Close(far) }()
 	sotype, err := unix.GetsockoptInt(far, unix.SOL_SOCKET, unix.SO_TYPE)
-	if err != nil || (sotype == unix.SOCK_STREAM) != c.Stream() || !c.Claims() {
-		t.Errorf("type %d, %v; stream %v, claims %v", sotype, err, c.Stream(), c.Claims())
+	if err != nil || (sotype == unix.SOCK_STREAM) != c.Stream() {
+		t.Errorf("type %d, %v; stream %v", sotype, err, c.Stream())
+	}
+}
+
+// TestPartialSend: a stream channel that tore a message can't be used again, and
+// its descriptors may have arrived.
+func TestPartialSend(t *testing.T) {
+	l := newLine(t)
+	fds := testutil.FDPair(t, unix.SOCK_STREAM)
+	if err := unix.SetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_SNDBUF, 1); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(fds[1]) }()
+	c := newChannel(channel.New(fds[0], channel.Stream), l.table)
+	defer c.Retire()
+	var err error
+	for err == nil {
+		err = c.Send(l.issue(t), Offer{Preamble: make([]byte, channel.MaxMessage/2)}, l.conn)
+	}
+	var send *SendError
+	if !errors.As(err, &send) || send.Class != SendPartial || send.Sent <= 0 || !send.Reached() {
+		t.Errorf("got %v", err)
+	}
+	if _, err := c.conn.Recv(); err == nil {
+		t.Error("the channel goes on")
 	}
 }

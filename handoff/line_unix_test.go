@@ -5,77 +5,69 @@ package handoff
 import (
 	"errors"
 	"net"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/internal/channel"
-	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
-// line is a channel under test: the broker's end, which serves, and the
-// backend's end in the test's hands.
+// line is a channel under test: the broker's end, and the backend's end in the test's
+// hands.
 type line struct {
 	*Channel
 	backend *channel.Conn
-	served  chan error // what Serve returned
-	claim   *claim.Claim
-	near    *net.UnixConn   // the client's end of the connection
-	conn    syscall.RawConn // the broker's
+	near    *net.UnixConn // the client's end of the connection
+	conn    int           // the broker's
 }
 
-func onBothKinds(t *testing.T, test func(t *testing.T, l *line)) {
-	for name, sotype := range map[string]int{"seqpacket": unix.SOCK_SEQPACKET, "stream": unix.SOCK_STREAM} {
-		t.Run(name, func(t *testing.T) {
-			testutil.Leaks(t)
-			l := newLine(t, sotype)
-			l.serve(t)
-			test(t, l)
-		})
-	}
-}
-
-func newLine(t *testing.T, sotype int) *line {
+func newLine(t *testing.T) *line {
 	t.Helper()
-	kind := channel.Seqpacket
-	if sotype == unix.SOCK_STREAM {
-		kind = channel.Stream
-	}
-	fds := testutil.FDPair(t, sotype)
-	near, far := channel.New(fds[0], kind), channel.New(fds[1], kind)
-	c, err := claim.New()
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Leaks(t)
+	return lineOn(t, NewTable(DefaultConfig()))
+}
+
+// lineOn is one of several channels with one table.
+func lineOn(t *testing.T, table *Table) *line {
+	t.Helper()
+	fds := testutil.FDPair(t, unix.SOCK_SEQPACKET)
+	near, far := channel.New(fds[0], channel.Seqpacket), channel.New(fds[1], channel.Seqpacket)
 	client, conn := testutil.SocketPair(t)
-	l := &line{newChannel(near), far, make(chan error, 1), c, client, testutil.Raw(t, conn)}
+	l := &line{newChannel(near, table), far, client, testutil.FD(t, conn)}
 	t.Cleanup(func() {
-		l.Retire()
+		for _, a := range l.Retire() {
+			a.Close()
+		}
 		_ = far.Close()
-		c.Close()
 	})
 	return l
 }
 
-func (l *line) serve(t *testing.T) {
+// issue makes an attempt that can be sent.
+func (l *line) issue(t *testing.T) *Attempt {
 	t.Helper()
-	served := make(chan struct{})
-	go func() { defer close(served); l.served <- l.Serve() }()
-	t.Cleanup(func() { l.Close(); <-served })
-}
-
-// offer sends one offer whose token begins with the byte of its name.
-func (l *line) offer(t *testing.T, name byte) *channelDelivery {
-	t.Helper()
-	d, err := l.Send(t.Context(), Offer{Token: Token{name}, Claim: l.claim}, l.conn)
-	if err != nil {
+	a := new(Attempt)
+	if err := l.table.Issue(a, DefaultAckDeadline, at(0)); err != nil {
 		t.Fatal(err)
 	}
-	return d.(*channelDelivery)
+	t.Cleanup(a.Close)
+	if err := l.Claim(a); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// offer issues an attempt and sends it.
+func (l *line) offer(t *testing.T) *Attempt {
+	t.Helper()
+	a := l.issue(t)
+	if err := l.Send(a, Offer{}, l.conn); err != nil {
+		t.Fatal(err)
+	}
+	return a
 }
 
 // receive is the backend taking the next offer.
@@ -112,23 +104,30 @@ func accept(o *wire.Offer) *wire.Ack {
 	return &wire.Ack{Token: o.Token, HandoffId: o.HandoffId, Accepted: true}
 }
 
-// wantAnswer awaits d's answer.
-func wantAnswer(t *testing.T, d *channelDelivery, want Ack) {
+// wantAnswer reads the next answer, which is for a, and ends a with it.
+func (l *line) wantAnswer(t *testing.T, a *Attempt, want Ack) {
 	t.Helper()
-	got, err := d.AwaitAck(t.Context())
-	if err != nil || string(got.Token) != string(want.Token) || got.Accepted != want.Accepted || got.Detail != want.Detail {
-		t.Errorf("got %+v, %v; want %+v", got, err, want)
+	whose, got, err := l.Next()
+	if err != nil || whose != a || string(got.Token) != string(want.Token) || got.Accepted != want.Accepted || got.Detail != want.Detail {
+		t.Errorf("got %+v, %v; want %+v; for the attempt %v", got, err, want, whose == a)
+		return
 	}
-	d.Close()
+	a.Answered(got, at(1))
 }
 
-// idle fails the test when the channel still waits for an answer.
+// wantNobody reads the next answer, which nobody waits for.
+func (l *line) wantNobody(t *testing.T) {
+	t.Helper()
+	if a, ack, err := l.Next(); a != nil || err != nil {
+		t.Errorf("got %+v, %v; for an attempt %v", ack, err, a != nil)
+	}
+}
+
+// idle fails the test when an attempt is pending.
 func (l *line) idle(t *testing.T) {
 	t.Helper()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.waiting) != 0 {
-		t.Errorf("%d deliveries still wait", len(l.waiting))
+	if n := l.table.Pending(); n != 0 {
+		t.Errorf("%d attempts are pending", n)
 	}
 }
 

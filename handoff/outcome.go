@@ -20,6 +20,21 @@ const (
 	Unknown Verdict = "unknown"
 )
 
+// Stage is the step of a handoff that an outcome was reached in (spec 02 §9).
+type Stage string
+
+// The stages in their order. Issue is usher's own: nothing was sent yet. Send
+// transfers the connection and the offer at once; a v1 exchange has Transfer and
+// Deliver in its place.
+const (
+	StageIssue       Stage = "Issue"
+	StageSend        Stage = "Send"
+	StageTransfer    Stage = "Transfer"
+	StageDeliver     Stage = "Deliver"
+	StageAwaitAck    Stage = "AwaitAck"
+	StageAcknowledge Stage = "Acknowledge"
+)
+
 // Cancelled is the reason of an attempt whose context ended: the caller gave up,
 // which says nothing about the backend.
 const Cancelled Reason = "Cancelled"

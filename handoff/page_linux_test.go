@@ -7,22 +7,20 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/internal/claim"
-	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
-// TestNewClaim: claims are in the page while it has room and the channel lives, and
+// TestClaim: claims are in the page while it has room and the channel lives, and
 // descriptors otherwise.
-func TestNewClaim(t *testing.T) {
-	testutil.Leaks(t)
-	l := newLine(t, unix.SOCK_SEQPACKET)
-	made := func() (*Claim, bool) {
-		c, err := l.NewClaim()
-		if err != nil {
+func TestClaim(t *testing.T) {
+	l := newLine(t)
+	made := func() (*claim.Claim, bool) {
+		var a Attempt
+		if err := l.Claim(&a); err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(c.Close)
-		_, _, inPage := c.InPage()
-		return c, inPage
+		t.Cleanup(a.Close)
+		_, _, inPage := a.claim.InPage()
+		return a.claim, inPage
 	}
 	if _, inPage := made(); inPage {
 		t.Error("a claim is in a page that nobody shared")
@@ -32,7 +30,7 @@ func TestNewClaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = unix.Close(fd) }()
-	var last *Claim
+	var last *claim.Claim
 	for n := range claim.Words {
 		c, inPage := made()
 		if !inPage {
@@ -56,8 +54,7 @@ func TestNewClaim(t *testing.T) {
 // TestUnansweredButAcknowledged: an ACK that stands in the page counts, whatever
 // made the broker stop to wait.
 func TestUnansweredButAcknowledged(t *testing.T) {
-	testutil.Leaks(t)
-	l := newLine(t, unix.SOCK_SEQPACKET)
+	l := newLine(t)
 	fd, err := l.SharePage()
 	if err != nil {
 		t.Fatal(err)
@@ -68,14 +65,9 @@ func TestUnansweredButAcknowledged(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer page.Close()
-	tokens := NewTokens(DefaultTokenConfig())
-	o := &Orchestrator{Tokens: tokens, Acks: NewAcks(tokens, DefaultAckDeadline)}
 	for name, adopts := range map[string]bool{"acknowledged": true, "taken": false} {
-		flight, out := o.Begin(t.Context(), Attempt{Transport: l, NewClaim: l.NewClaim}, func(*Flight) error { return nil })
-		if flight == nil {
-			t.Fatal(out)
-		}
-		word, generation, _ := flight.claim.InPage()
+		a := l.issue(t)
+		word, generation, _ := a.claim.InPage()
 		theirs, err := page.Claim(word, generation)
 		if err != nil {
 			t.Fatal(err)
@@ -83,15 +75,61 @@ func TestUnansweredButAcknowledged(t *testing.T) {
 		if won, err := theirs.Take(); !won || err != nil {
 			t.Fatal(won, err)
 		}
-		if adopts && !theirs.Acknowledge() || flight.Acknowledged() != adopts {
-			t.Fatalf("%s: acknowledged %v", name, flight.Acknowledged())
+		if adopts && !theirs.Acknowledge() || a.Acknowledged() != adopts {
+			t.Fatalf("%s: acknowledged %v", name, a.Acknowledged())
 		}
-		out = flight.Unanswered(context.Canceled, true)
+		out := a.Unanswered(context.Canceled, at(1))
 		if out.Verdict != Adopted || out.Late == adopts || (out.Err == nil) != adopts {
 			t.Errorf("%s: %+v", name, out)
 		}
+		if a.Acknowledged() != adopts {
+			t.Errorf("%s: the end changed what stands in the page", name)
+		}
 	}
-	if tokens.Pending() != 0 || o.Acks.Pending() != 0 {
-		t.Error("something is pending still")
+	l.idle(t)
+}
+
+// TestAcknowledgedInPage: the table yields those whose ACK stands in the page, while
+// they are ended and others issued.
+func TestAcknowledgedInPage(t *testing.T) {
+	l := newLine(t)
+	fd, err := l.SharePage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	page, err := claim.ReceivePage(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer page.Close()
+	want := make(map[*Attempt]bool)
+	for i := range 10 {
+		a := l.issue(t)
+		word, generation, _ := a.claim.InPage()
+		theirs, err := page.Claim(word, generation)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if won, err := theirs.Take(); !won || err != nil {
+			t.Fatal(won, err)
+		}
+		if i%3 == 0 {
+			want[a] = theirs.Acknowledge()
+		}
+	}
+	n := 0
+	for a := range l.table.Acknowledged() {
+		if n++; !want[a] {
+			t.Error("one is not acknowledged, or comes twice")
+		}
+		delete(want, a)
+		if out := a.Acked(at(1)); out.Verdict != Adopted || out.Err != nil || out.Waited != at(1).Sub(at(0)) {
+			t.Errorf("got %+v", out)
+		}
+		l.issue(t)
+	}
+	if n != 4 || l.table.Pending() != 10 {
+		t.Errorf("%d acknowledged, %d are pending", n, l.table.Pending())
 	}
 }

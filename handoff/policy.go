@@ -1,9 +1,6 @@
 package handoff
 
-import (
-	"sync"
-	"time"
-)
+import "time"
 
 // Reason says why a connection is not handed off (spec 02 §4). The client
 // reconnects to the backend pipe then; no reason is an error to it.
@@ -13,8 +10,7 @@ type Reason string
 const (
 	ClientUnsupported        Reason = "ClientUnsupported"        // client bit 0 clear
 	ServicePolicyDisabled    Reason = "ServicePolicyDisabled"    // service policy off, or the platform cannot pass handles
-	FdPressureDisabled       Reason = "FdPressureDisabled"       // descriptors run short, or the parking queue is full
-	AdoptedBackend           Reason = "AdoptedBackend"           // backend found alive after a broker restart
+	FdPressureDisabled       Reason = "FdPressureDisabled"       // descriptors run short, or too many handoffs are in flight
 	FailedAttemptRateLimited Reason = "FailedAttemptRateLimited" // the backend's failure window is full
 )
 
@@ -55,7 +51,6 @@ type Inputs struct {
 	Client     bool // the client offers capability bit 0
 	Service    bool // the service's policy allows handoff
 	FDPressure bool // the broker runs short of descriptors
-	Adopted    bool // the backend was found alive after a broker restart
 }
 
 // Decision is Attempt, or a Reason not to. RetryAfter is set for
@@ -79,13 +74,11 @@ func DefaultPolicyConfig() PolicyConfig {
 	return PolicyConfig{MaxFailed: 8, Window: 30 * time.Second}
 }
 
-// Policy decides whether to attempt a handoff. It is safe for concurrent use. It
+// Policy decides whether to attempt a handoff. It belongs to one goroutine. It
 // remembers only backends that failed, at most policyRoom or twice as many as had
 // a window that was not over when it last swept.
 type Policy struct {
-	config PolicyConfig
-
-	mu      sync.Mutex
+	config  PolicyConfig
 	windows map[Key]failureWindow
 	room    int // windows held before those that are over are swept out
 }
@@ -120,11 +113,7 @@ func (p *Policy) Decide(key Key, in Inputs, now time.Time) Decision {
 		return Decision{Reason: ServicePolicyDisabled}
 	case in.FDPressure:
 		return Decision{Reason: FdPressureDisabled}
-	case in.Adopted:
-		return Decision{Reason: AdoptedBackend}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	window, _ := p.access(key, now)
 	if window.count >= p.config.MaxFailed {
 		return Decision{
@@ -141,8 +130,6 @@ func (p *Policy) RecordFailure(key Key, failure Reason, now time.Time) Reason {
 	if !failure.Failure() {
 		return failure
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	window, known := p.access(key, now)
 	if !known {
 		p.makeRoom(now)
@@ -155,21 +142,10 @@ func (p *Policy) RecordFailure(key Key, failure Reason, now time.Time) Reason {
 
 // RecordSuccess forgets the failures of key.
 func (p *Policy) RecordSuccess(key Key) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	delete(p.windows, key)
 }
 
-// Failures counts the failures in the window of key.
-func (p *Policy) Failures(key Key, now time.Time) int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	window, _ := p.access(key, now)
-	return window.count
-}
-
-// access returns the window of key, started again if it was over. The caller
-// holds mu.
+// access returns the window of key, started again if it was over.
 func (p *Policy) access(key Key, now time.Time) (window failureWindow, known bool) {
 	window, known = p.windows[key]
 	if known && window.elapsed(now) >= p.config.Window {
@@ -181,7 +157,7 @@ func (p *Policy) access(key Key, now time.Time) (window failureWindow, known boo
 
 // makeRoom sweeps out the windows that are over once as many were added as were
 // left by the sweep before, so a new key costs O(1) on average. A key swept out
-// counts as one that never failed. The caller holds mu.
+// counts as one that never failed.
 func (p *Policy) makeRoom(now time.Time) {
 	if len(p.windows) < p.room {
 		return

@@ -19,32 +19,11 @@ type Token [TokenSize]byte
 
 const redacted = "token(redacted)"
 
-// ErrTokenMissing reports an empty token (spec 02 §8 row 4).
-var ErrTokenMissing = errors.New("handoff token is missing")
-
-// TokenLengthError reports a presented token that is not TokenSize bytes long
-// (spec 02 §8 row 5).
-type TokenLengthError struct {
-	Length int // bytes presented
-}
-
-func (e *TokenLengthError) Error() string {
-	return fmt.Sprintf("handoff token length was %d bytes; expected %d", e.Length, TokenSize)
-}
-
-// ParseToken copies a token that arrived in a message. It fails with
-// ErrTokenMissing or *TokenLengthError; the texts travel in
-// HandoffAck.error_detail.
-func ParseToken(presented []byte) (Token, error) {
-	switch len(presented) {
-	case TokenSize:
-		return Token(presented), nil
-	case 0:
-		return Token{}, ErrTokenMissing
-	default:
-		return Token{}, &TokenLengthError{Length: len(presented)}
-	}
-}
+// The texts of these errors are the specification's (spec 02 §2).
+var (
+	ErrTokenNotPending = errors.New("handoff token is not pending")
+	ErrTokenMismatch   = errors.New("handoff token mismatch")
+)
 
 // Equal reports whether presented is this token. For a given length it takes
 // the same time whatever the bytes are.

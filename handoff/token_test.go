@@ -1,31 +1,27 @@
-package handoff_test
+package handoff
 
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
-
-	"github.com/seed-7265657e/usher/handoff"
+	"time"
 )
 
 func TestTokenIsNeverShown(t *testing.T) {
-	secret := handoff.Token([]byte("SIXTEEN-SECRETS!"))
+	secret := Token([]byte("SIXTEEN-SECRETS!"))
 	shown := map[string]string{"String": secret.String(), "GoString": secret.GoString()}
-	type holder struct{ Token handoff.Token }
+	type holder struct{ Token Token }
 	// %p is missing: fmt does not ask the value for it, and go vet refuses it.
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%o", "%z", "%-40.3s"} {
 		shown[verb] = fmt.Sprintf(verb, secret)
 		shown[verb+" of a pointer"] = fmt.Sprintf(verb, &secret)
-		shown[verb+" of a slice"] = fmt.Sprintf(verb, []handoff.Token{secret})
+		shown[verb+" of a slice"] = fmt.Sprintf(verb, []Token{secret})
 		shown[verb+" of a struct"] = fmt.Sprintf(verb, holder{secret})
-		shown[verb+" of an acknowledgement"] = fmt.Sprintf(verb, handoff.Acked{Token: secret})
-		shown[verb+" of an overdue one"] = fmt.Sprintf(verb, handoff.Overdue{Token: secret})
 	}
-	asJSON, err := json.Marshal(map[handoff.Token]holder{secret: {secret}})
+	asJSON, err := json.Marshal(map[Token]holder{secret: {secret}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,21 +41,17 @@ func TestTokenIsNeverShown(t *testing.T) {
 	}
 }
 
-// TestStoresDoNotShowTokens prints what holds tokens in unexported fields.
-func TestStoresDoNotShowTokens(t *testing.T) {
-	config := handoff.DefaultTokenConfig()
-	config.Random = strings.NewReader("SIXTEEN-SECRETS!")
-	tokens := handoff.NewTokens(config)
-	acks := handoff.NewAcks(tokens, 0)
-	token, err := tokens.Issue(epoch)
-	if err != nil {
+// TestRecordsDoNotShowTokens prints what holds tokens in unexported fields.
+func TestRecordsDoNotShowTokens(t *testing.T) {
+	table := NewTable(Config{Random: strings.NewReader("SIXTEEN-SECRETS!")})
+	var a Attempt
+	if err := table.Issue(&a, time.Minute, epoch); err != nil || string(a.token[:]) != "SIXTEEN-SECRETS!" {
 		t.Fatal(err)
 	}
-	acks.Register(token, handoff.Backend{}, epoch)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d"} {
-		for _, store := range []any{tokens, acks} {
-			if text := fmt.Sprintf(verb, store); leaks(text) || !strings.Contains(text, "redacted") {
-				t.Errorf("%s shows %q", verb, text)
+		for _, record := range []any{table, &a, &v1Delivery{token: a.token}} {
+			if text := fmt.Sprintf(verb, record); leaks(text) || !strings.Contains(text, "redacted") {
+				t.Errorf("%s of a %T shows %q", verb, record, text)
 			}
 		}
 	}
@@ -76,7 +68,7 @@ func leaks(text string) bool {
 }
 
 func TestTokenEqual(t *testing.T) {
-	token := handoff.Token([]byte("SIXTEEN-SECRETS!"))
+	token := Token([]byte("SIXTEEN-SECRETS!"))
 	for presented, want := range map[string]bool{
 		"SIXTEEN-SECRETS!":  true,
 		"SIXTEEN-SECRETS?":  false,
@@ -89,27 +81,4 @@ func TestTokenEqual(t *testing.T) {
 			t.Errorf("Equal(%q) = %v", presented, got)
 		}
 	}
-}
-
-func FuzzParseToken(f *testing.F) {
-	f.Add([]byte(nil))
-	f.Add(make([]byte, 15))
-	f.Add([]byte("SIXTEEN-SECRETS!"))
-	f.Add(make([]byte, 17))
-	f.Fuzz(func(t *testing.T, presented []byte) {
-		token, err := handoff.ParseToken(presented)
-		var length *handoff.TokenLengthError
-		switch {
-		case len(presented) == handoff.TokenSize:
-			if err != nil || !token.Equal(presented) {
-				t.Errorf("refused: %v", err)
-			}
-		case len(presented) == 0:
-			if !errors.Is(err, handoff.ErrTokenMissing) {
-				t.Errorf("got %v", err)
-			}
-		case !errors.As(err, &length) || length.Length != len(presented):
-			t.Errorf("got %v", err)
-		}
-	})
 }

@@ -4,21 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"syscall"
 	"time"
 
+	"github.com/seed-7265657e/usher/internal/failpoint"
 	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/peer"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
-// V1 is the transport to a backend that knows no claim: dial its handoff
-// endpoint, pass 16 token bytes with the descriptor, then a framed offer, and
-// read a framed ACK on the same connection (spec 02 §5, §6, §8). The broker has
-// told the client its token before, and writes the ready event after the ACK.
+// V1 is the way to a backend that knows no claim: dial its handoff endpoint, pass 16
+// token bytes with the descriptor, then a framed offer, and read a framed ACK on the
+// same connection (spec 02 §5, §6, §8). The broker has told the client its token
+// before, and writes the ready event after the ACK.
 //
 // Without a claim a lost ACK is unknown, never "not adopted".
 type V1 struct {
@@ -32,37 +34,80 @@ type V1 struct {
 // v1StepTimeout bounds the dial and the writing of the offer (spec 02 §6, §15).
 const v1StepTimeout = 5 * time.Second
 
-// Claims returns false: a v1 backend would not know what to do with one.
-func (V1) Claims() bool { return false }
+// V1Result is what came of an exchange.
+type V1Result struct {
+	SentAt time.Time // zero when the offer did not leave
+	Ack    Ack       // the backend's answer, when Err is nil
+	At     time.Time // when the exchange had ended
+	// Err is a *SendError when SentAt is zero. Else it says why there is no answer:
+	// ErrNoAck, ErrBackendGone, the context's error, or what was wrong with it.
+	Err error
+}
 
-// Send implements Transport.
-func (t V1) Send(ctx context.Context, offer Offer, conn syscall.RawConn) (Delivery, error) {
+// Exchange makes the whole exchange, which may block: for v1StepTimeout until the offer
+// is written, and then for wait until the ACK is there. It ends early with ctx. It takes
+// values and gives one, so that it can run on any goroutine; what becomes of the attempt
+// is for its owner to say (Attempt.Exchanged). It borrows conn.
+func (v V1) Exchange(ctx context.Context, token Token, offer Offer, conn syscall.RawConn, wait time.Duration) (r V1Result) {
+	defer func() { r.At = time.Now() }()
+	d, err := v.send(ctx, token, offer, conn)
+	if err != nil {
+		return V1Result{Err: err}
+	}
+	defer d.close()
+	r.SentAt = time.Now()
+	failpoint.Hit(failpoint.BrokerSent)
+	waiting, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	r.Ack, r.Err = d.awaitAck(waiting)
+	switch {
+	case ctx.Err() != nil && errors.Is(r.Err, waiting.Err()):
+		r.Err = context.Cause(ctx)
+	case errors.Is(r.Err, context.DeadlineExceeded):
+		r.Err = ErrNoAck
+	}
+	return r
+}
+
+// Exchanged ends an attempt with the result of its exchange. now is when the exchange
+// had ended, by the attempt's clock.
+func (a *Attempt) Exchanged(r V1Result, now time.Time) Outcome {
+	a.Sent(r.SentAt)
+	switch {
+	case r.Err == nil:
+		return a.Answered(r.Ack, now)
+	case r.SentAt.IsZero():
+		return a.SendFailed(r.Err)
+	}
+	return a.Unanswered(r.Err, now)
+}
+
+func (v V1) send(ctx context.Context, token Token, offer Offer, conn syscall.RawConn) (*v1Delivery, error) {
 	ctx, cancel := context.WithTimeout(ctx, v1StepTimeout)
 	defer cancel()
 	dialer := net.Dialer{}
-	endpoint, err := dialer.DialContext(ctx, "unix", t.Endpoint)
+	endpoint, err := dialer.DialContext(ctx, "unix", v.Endpoint)
 	if err != nil {
-		return nil, at(StageTransfer, ClassifyConnect(err))
+		return nil, inTransfer(ClassifyConnect(err))
 	}
-	d := &v1Delivery{conn: endpoint.(*net.UnixConn), client: conn, offer: offer}
-	if err := t.verify(d.conn); err != nil {
-		d.Close()
-		return nil, &SendError{Stage: StageTransfer, Class: SendPermissionDenied, Err: err}
+	d := &v1Delivery{conn: endpoint.(*net.UnixConn), client: conn, token: token, offer: offer}
+	if err = v.verify(d.conn); err != nil {
+		err = &SendError{Stage: StageTransfer, Class: SendPermissionDenied, Err: err}
+	} else if err = d.transfer(); err == nil {
+		if err = d.deliver(ctx); err != nil {
+			err = &SendError{Stage: StageDeliver, Class: SendPostTransferDeliveryFailed, Sent: TokenSize, Err: err}
+		}
 	}
-	if err := d.transfer(); err != nil {
-		d.Close()
+	if err != nil {
+		d.close()
 		return nil, err
-	}
-	if err := d.deliver(ctx); err != nil {
-		d.Close()
-		return nil, &SendError{Stage: StageDeliver, Class: SendPostTransferDeliveryFailed, Sent: TokenSize, Err: err}
 	}
 	return d, nil
 }
 
 // verify makes sure that the descriptor goes to the backend, not to whoever took
 // its name.
-func (t V1) verify(endpoint *net.UnixConn) error {
+func (v V1) verify(endpoint *net.UnixConn) error {
 	cred, err := peer.OfConn(endpoint)
 	if err != nil {
 		return err
@@ -70,15 +115,15 @@ func (t V1) verify(endpoint *net.UnixConn) error {
 	if err := cred.CheckUser(os.Geteuid()); err != nil {
 		return err
 	}
-	if t.PID != 0 && cred.PID != t.PID {
-		return fmt.Errorf("handoff endpoint %s is served by process %d, not by the backend, %d", t.Endpoint, cred.PID, t.PID)
+	if v.PID != 0 && cred.PID != v.PID {
+		return fmt.Errorf("handoff endpoint %s is served by process %d, not by the backend, %d", v.Endpoint, cred.PID, v.PID)
 	}
 	return nil
 }
 
-// at names the step of the exchange in which a send failed.
-func at(stage Stage, err *SendError) *SendError {
-	err.Stage = stage
+// inTransfer says that err is of the first step of the exchange.
+func inTransfer(err *SendError) *SendError {
+	err.Stage = StageTransfer
 	return err
 }
 
@@ -86,9 +131,13 @@ func at(stage Stage, err *SendError) *SendError {
 // handoff.
 type v1Delivery struct {
 	conn   *net.UnixConn
-	client syscall.RawConn // borrowed, as in Send
+	client syscall.RawConn // borrowed
+	token  Token
 	offer  Offer
 }
+
+// Format keeps the token out of logs: fmt would print the fields.
+func (d *v1Delivery) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "v1 exchange(redacted)") }
 
 // transfer sends the token bytes with the client's connection, which a v1
 // backend expects in blocking mode (spec 02 §1). The flag is shared with the
@@ -104,7 +153,7 @@ func (d *v1Delivery) transfer() error {
 			return err
 		}
 		err := withFD(endpoint, func(sock int) (err error) {
-			n, err = fdpass.Send(sock, d.offer.Token[:], fd)
+			n, err = fdpass.Send(sock, d.token[:], fd)
 			return err
 		})
 		if n == 0 {
@@ -114,9 +163,9 @@ func (d *v1Delivery) transfer() error {
 	})
 	switch {
 	case err != nil:
-		return at(StageTransfer, ClassifySend(err))
+		return inTransfer(ClassifySend(err))
 	case n < TokenSize:
-		return at(StageTransfer, PartialSend(n))
+		return inTransfer(PartialSend(n))
 	}
 	return nil
 }
@@ -127,16 +176,16 @@ func (d *v1Delivery) deliver(ctx context.Context) error {
 		return err
 	}
 	_, err := frame.Write(d.conn, frame.HandoffOffer(&wire.HandoffOffer{
-		Token:         d.offer.Token[:],
+		Token:         d.token[:],
 		ServiceName:   d.offer.Service,
 		CorrelationId: d.offer.ConnectionID,
 	}))
 	return err
 }
 
-// AwaitAck implements Delivery with the checks of spec 02 §6 in their order. An
-// answer that fails one of them is no answer.
-func (d *v1Delivery) AwaitAck(ctx context.Context) (Ack, error) {
+// awaitAck makes the checks of spec 02 §6 in their order. An answer that fails one of
+// them is no answer.
+func (d *v1Delivery) awaitAck(ctx context.Context) (Ack, error) {
 	stop := context.AfterFunc(ctx, func() { _ = d.conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	f, _, err := frame.Read(d.conn, frame.MaxHelloBody)
@@ -150,14 +199,14 @@ func (d *v1Delivery) AwaitAck(ctx context.Context) (Ack, error) {
 		}
 		return Ack{}, err
 	}
-	ack, err := frame.ParseHandoffAck(f, d.offer.Token[:], d.offer.ConnectionID)
+	ack, err := frame.ParseHandoffAck(f, d.token[:], d.offer.ConnectionID)
 	var rejected *frame.RejectedError
 	if errors.As(err, &rejected) {
 		// The connection is the broker's again, who writes to it with a deadline.
 		if err := withFD(d.client, func(fd int) error { return setNonblock(fd, true) }); err != nil {
 			return Ack{}, err
 		}
-		return Ack{Token: d.offer.Token[:], Detail: rejected.Detail}, nil
+		return Ack{Token: d.token[:], Detail: rejected.Detail}, nil
 	}
 	if err != nil {
 		return Ack{}, err
@@ -165,5 +214,13 @@ func (d *v1Delivery) AwaitAck(ctx context.Context) (Ack, error) {
 	return Ack{Token: ack.Token, Accepted: true}, nil
 }
 
-// Close closes the connection to the handoff endpoint.
-func (d *v1Delivery) Close() { _ = d.conn.Close() }
+func (d *v1Delivery) close() { _ = d.conn.Close() }
+
+// withFD runs f with conn's descriptor, which stays open meanwhile.
+func withFD(conn syscall.RawConn, f func(fd int) error) error {
+	var err error
+	if ctlErr := conn.Control(func(fd uintptr) { err = f(int(fd)) }); ctlErr != nil {
+		return ctlErr
+	}
+	return err
+}

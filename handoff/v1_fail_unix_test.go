@@ -1,6 +1,6 @@
 //go:build unix
 
-package handoff_test
+package handoff
 
 import (
 	"context"
@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
@@ -23,18 +22,18 @@ import (
 func TestV1DialFails(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoil func(t *testing.T, l *v1Line, ctx context.Context) context.Context
-		class handoff.SendClass
+		class SendClass
 		err   error
 	}{
 		"missing": {func(_ *testing.T, l *v1Line, ctx context.Context) context.Context {
 			_ = l.Close()
 			return ctx
-		}, handoff.SendBackendUnavailable, syscall.ENOENT},
+		}, SendBackendUnavailable, syscall.ENOENT},
 		"refused": {func(_ *testing.T, l *v1Line, ctx context.Context) context.Context {
 			l.SetUnlinkOnClose(false)
 			_ = l.Close()
 			return ctx
-		}, handoff.SendBackendUnavailable, syscall.ECONNREFUSED},
+		}, SendBackendUnavailable, syscall.ECONNREFUSED},
 		"backlog full": {func(t *testing.T, l *v1Line, ctx context.Context) context.Context {
 			if err := unix.Listen(testutil.FD(t, l.UnixListener), 0); err != nil {
 				t.Fatal(err)
@@ -45,23 +44,23 @@ func TestV1DialFails(t *testing.T) {
 			}
 			t.Cleanup(func() { _ = c.Close() })
 			return ctx
-		}, handoff.SendWouldBlock, syscall.EAGAIN},
+		}, SendWouldBlock, syscall.EAGAIN},
 		"time is up": {func(t *testing.T, _ *v1Line, ctx context.Context) context.Context {
 			ctx, cancel := context.WithDeadline(ctx, time.Unix(1, 0))
 			t.Cleanup(cancel)
 			return ctx
-		}, handoff.SendBackendUnavailable, nil},
+		}, SendBackendUnavailable, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			testutil.Leaks(t)
 			l := newV1Line(t)
 			ctx := c.spoil(t, l, t.Context())
-			d, err := l.Send(ctx, v1Offer, l.raw)
-			var send *handoff.SendError
+			d, err := l.send(ctx, Token{1}, v1Offer, l.raw)
+			var send *SendError
 			if d != nil || !errors.As(err, &send) {
 				t.Fatalf("got %v, %v", d, err)
 			}
-			if send.Stage != handoff.StageTransfer || send.Class != c.class || send.Reached() || c.err != nil && !errors.Is(err, c.err) {
+			if send.Stage != StageTransfer || send.Class != c.class || send.Reached() || c.err != nil && !errors.Is(err, c.err) {
 				t.Errorf("got %+v: %v", send, err)
 			}
 			if !nonblocking(t, l.conn) {
@@ -82,9 +81,9 @@ func TestV1NothingTransferred(t *testing.T) {
 		}
 	})
 	_ = l.conn.Close()
-	d, err := l.Send(t.Context(), v1Offer, l.raw)
-	var send *handoff.SendError
-	if d != nil || !errors.As(err, &send) || send.Stage != handoff.StageTransfer || send.Reached() {
+	d, err := l.send(t.Context(), Token{1}, v1Offer, l.raw)
+	var send *SendError
+	if d != nil || !errors.As(err, &send) || send.Stage != StageTransfer || send.Reached() {
 		t.Errorf("got %v, %v", d, err)
 	}
 }
@@ -102,36 +101,36 @@ func TestV1BackendEnds(t *testing.T) {
 	big.Service = strings.Repeat("s", 4<<20) // does not fit into the socket's buffer
 	for _, c := range []struct {
 		name  string
-		offer handoff.Offer
+		offer Offer
 		act   func(t *testing.T, c *net.UnixConn)
-		stage handoff.Stage
+		stage Stage
 		err   error
 	}{
-		{"before the offer", big, func(*testing.T, *net.UnixConn) {}, handoff.StageDeliver, nil},
+		{"before the offer", big, func(*testing.T, *net.UnixConn) {}, StageDeliver, nil},
 		{"with the offer unread", v1Offer, func(t *testing.T, c *net.UnixConn) {
 			testutil.WaitFor(t, "the offer is there", func() bool {
 				return testutil.Unread(t, c) == len(canonical(t, v.offer))
 			})
-		}, handoff.StageAwaitAck, handoff.ErrBackendGone},
-		{"before the ACK", v1Offer, readOffer, handoff.StageAwaitAck, handoff.ErrBackendGone},
+		}, StageAwaitAck, ErrBackendGone},
+		{"before the ACK", v1Offer, readOffer, StageAwaitAck, ErrBackendGone},
 		{"inside the ACK", v1Offer, func(t *testing.T, c *net.UnixConn) {
 			readOffer(t, c)
 			if _, err := c.Write(v.reply[:len(v.reply)-1]); err != nil {
 				t.Error(err)
 			}
-		}, handoff.StageAwaitAck, handoff.ErrBackendGone},
+		}, StageAwaitAck, ErrBackendGone},
 		{"with an answer that is no frame", v1Offer, func(t *testing.T, c *net.UnixConn) {
 			readOffer(t, c)
 			if _, err := c.Write([]byte("nonsense")); err != nil {
 				t.Error(err)
 			}
-		}, handoff.StageAwaitAck, nil},
+		}, StageAwaitAck, nil},
 		{"with a huge answer", v1Offer, func(t *testing.T, c *net.UnixConn) {
 			readOffer(t, c)
 			if _, err := c.Write([]byte{frame.Version, 0xFF, 0xFF, 0xFF, 0xFF}); err != nil {
 				t.Error(err)
 			}
-		}, handoff.StageAwaitAck, nil},
+		}, StageAwaitAck, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			testutil.Leaks(t)
@@ -141,16 +140,16 @@ func TestV1BackendEnds(t *testing.T) {
 				defer fds.Close()
 				c.act(t, conn)
 			})
-			o := v1Orchestrator(v.token, deadline)
-			out := o.Handoff(t.Context(), handoff.Attempt{Conn: l.raw, Transport: l.V1, Offer: c.offer})
-			if out.Verdict != handoff.Unknown || out.Stage != c.stage || !out.FDReachedBackend || c.err != nil && !errors.Is(out.Err, c.err) {
+			h := v1Attempt(t, v.token)
+			out := h.exchange(t.Context(), l, c.offer, DefaultAckDeadline)
+			if out.Verdict != Unknown || out.Stage != c.stage || !out.FDReachedBackend || c.err != nil && !errors.Is(out.Err, c.err) {
 				t.Errorf("got %+v, want %v at %s", out, c.err, c.stage)
 			}
 			if nonblocking(t, l.conn) {
 				t.Error("the flag was changed under a backend that may have adopted")
 			}
-			if o.Tokens.Pending() != 0 || o.Acks.Pending() != 0 {
-				t.Errorf("left pending: %d, %d", o.Tokens.Pending(), o.Acks.Pending())
+			if h.table.Pending() != 0 {
+				t.Errorf("left pending: %d", h.table.Pending())
 			}
 		})
 	}
@@ -162,7 +161,7 @@ func TestV1Silence(t *testing.T) {
 	for name, c := range map[string]struct {
 		deadline time.Duration
 		err      error
-	}{"deadline": {time.Millisecond, handoff.ErrNoAck}, "cancelled": {time.Hour, context.Canceled}} {
+	}{"deadline": {time.Millisecond, ErrNoAck}, "cancelled": {time.Hour, context.Canceled}} {
 		t.Run(name, func(t *testing.T) {
 			testutil.Leaks(t)
 			ctx, cancel := context.WithCancel(t.Context())
@@ -178,10 +177,10 @@ func TestV1Silence(t *testing.T) {
 				}
 				<-over
 			})
-			o := v1Orchestrator(readV1Vector(t).token, c.deadline)
-			out := o.Handoff(ctx, handoff.Attempt{Conn: l.raw, Transport: l.V1, Offer: v1Offer})
+			h := v1Attempt(t, readV1Vector(t).token)
+			out := h.exchange(ctx, l, v1Offer, c.deadline)
 			close(over)
-			if out.Verdict != handoff.Unknown || !errors.Is(out.Err, c.err) {
+			if out.Verdict != Unknown || !errors.Is(out.Err, c.err) {
 				t.Errorf("got %+v, want %v", out, c.err)
 			}
 		})
@@ -194,7 +193,7 @@ func TestV1LogsNoToken(t *testing.T) {
 	v := readV1Vector(t)
 	l := newV1Line(t)
 	l.backend(t, func(conn *net.UnixConn) { _, fds := sideBand(t, conn); fds.Close() })
-	out := v1Orchestrator(v.token, deadline).Handoff(t.Context(), handoff.Attempt{Conn: l.raw, Transport: l.V1, Offer: v1Offer})
+	out := v1Attempt(t, v.token).exchange(t.Context(), l, v1Offer, DefaultAckDeadline)
 	if text := out.LogValue().String(); out.Err == nil || strings.Contains(text, hex.EncodeToString(v.token)) || strings.Contains(text, string(v.token)) {
 		t.Errorf("logged %q", text)
 	}

@@ -1,6 +1,6 @@
 //go:build unix
 
-package handoff_test
+package handoff
 
 import (
 	"bytes"
@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
@@ -41,10 +40,10 @@ func TestV1Stream(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	o := v1Orchestrator(v.token, deadline)
-	out := o.Handoff(t.Context(), handoff.Attempt{Conn: l.raw, Transport: l.V1, Offer: v1Offer})
-	if out.Verdict != handoff.Adopted || out.Late || out.Err != nil || o.Tokens.Pending() != 0 || o.Acks.Pending() != 0 {
-		t.Errorf("got %+v, pending %d, %d", out, o.Tokens.Pending(), o.Acks.Pending())
+	h := v1Attempt(t, v.token)
+	out := h.exchange(t.Context(), l, v1Offer, DefaultAckDeadline)
+	if out.Verdict != Adopted || out.Late || out.Err != nil || h.table.Pending() != 0 {
+		t.Errorf("got %+v, pending %d", out, h.table.Pending())
 	}
 	hello := make([]byte, 5)
 	if _, err := l.client.Read(hello); err != nil || string(hello) != "hello" {
@@ -85,24 +84,24 @@ func TestV1AckVectors(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			o := v1Orchestrator(testutil.Hex(t, v.Acks.Offer.Token), deadline)
-			out := o.Handoff(t.Context(), handoff.Attempt{Conn: l.raw, Transport: l.V1, Offer: v1Offer})
-			want := handoff.Unknown
+			h := v1Attempt(t, testutil.Hex(t, v.Acks.Offer.Token))
+			out := h.exchange(t.Context(), l, v1Offer, DefaultAckDeadline)
+			want := Unknown
 			switch {
 			case c.Expect == "ok":
-				want = handoff.Adopted
+				want = Adopted
 			case strings.HasPrefix(c.Expect, "explicit rejection"):
-				want = handoff.NotTaken
+				want = NotTaken
 			}
-			if out.Verdict != want || out.Rejected != (want == handoff.NotTaken) || !out.FDReachedBackend {
+			if out.Verdict != want || out.Rejected != (want == NotTaken) || !out.FDReachedBackend {
 				t.Errorf("%s: got %+v, want %s", c.Expect, out, want)
 			}
 			// A connection that is the broker's again can be written with a deadline.
-			if nonblocking(t, l.conn) != (want == handoff.NotTaken) {
+			if nonblocking(t, l.conn) != (want == NotTaken) {
 				t.Errorf("non-blocking %v after %s", nonblocking(t, l.conn), out.Verdict)
 			}
-			if o.Tokens.Pending() != 0 || o.Acks.Pending() != 0 {
-				t.Errorf("left pending: %d, %d", o.Tokens.Pending(), o.Acks.Pending())
+			if h.table.Pending() != 0 {
+				t.Errorf("left pending: %d", h.table.Pending())
 			}
 		})
 	}

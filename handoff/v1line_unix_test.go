@@ -1,9 +1,10 @@
 //go:build unix
 
-package handoff_test
+package handoff
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"net"
 	"syscall"
@@ -12,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
@@ -21,7 +21,7 @@ import (
 // client's connection that is to travel.
 type v1Line struct {
 	*net.UnixListener
-	handoff.V1
+	V1
 	client *net.UnixConn   // the client's end
 	conn   *net.UnixConn   // the broker's
 	raw    syscall.RawConn // of conn
@@ -36,7 +36,7 @@ func newV1Line(t *testing.T) *v1Line {
 	}
 	t.Cleanup(func() { _ = l.Close() })
 	client, conn := testutil.SocketPair(t)
-	return &v1Line{l.(*net.UnixListener), handoff.V1{Endpoint: path}, client, conn, testutil.Raw(t, conn)}
+	return &v1Line{l.(*net.UnixListener), V1{Endpoint: path}, client, conn, testutil.Raw(t, conn)}
 }
 
 // backend runs act as the backend of one handoff; it owns what it is given until
@@ -59,7 +59,7 @@ func (l *v1Line) backend(t *testing.T, act func(c *net.UnixConn)) {
 // sideBand receives the first bytes and the descriptors beside them.
 func sideBand(t *testing.T, c *net.UnixConn) ([]byte, fdpass.Descriptors) {
 	t.Helper()
-	buf := make([]byte, handoff.TokenSize)
+	buf := make([]byte, TokenSize)
 	var m fdpass.Message
 	var err error
 	waitErr := testutil.Raw(t, c).Read(func(fd uintptr) bool {
@@ -119,12 +119,25 @@ func canonical(t *testing.T, offer []byte) []byte {
 	return short
 }
 
-// orchestrator hands out the vector's token.
-func v1Orchestrator(token []byte, deadline time.Duration) *handoff.Orchestrator {
-	config := handoff.DefaultTokenConfig()
-	config.Random = bytes.NewReader(token)
-	tokens := handoff.NewTokens(config)
-	return &handoff.Orchestrator{Tokens: tokens, Acks: handoff.NewAcks(tokens, deadline)}
+// v1Handoff is an attempt at a v1 exchange.
+type v1Handoff struct {
+	table *Table
+	*Attempt
 }
 
-var v1Offer = handoff.Offer{Service: "demo-svc", ConnectionID: 1}
+// v1Attempt has the vector's token.
+func v1Attempt(t *testing.T, token []byte) v1Handoff {
+	t.Helper()
+	h := v1Handoff{NewTable(Config{Random: bytes.NewReader(token)}), new(Attempt)}
+	if err := h.table.Issue(h.Attempt, DefaultAckDeadline, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func (h v1Handoff) exchange(ctx context.Context, l *v1Line, offer Offer, wait time.Duration) Outcome {
+	r := l.Exchange(ctx, h.Token(), offer, l.raw, wait)
+	return h.Exchanged(r, r.At)
+}
+
+var v1Offer = Offer{Service: "demo-svc", ConnectionID: 1}

@@ -272,37 +272,36 @@ type TokenFigures struct {
 	Ratio float64         `json:"ratio"` // 100,000 pending ÷ 10
 }
 
-// Tokens measures the token store: one issued, the oldest one consumed, as in a
-// steady flow. The sizes alternate; medians count.
+// Tokens measures the table of handoffs in flight: one issued, the oldest one
+// acknowledged, as in a steady flow. The sizes alternate; medians count.
 func Tokens(o Options) TokenFigures {
 	sizes := []int{10, 10_000, 100_000}
 	const batch, batches = 2000, 60
-	stores := make([]*handoff.Tokens, len(sizes))
-	pending := make([][]handoff.Token, len(sizes))
+	tables := make([]*handoff.Table, len(sizes))
+	pending := make([][]handoff.Attempt, len(sizes)) // and one more, which is not
 	now := time.Now()
 	for i, n := range sizes {
-		config := handoff.DefaultTokenConfig()
+		config := handoff.DefaultConfig()
 		config.MaxPending = 200_000
-		stores[i] = handoff.NewTokens(config)
-		for range n {
-			token, err := stores[i].Issue(now)
-			if err != nil {
+		tables[i] = handoff.NewTable(config)
+		pending[i] = make([]handoff.Attempt, n+1)
+		for at := range n {
+			if err := tables[i].Issue(&pending[i][at], handoff.DefaultAckDeadline, now); err != nil {
 				panic(err) // crypto/rand does not fail
 			}
-			pending[i] = append(pending[i], token)
 		}
 	}
 	took := make([][]float64, len(sizes))
-	next := make([]int, len(sizes))
+	next := slices.Clone(sizes) // the one that is not pending; behind it comes the oldest
 	for range batches {
-		for i, store := range stores {
+		for i, table := range tables {
 			began := time.Now()
 			for range batch {
-				token, _ := store.Issue(now)
-				oldest := &pending[i][next[i]]
-				_ = store.Consume(*oldest, oldest[:], now)
-				*oldest = token
+				_ = table.Issue(&pending[i][next[i]], handoff.DefaultAckDeadline, now)
 				next[i] = (next[i] + 1) % len(pending[i])
+				oldest := &pending[i][next[i]]
+				token := oldest.Token()
+				oldest.Answered(handoff.Ack{Token: token[:], Accepted: true}, now)
 			}
 			took[i] = append(took[i], float64(time.Since(began).Nanoseconds())/batch)
 		}
