@@ -15,7 +15,8 @@ import (
 )
 
 // TestSilentInstanceIsLastChoice: a frozen instance costs one client its deadline,
-// not every one. Once it answers, even late, it is asked again.
+// not every one. Once it answers, even late, it is asked again; an answer to what it
+// was never asked is none.
 func TestSilentInstanceIsLastChoice(t *testing.T) {
 	s := newSite(t, func(o *options) { o.AckDeadline = 100 * time.Millisecond })
 	s.listen(demoVersion)
@@ -24,6 +25,13 @@ func TestSilentInstanceIsLastChoice(t *testing.T) {
 	send(t, c, helloFor(t, usherClient, nil))
 	missed := frozen.receive()
 	readHandedOver(t, c) // by the other one, after the deadline
+	frozen.ack(missed, func(a *wire.Ack) { a.HandoffId += 1 << 40 })
+	testutil.WaitFor(t, "its noise is in", func() bool { return readStatus(t, s).Handoffs.StrayAck == 1 })
+	c = s.dial()
+	send(t, c, helloFor(t, noHandoff, nil))
+	if g := readGrant(t, c); g.BackendPipe == frozen.pipe {
+		t.Error("a client was sent to the frozen instance, which only made a noise")
+	}
 	for range 3 {
 		c := s.dial()
 		send(t, c, helloFor(t, usherClient, nil))
@@ -35,7 +43,7 @@ func TestSilentInstanceIsLastChoice(t *testing.T) {
 		}
 	}
 	frozen.ack(missed, asNack) // thawed: it answers what it slept through
-	testutil.WaitFor(t, "its answer is in", func() bool { return readStatus(t, s).Handoffs.StrayAck == 1 })
+	testutil.WaitFor(t, "its answer is in", func() bool { return readStatus(t, s).Handoffs.StrayAck == 2 })
 	c = s.dial()
 	send(t, c, helloFor(t, usherClient, nil))
 	frozen.ack(frozen.receive(), nil)

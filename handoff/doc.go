@@ -1,10 +1,16 @@
 // Package handoff gives a live connection to another process, exactly once.
 //
 // It holds what a broker needs between "this backend shall have it" and "it is
-// theirs": tokens, acknowledgements, the claim, the fallback policy, the
-// orchestrator with its stages, and two transports: usher's channel and the v1
-// exchange. It knows nothing of Hello, services or sockets' names, so that other
-// programs can embed it.
+// theirs", in the shape of the reference:
+//
+//	request                          Attempt, the one record of a handoff in flight, and Offer
+//	token store, ACK registry        Table: both at once
+//	decision before an attempt       Policy
+//	transport                        Channel, V1; the caller chooses, and calls
+//	ACK wait                         the caller's event loop
+//	stages, outcome                  Attempt's methods, each of which ends it with an Outcome
+//
+// It knows nothing of Hello, of services' definitions or of sockets' names.
 //
 // A connection is decided by its claim, not by its acknowledgement: whoever
 // takes the claim owns the connection, and only its owner reads or writes it.
@@ -13,6 +19,5 @@
 // claim can't be read.
 //
 // The caller owns the connection throughout and closes its own descriptor after
-// the outcome; transports borrow it. The orchestrator owns the claim of each
-// attempt and closes it.
+// the outcome; what sends borrows it. An Attempt owns its claim, until Close.
 package handoff

@@ -323,6 +323,20 @@ func TestIssueReadsOddAmounts(t *testing.T) {
 	}
 }
 
+// TestCandidatesAreWiped: a token is where its attempt is, and nowhere else.
+func TestCandidatesAreWiped(t *testing.T) {
+	table := NewTable(DefaultConfig())
+	for range 40 { // more than one block
+		var a Attempt
+		if err := table.Issue(&a, time.Minute, at(0)); err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(table.tokens.block[:], a.token[:]) {
+			t.Fatal("the token is in the block of random bytes still")
+		}
+	}
+}
+
 // TestFullTableExpires: attempts that are overdue don't count against the limit, the
 // one that was issued last first included; and one that is not overdue stays.
 func TestFullTableExpires(t *testing.T) {
