@@ -12,10 +12,11 @@ func (b *Broker) Demote() { b.pressure.failed(syscall.EMFILE) }
 // Backends returns how many backends are in the registry.
 func (b *Broker) Backends() int { return b.backends.Len() }
 
-// Pending returns what is under way: connections without a verdict, and handoffs.
+// Pending returns what is under way: connections without a verdict, and handoffs, with
+// the services that one is counted for.
 func (b *Broker) Pending() (connections, handoffs int) {
 	pending := make(chan int, 1)
-	count := func() { pending <- b.handoffs.Pending() }
+	count := func() { pending <- b.handoffs.Pending() + len(b.front.inFlight) }
 	if !b.front.loop.Post(count) { // nobody else is there any more
 		count()
 	}
