@@ -2,7 +2,7 @@
 // the reply of spec 04. It decides nothing; what SHUTDOWN does is up to the
 // broker that gets the verb back from Handle.
 //
-// It is a domain package: it imports the generated messages and frame, and the
+// It is a domain package: it imports frame and wire, and the
 // broker and the command line import it. Apart from ProbeInodes it is pure.
 //
 // Descriptors: none.

@@ -71,11 +71,11 @@ func Process(ctx context.Context, o Options) (f *ProcessFigures, err error) {
 func buildClient(ctx context.Context, out, pkg string) error {
 	goTool, err := exec.LookPath("go")
 	if err != nil {
-		return fmt.Errorf("usher bench process builds the programs that it measures: put a Go toolchain on PATH: %w", err)
+		return fmt.Errorf("the programs to measure are built first: put a Go toolchain on PATH: %w", err)
 	}
 	said, err := exec.CommandContext(ctx, goTool, "build", "-o", out, pkg).CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("usher bench process builds %s: run it in usher's source tree: %w\n%s", pkg, err, said)
+		return fmt.Errorf("build %s, for which this has to run in usher's source tree: %w\n%s", pkg, err, said)
 	}
 	return nil
 }

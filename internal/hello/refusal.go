@@ -1,8 +1,8 @@
 // Package hello is the Hello exchange without its I/O: judge a Hello in the
 // order of the specification, refuse it with the exact texts, build the grant,
-// limit the rate, and the client's side of the same. It imports generated code
-// and the leaves frame and names; broker and client import it. No descriptor
-// passes through it.
+// limit the rate, and the client's side of the same. It imports the leaves
+// frame, names and wire; broker and client import it. No descriptor passes
+// through it.
 package hello
 
 import (

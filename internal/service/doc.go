@@ -3,7 +3,7 @@
 // them, which executables may register, how handoffs are limited.
 //
 // It is a domain package: the broker and the command line import it; it imports
-// the generated messages, names and endpoint only.
+// wire, names and endpoint only.
 //
 // Descriptors: files are opened and closed inside one call.
 //
