@@ -23,7 +23,7 @@ import (
 //	hello        step 2, hello: read takes exactly one frame, judge judges it
 //	resolve      resolve.go finds definition and backend
 //	issue, send, acknowledge, otherwise
-//	             give.go, through package handoff
+//	             delivery.go and its ways, settle.go; through package handoff
 //
 // It owns its descriptor, which finish closes.
 //
