@@ -18,7 +18,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
-// This file is step 6 of a connection's life, adopt:
+// This file is step 7 of a connection's life, adopt:
 //
 //	receive   bytes and descriptors, counted before anything is read
 //	check     message, kinds of descriptors, user at the other end
