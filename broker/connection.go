@@ -196,25 +196,32 @@ func (c *connection) serveHello(f *wire.Frame, size int) {
 	c.resolveHello(f, h)
 }
 
-// resolveHello is step 3, from memory or as a job.
+// resolveHello is step 3, resolve. What the files say comes from memory, or from a job.
 func (c *connection) resolveHello(f *wire.Frame, h *wire.Hello) {
-	if t, refusal, known := c.recall(f, h); known {
-		c.resolved(f, t, refusal)
+	if facts := c.memory.recall(h.ServiceName, time.Now()); facts != nil {
+		c.resolve(facts, f, h)
 		return
 	}
 	c.readFiles(func(job context.Context) func() {
-		t, refusal := c.resolve(job, f, h)
-		return func() { c.resolved(f, t, refusal) }
+		facts, refusal := c.readFacts(job, h.ServiceName)
+		return func() {
+			switch {
+			case c.phase == phaseClosed: // without waiting for the file system
+			case refusal != nil:
+				c.end(f, refusal)
+			case c.work.Err() != nil: // it came back when every channel had been closed
+				c.end(f, hello.ShuttingDown())
+			default:
+				c.resolve(facts, f, h)
+			}
+		}
 	})
 }
 
-func (c *connection) resolved(f *wire.Frame, t *target, refusal *hello.Refusal) {
-	if c.phase == phaseClosed { // without waiting for the file system
-		return
-	}
-	if refusal == nil && c.work.Err() != nil { // it came back when every channel had been closed
-		refusal = hello.ShuttingDown()
-	}
+// resolve ends step 3. The backend is looked for and, where there is none, waited for in
+// one go on the loop: one that registers meanwhile would be missed.
+func (c *connection) resolve(facts *facts, f *wire.Frame, h *wire.Hello) {
+	t, refusal := c.match(facts, f, h)
 	if refusal != nil {
 		if t == nil || !c.awaitBackend(held{key: t.key, request: f, hello: t.hello}) {
 			c.end(f, refusal)

@@ -27,33 +27,25 @@ type target struct {
 
 type entry = registry.Entry[*backend]
 
-// resolve is step 3, resolve: service definition, version policy, live backend of that
-// version and build. It follows rows 19 to 35 of spec 01 §7.1.
-func (c *connection) resolve(job context.Context, request *wire.Frame, h *wire.Hello) (*target, *hello.Refusal) {
+// This file is step 3 of a connection's life, resolve: service definition, version
+// policy, live backend of that version and build, in the order of rows 19 to 35 of
+// spec 01 §7.1. Reading files is a job; everything else is the loop's.
+
+// readFacts is the job: what the files say about a service.
+func (c *connection) readFacts(job context.Context, name string) (*facts, *hello.Refusal) {
 	began := time.Now()
 	ctx, cancel := c.hashing(job)
 	defer cancel()
-	f, refusal := c.look(ctx, h.ServiceName)
+	f, refusal := c.look(ctx, name)
 	if refusal != nil {
 		return nil, refusal
 	}
-	c.memory.remember(h.ServiceName, f, began)
-	return c.match(f, request, h)
+	c.memory.remember(name, f, began)
+	return f, nil
 }
 
-// recall is resolve without a look into any file; known is false when that takes
-// one.
-func (c *connection) recall(request *wire.Frame, h *wire.Hello) (t *target, refusal *hello.Refusal, known bool) {
-	f := c.memory.recall(h.ServiceName, time.Now())
-	if f == nil {
-		return nil, nil, false
-	}
-	t, refusal = c.match(f, request, h)
-	return t, refusal, true
-}
-
-// match judges what files say, and finds the backend. A target comes with the refusal
-// where nothing but the backend is missing.
+// match judges what the files say, and finds the backend. A target comes with the
+// refusal where nothing but the backend is missing.
 func (c *connection) match(f *facts, request *wire.Frame, h *wire.Hello) (*target, *hello.Refusal) {
 	t := &target{request: request, hello: h, definition: f.definition, handoff: f.handoff, build: f.build}
 	switch err := t.definition.CheckVersion(h.WantedVersion); {

@@ -19,7 +19,9 @@ type Status struct {
 	Open      int       `json:"connections_open"` // this one included
 	Backends  []Backend `json:"backends"`
 	Clients   struct {
-		Reconnected int `json:"reconnected"`
+		Reconnected int            `json:"reconnected"`
+		Waited      int            `json:"waited"`
+		Refused     map[string]int `json:"refused"` // by error code
 	} `json:"clients"`
 	Handoffs struct {
 		NotTaken     int `json:"not_taken"`

@@ -5,7 +5,6 @@ package faults
 import (
 	"bufio"
 	"fmt"
-	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -22,17 +21,17 @@ var brokerPoints = []struct {
 	point failpoint.Point
 	// frozen says that the backend is frozen before it adopts, so that the broker
 	// gets to take the connection back.
-	frozen          bool
-	verdicts, early []verdict // early: of a request that went along with Hello
+	frozen         bool
+	verdict, early verdict // early: of a request that went along with Hello
 }{
 	// Nothing was sent to any backend, and nobody is left to answer.
-	{failpoint.BrokerIssued, false, []verdict{notSent}, []verdict{unknown}},
+	{failpoint.BrokerIssued, false, notSent, unknown},
 	// The message is in the backend's queue: it claims, and serves.
-	{failpoint.BrokerSent, false, []verdict{answered}, []verdict{answered}},
+	{failpoint.BrokerSent, false, answered, answered},
 	// The claim died with the broker: nobody owns the connection any more, and the
 	// frozen backend keeps it open.
-	{failpoint.BrokerRevoked, true, []verdict{notSent}, []verdict{unknown}},
-	{failpoint.BrokerAcked, false, []verdict{answered}, []verdict{answered}},
+	{failpoint.BrokerRevoked, true, notSent, unknown},
+	{failpoint.BrokerAcked, false, answered, answered},
 }
 
 // TestBrokerKilled kills the broker at every step of a handoff, and starts
@@ -40,7 +39,7 @@ var brokerPoints = []struct {
 func TestBrokerKilled(t *testing.T) {
 	testutil.Leaks(t)
 	for _, c := range brokerPoints {
-		for early, verdicts := range map[bool][]verdict{false: c.verdicts, true: c.early} {
+		for early, want := range map[bool]verdict{false: c.verdict, true: c.early} {
 			t.Run(fmt.Sprintf("%s, early data %t", c.point, early), func(t *testing.T) {
 				t.Parallel()
 				w := newFixture(t)
@@ -60,8 +59,8 @@ func TestBrokerKilled(t *testing.T) {
 					w.broker.died()
 					b.thaw()
 					w.judge(got)
-					if !slices.Contains(verdicts, got.verdict) {
-						t.Errorf("%s %v, want %s", got.verdict, got.err, verdicts)
+					if got.verdict != want {
+						t.Errorf("%s %v, want %s", got.verdict, got.err, want)
 					}
 					w.startBroker(role{})
 					w.registered(1)
@@ -131,7 +130,7 @@ func TestDrainUnderLoad(t *testing.T) {
 			w.settled()
 			rests := b.atRest()
 			for range min(rounds(), 5) {
-				results := w.drainUnderLoad()
+				results := w.underLoad(w.broker.quit)
 				w.judge(results...)
 				for _, r := range results {
 					if r.verdict == unknown && !early {
@@ -148,8 +147,45 @@ func TestDrainUnderLoad(t *testing.T) {
 	}
 }
 
-// drainUnderLoad has clients ask until the broker has drained and gone.
-func (w *fixture) drainUnderLoad() (results []result) {
+// TestBrokerReplacedUnderLoad kills a broker and starts the next one while clients
+// keep coming. None is refused for want of the backend, which takes a moment to
+// register again: the next broker lets them wait for it.
+func TestBrokerReplacedUnderLoad(t *testing.T) {
+	testutil.Leaks(t)
+	waited := 0
+	for _, early := range []bool{false, true} {
+		t.Run(fmt.Sprintf("early data %t", early), func(t *testing.T) {
+			w := newFixture(t)
+			w.early = early
+			w.startBroker(role{})
+			b := w.start("backend", role{})
+			w.settled()
+			rests := b.atRest()
+			for range rounds() {
+				w.judge(w.underLoad(func() {
+					w.broker.kill()
+					w.startBroker(role{})
+					w.registered(1)
+				})...)
+				clients := w.status().Clients
+				if len(clients.Refused) > 0 {
+					t.Errorf("the next broker refused: %v", clients.Refused)
+				}
+				waited += clients.Waited
+			}
+			rests()
+			b.quit()
+			w.broker.quit()
+		})
+	}
+	if waited == 0 {
+		t.Error("no client came before the backend")
+	}
+}
+
+// underLoad has clients ask from before f is called until it has returned.
+func (w *fixture) underLoad(f func()) (results []result) {
+	w.t.Helper()
 	var mu sync.Mutex
 	var clients sync.WaitGroup
 	stop := make(chan struct{})
@@ -169,7 +205,7 @@ func (w *fixture) drainUnderLoad() (results []result) {
 		})
 	}
 	testutil.WaitFor(w.t, "load", func() bool { mu.Lock(); defer mu.Unlock(); return len(results) > 100 })
-	w.broker.quit()
+	f()
 	close(stop)
 	clients.Wait()
 	return results
