@@ -143,11 +143,15 @@ func (x *exchange) dial() (step, error) {
 }
 
 // send sends Hello with the early data behind it. A broker that refuses without
-// reading may have closed its end already: its answer is there all the same, so a
-// failed write is not the verdict.
+// reading may have closed its end already: its answer is there all the same, so that is
+// not the verdict. Any other error is: the rest must not be sent behind a gap.
 func (x *exchange) send() (step, error) {
 	done, err := x.push()
-	if !done && err == nil {
+	switch {
+	case errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET):
+	case err != nil:
+		return 0, x.noVerdict(err)
+	case !done:
 		return stepSend, nil
 	}
 	x.s.begin(len(x.early) > 0, true)

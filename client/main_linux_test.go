@@ -239,5 +239,5 @@ func wantTimeout(t testing.TB, what string, err error) {
 
 // TestMain is the helper processes too.
 func TestMain(m *testing.M) {
-	testutil.Main(m, map[string]func() error{"converse": converseWithService})
+	testutil.Main(m, map[string]func() error{"converse": converseWithService, "dialWithoutMemory": dialWithoutMemory})
 }
