@@ -6,6 +6,10 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"syscall"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/stamp"
 )
 
 // maxCached bounds the cache. A broker knows far fewer executables; a cache that
@@ -36,7 +40,8 @@ func (e *TooLargeError) Error() string {
 }
 
 // Cache remembers the BLAKE3 of files for as long as device, inode, size and
-// both change times stay the same (spec 03 §24). A hit costs one stat. Callers
+// both change times stay the same (spec 03 §24), unless a file has only just been
+// changed: another change could carry the same times. A hit costs one stat. Callers
 // that ask for the same file at once share one read. The zero value is ready.
 type Cache struct {
 	mu    sync.Mutex // guards files; never held while a file is read
@@ -55,6 +60,7 @@ type cachedHash struct {
 // *TooLargeError, ctx's; a file that is not regular is an error.
 func (c *Cache) Hash(ctx context.Context, path string) ([HashLen]byte, error) {
 	for tries := 0; tries < changeTries; {
+		began := time.Now()
 		key, err := hashable(path)
 		if err != nil {
 			return [HashLen]byte{}, err
@@ -62,7 +68,7 @@ func (c *Cache) Hash(ctx context.Context, path string) ([HashLen]byte, error) {
 		entry, mine := c.entry(key)
 		if mine {
 			entry.sum, entry.err = hashInTurn(ctx, path, key)
-			if entry.err != nil {
+			if entry.err != nil || !key.changed().Before(began.Add(-stamp.Racy)) {
 				c.forget(key, entry)
 			}
 			close(entry.done)
@@ -136,7 +142,7 @@ func hashInTurn(ctx context.Context, path string, key fileKey) (sum [HashLen]byt
 		return sum, fmt.Errorf("hash %s: %w", path, err)
 	}
 	defer holder.end()
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO may have taken its place, and opening one waits
 	if err != nil {
 		return sum, err
 	}
@@ -155,5 +161,5 @@ func hashInTurn(ctx context.Context, path string, key fileKey) (sum [HashLen]byt
 
 func isFile(f *os.File, path string, key fileKey) bool {
 	fi, err := f.Stat()
-	return err == nil && keyOf(path, fi) == key
+	return err == nil && fi.Mode().IsRegular() && keyOf(path, fi) == key
 }

@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"github.com/zeebo/blake3"
+
+	"github.com/seed-7265657e/usher/internal/stamp"
+	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
 func writeFile(t *testing.T, path, content string) {
@@ -69,6 +72,34 @@ func TestCacheHitsWithoutReading(t *testing.T) {
 	if got, err := c.Hash(t.Context(), path); err != nil || got != planted {
 		t.Errorf("Hash = %x, %v; want the cached value", got, err)
 	}
+}
+
+// TestCacheKeepsNothingOfAFreshFile, because another change could carry the same times;
+// but what is old enough is kept.
+func TestCacheKeepsNothingOfAFreshFile(t *testing.T) {
+	var c Cache
+	path := filepath.Join(t.TempDir(), "bin")
+	hash := func() (kept int) {
+		t.Helper()
+		if _, err := c.Hash(t.Context(), path); err != nil {
+			t.Fatal(err)
+		}
+		return len(c.files)
+	}
+	testutil.WaitFor(t, "a file is written and hashed in time", func() bool {
+		began := time.Now()
+		writeFile(t, path, "one")
+		kept := hash()
+		if time.Since(began) > stamp.Racy/2 { // a busy machine
+			clear(c.files)
+			return false
+		}
+		if kept != 0 {
+			t.Error("the hash of a file that has just been changed is kept")
+		}
+		return true
+	})
+	testutil.WaitFor(t, "the hash is kept", func() bool { return hash() == 1 })
 }
 
 func TestCacheForgetsFailures(t *testing.T) {

@@ -3,6 +3,7 @@ package filehash
 import (
 	"io/fs"
 	"syscall"
+	"time"
 )
 
 // fileKey changes whenever the content of a file may have changed.
@@ -19,3 +20,6 @@ func keyOf(_ string, fi fs.FileInfo) fileKey {
 	}
 	return key
 }
+
+// changed is the later of both change times.
+func (k fileKey) changed() time.Time { return time.Unix(0, max(k.mtime.Nano(), k.ctime.Nano())) }

@@ -2,7 +2,10 @@
 
 package filehash
 
-import "io/fs"
+import (
+	"io/fs"
+	"time"
+)
 
 // fileKey is what v1 itself compares: path, size and modification time. The
 // portable file information has no inode.
@@ -15,3 +18,6 @@ type fileKey struct {
 func keyOf(path string, fi fs.FileInfo) fileKey {
 	return fileKey{path: path, size: fi.Size(), mtime: fi.ModTime().UnixNano()}
 }
+
+// changed is the modification time.
+func (k fileKey) changed() time.Time { return time.Unix(0, k.mtime) }

@@ -13,13 +13,13 @@ type Stamp struct {
 	changed, edited int64 // ns: of the inode, of the content
 }
 
-// racy is how long after a change another one may carry the same time: the clock
+// Racy is how long after a change another one may carry the same time: the clock
 // that stamps files is coarser than this by a factor of ten.
-const racy = 100 * time.Millisecond
+const Racy = 100 * time.Millisecond
 
 // Settled reports whether a file with this stamp can't have been changed at t or
 // later without getting another stamp: its last change lies far enough before t.
 func (s Stamp) Settled(t time.Time) bool {
 	latest := max(s.changed, s.edited)
-	return s != Stamp{} && latest < t.Add(-racy).UnixNano()
+	return s != Stamp{} && latest < t.Add(-Racy).UnixNano()
 }
