@@ -226,7 +226,7 @@ func (l *Listener) lostClient(conn *Conn, offer *wire.Offer, err error) {
 // readEarly reads what the client sent along with its Hello, and acknowledges when it
 // has some of it. A client that promised bytes and does not send them gets no answer.
 func (l *Listener) readEarly(conn *Conn, offer *wire.Offer) {
-	early := l.scratch[:min(int(offer.EarlyDataLen), len(l.scratch))]
+	early := l.scratch[:min(uint64(offer.EarlyDataLen), uint64(len(l.scratch)))]
 	n, err := conn.TryRead(early)
 	switch {
 	case err == nil:
