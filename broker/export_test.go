@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -11,6 +12,22 @@ func (b *Broker) Demote() { b.pressure.failed(syscall.EMFILE) }
 
 // Backends returns how many backends are in the registry.
 func (b *Broker) Backends() int { return b.backends.Len() }
+
+// Gone reports whether the broker knows a backend whose process has ended.
+func (b *Broker) Gone() bool {
+	return slices.ContainsFunc(b.backends.All(), func(e *entry) bool { return e.Handle.gone() })
+}
+
+// HoldLoop keeps the loop from going on until release is called.
+func (b *Broker) HoldLoop() (release func()) {
+	held, released := make(chan struct{}), make(chan struct{})
+	b.front.loop.Post(func() {
+		close(held)
+		<-released
+	})
+	<-held
+	return func() { close(released) }
+}
 
 // Pending returns what is under way: connections without a verdict, and handoffs, with
 // the services that one is counted for.

@@ -254,10 +254,20 @@ func (f *front) endReaders() {
 	}
 }
 
-// runLate runs what was posted after the loop's end. Nothing else runs any more.
+// runLate runs what was posted after the loop's end. Nothing else runs any more, but for
+// those who wait for a file system.
 func (f *front) runLate() {
-	for _, then := range f.late {
-		then()
+	for {
+		f.lateMu.Lock()
+		late := f.late
+		f.late = nil
+		f.lateMu.Unlock()
+		if len(late) == 0 {
+			return
+		}
+		for _, then := range late {
+			then()
+		}
 	}
 }
 

@@ -36,9 +36,11 @@ func (b *Broker) watchStatic(ctx context.Context, s StaticBackend) {
 		b.front.post(func() { b.front.ready(e.Key) })
 		b.log.Info("static backend found", "service", e.Service, "version", e.Version, "backend_pid", e.PID)
 		_ = e.Handle.process.Wait(ctx)
-		b.backends.Remove(e)
-		b.front.post(func() { b.front.waiting.lost(e.Key, time.Now()) })
-		e.Handle.process.Close()
+		b.front.post(func() {
+			b.backends.Remove(e)
+			b.front.waiting.lost(e.Key, time.Now())
+			e.Handle.process.Close()
+		})
 	}
 }
 

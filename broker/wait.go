@@ -76,6 +76,9 @@ type held struct {
 // whether it does.
 func (c *connection) awaitBackend(h held) bool {
 	now := time.Now()
+	if c.backends.Find(h.key, func(e *entry) bool { return e.Handle.gone() }) != nil {
+		c.waiting.lost(h.key, now) // the loop has not come to that yet
+	}
 	by := c.waiting.until(h.key, c.started, now)
 	if by.IsZero() || c.draining.Load() {
 		return false

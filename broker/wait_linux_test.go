@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -45,18 +46,45 @@ func TestClientWaitsForTheFirstBackend(t *testing.T) {
 func TestClientWaitsForTheNextBackend(t *testing.T) {
 	s := newSite(t, func(o *options) { o.BackendWait = time.Second })
 	b := s.fake(demoVersion)
-	testutil.WaitFor(t, "the broker is no longer new", func() bool {
-		c := s.dial()
-		send(t, c, helloFor(t, noHandoff, func(r *hello.Request) { r.Version = "9.9.9" }))
-		began := time.Now()
-		readRefusal(t, c, notRegistered, "")
-		return time.Since(began) < 100*time.Millisecond
-	})
+	s.noLongerNew()
 	_ = b.ch.Close()
 	testutil.WaitFor(t, "it has left", func() bool { return s.Backends() == 0 })
 	before := clientCounts(t, s).Waited
 	c := s.dial()
 	send(t, c, helloFor(t, usherClient, nil))
+	s.held(before + 1)
+	s.listen(demoVersion)
+	readHandedOver(t, c)
+	checkEcho(t, c)
+}
+
+// noLongerNew waits until nobody waits any more because the broker is new.
+func (s *site) noLongerNew() {
+	s.tb.Helper()
+	testutil.WaitFor(s.tb, "the broker is no longer new", func() bool {
+		c := s.dial()
+		send(s.tb, c, helloFor(s.tb, noHandoff, func(r *hello.Request) { r.Version = "9.9.9" }))
+		began := time.Now()
+		readRefusal(s.tb, c, notRegistered, "")
+		return time.Since(began) < 100*time.Millisecond
+	})
+}
+
+// TestClientOfADyingBackendWaits: one whose Hello is read after its backend's process
+// has ended, and before the broker has come to that, waits for the next one too.
+func TestClientOfADyingBackendWaits(t *testing.T) {
+	s := newSite(t, func(o *options) { o.BackendWait = time.Second })
+	s.noLongerNew()
+	b := start(t, "adopter", envSocket+"="+s.Socket(), envPipe+"="+filepath.Join(s.dir, "adopter"), envMode+"=page wait")
+	testutil.WaitFor(t, "it has registered", func() bool { return s.Backends() == 1 })
+	before := clientCounts(t, s).Waited
+	release := s.HoldLoop()
+	c := s.dial()
+	send(t, c, helloFor(t, usherClient, nil))
+	_ = b.Process.Kill()
+	_ = b.Wait()
+	testutil.WaitFor(t, "its end is known", s.Gone)
+	release()
 	s.held(before + 1)
 	s.listen(demoVersion)
 	readHandedOver(t, c)
