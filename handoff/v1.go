@@ -61,6 +61,7 @@ func (v V1) Exchange(ctx context.Context, token Token, offer Offer, conn syscall
 	defer cancel()
 	r.Ack, r.Err = d.awaitAck(waiting)
 	switch {
+	case r.Err == nil: // whatever has become of ctx meanwhile
 	case ctx.Err() != nil && errors.Is(r.Err, waiting.Err()):
 		r.Err = context.Cause(ctx)
 	case errors.Is(r.Err, context.DeadlineExceeded):

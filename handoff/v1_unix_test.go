@@ -4,6 +4,7 @@ package handoff
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"strings"
@@ -51,6 +52,31 @@ func TestV1Stream(t *testing.T) {
 	}
 	if nonblocking(t, l.conn) {
 		t.Error("the flag was changed under the backend")
+	}
+}
+
+// justCancelled is a context at the instant of its cancellation: it has its error, and
+// those derived from it don't yet.
+type justCancelled struct{ context.Context }
+
+func (justCancelled) Err() error { return context.Canceled }
+
+// TestV1AckBesideCancellation: an ACK that is there counts, though the wait is being
+// cancelled.
+func TestV1AckBesideCancellation(t *testing.T) {
+	testutil.Leaks(t)
+	v := readV1Vector(t)
+	l := newV1Line(t)
+	l.backend(t, func(c *net.UnixConn) {
+		_, fds := sideBand(t, c)
+		fds.Close()
+		_, _ = io.ReadFull(c, make([]byte, len(canonical(t, v.offer))))
+		_, _ = c.Write(v.reply)
+	})
+	h := v1Attempt(t, v.token)
+	out := h.exchange(justCancelled{context.Background()}, l, v1Offer, DefaultAckDeadline)
+	if out.Verdict != Adopted || out.Err != nil {
+		t.Errorf("got %+v", out)
 	}
 }
 
