@@ -1,7 +1,9 @@
 package backend
 
 import (
+	"fmt"
 	"log/slog"
+	"unicode/utf8"
 
 	"github.com/seed-7265657e/usher/internal/loglimit"
 	"github.com/seed-7265657e/usher/internal/names"
@@ -19,7 +21,7 @@ type Options struct {
 	// RUNNING_PROCESS_BROKER_V1_SOCKET, else this user's shared broker.
 	Broker string
 	// Pipe is the path of the backend's own socket, where clients reconnect.
-	// Empty: a fresh random name beside the broker's sockets.
+	// It must be UTF-8. Empty: a fresh random name beside the broker's sockets.
 	Pipe string
 	// HandoffEndpoint, when set, is the path of a second socket, on which a plain
 	// v1 broker hands connections over (spec 02 §8). On such a connection the
@@ -57,6 +59,9 @@ func (o *Options) complete() error {
 	}
 	if err := names.Version(o.Version); err != nil {
 		return err
+	}
+	if !utf8.ValidString(o.Pipe) {
+		return fmt.Errorf("pipe %q is no UTF-8, and clients are told of it in UTF-8 alone; set Options.Pipe to another path", o.Pipe)
 	}
 	if o.Backlog <= 0 {
 		o.Backlog = defaultBacklog

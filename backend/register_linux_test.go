@@ -231,6 +231,7 @@ func TestListenErrors(t *testing.T) {
 		"service":  func(o *backend.Options) { o.Service = "../x" },
 		"version":  func(o *backend.Options) { o.Version = "1.2" },
 		"pipe":     func(o *backend.Options) { o.Pipe = p.pipe(strings.Repeat("x", 200)) },
+		"no UTF-8": func(o *backend.Options) { o.Pipe = p.pipe("\xff") },
 		"v1":       func(o *backend.Options) { o.HandoffEndpoint = p.pipe(strings.Repeat("x", 200)) },
 		"no place": func(o *backend.Options) { o.Pipe = p.definitions() },
 	} {
