@@ -75,7 +75,7 @@ func (c *Conn) Close() error {
 	c.dropped.Stop()
 	_ = c.Flush()
 	if c.handedOver {
-		_ = c.Shutdown()
+		return c.ShutdownClose()
 	}
 	return c.Conn.Close()
 }

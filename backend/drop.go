@@ -18,8 +18,7 @@ func (c *Conn) closeWhenDropped() { c.dropped = runtime.AddCleanup(c, closeDropp
 
 func closeDropped(c *unixconn.Conn) {
 	_ = c.Flush()
-	_ = c.Shutdown()
-	_ = c.Close()
+	_ = c.ShutdownClose()
 }
 
 // keptRaw is a raw connection that keeps the Conn.

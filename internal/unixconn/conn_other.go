@@ -69,6 +69,12 @@ func (c *Conn) Shutdown() error {
 	return c.UnixConn.CloseRead()
 }
 
+// ShutdownClose is Close, which shuts down both directions first.
+func (c *Conn) ShutdownClose() error {
+	_ = c.Shutdown()
+	return c.UnixConn.Close()
+}
+
 func (c *Conn) setDeadline(t time.Time, set func(deadlines, time.Time) error) error {
 	return set(c.UnixConn, t)
 }

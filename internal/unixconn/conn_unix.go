@@ -78,9 +78,18 @@ func (c *Conn) Return() {
 
 // Close closes the connection: what waits on it returns net.ErrClosed. A second
 // Close returns net.ErrClosed.
-func (c *Conn) Close() error {
-	if c.closed.Swap(true) {
+func (c *Conn) Close() error { return c.close(false) }
+
+// ShutdownClose is Close, which shuts down both directions first, for every holder of
+// the connection.
+func (c *Conn) ShutdownClose() error { return c.close(true) }
+
+func (c *Conn) close(shut bool) error {
+	if c.closed.Swap(true) { // before the peer sees the end: it may have the other closed then
 		return opError("close", net.ErrClosed)
+	}
+	if shut {
+		_ = shutdown(c.fd, unix.SHUT_RDWR)
 	}
 	c.Return()
 	return nil
