@@ -51,10 +51,9 @@ func TestClaim(t *testing.T) {
 	}
 }
 
-// TestUnansweredButAcknowledged: an ACK that stands in the page counts, whatever
-// made the broker stop to wait.
-func TestUnansweredButAcknowledged(t *testing.T) {
-	l := newLine(t)
+// sharedPage is the backend's mapping of the page of claims, until the test ends.
+func (l *line) sharedPage(t *testing.T) *claim.Page {
+	t.Helper()
 	fd, err := l.SharePage()
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +63,15 @@ func TestUnansweredButAcknowledged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer page.Close()
+	t.Cleanup(page.Close)
+	return page
+}
+
+// TestUnansweredButAcknowledged: an ACK that stands in the page counts, whatever
+// made the broker stop to wait.
+func TestUnansweredButAcknowledged(t *testing.T) {
+	l := newLine(t)
+	page := l.sharedPage(t)
 	for name, adopts := range map[string]bool{"acknowledged": true, "taken": false} {
 		a := l.issue(t)
 		word, generation, _ := a.claim.InPage()
@@ -93,16 +100,7 @@ func TestUnansweredButAcknowledged(t *testing.T) {
 // they are ended and others issued.
 func TestAcknowledgedInPage(t *testing.T) {
 	l := newLine(t)
-	fd, err := l.SharePage()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = unix.Close(fd) }()
-	page, err := claim.ReceivePage(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer page.Close()
+	page := l.sharedPage(t)
 	want := make(map[*Attempt]bool)
 	for i := range 10 {
 		a := l.issue(t)
