@@ -202,11 +202,28 @@ func (c *connection) resolveHello(f *wire.Frame, h *wire.Hello) {
 		c.resolve(facts, f, h)
 		return
 	}
+	c.readDefinition(f, h, roomForReading)
+}
+
+// roomForReading is how many connections without a Hello are ended, one after the other,
+// for the descriptors that reading a definition and hashing a binary need.
+const roomForReading = 4
+
+// readDefinition has the files read, and the Hello resolved with what they say. Where
+// descriptors are missing, the oldest connection that has sent nothing makes room, up to
+// evictions times: those who only connect can't keep out those who speak.
+func (c *connection) readDefinition(f *wire.Frame, h *wire.Hello, evictions int) {
 	c.readFiles(func(job context.Context) func() {
 		facts, refusal := c.readFacts(job, h.ServiceName)
 		return func() {
 			switch {
 			case c.phase == phaseClosed: // without waiting for the file system
+			case evictions > 0 && outOfDescriptors(facts, refusal) && c.evict():
+				c.post(func() { // behind that one's end
+					if c.phase != phaseClosed {
+						c.readDefinition(f, h, evictions-1)
+					}
+				})
 			case refusal != nil:
 				c.end(f, refusal)
 			case c.work.Err() != nil: // it came back when every channel had been closed
@@ -216,6 +233,14 @@ func (c *connection) resolveHello(f *wire.Frame, h *wire.Hello) {
 			}
 		}
 	})
+}
+
+// outOfDescriptors reports whether the files could not be read for want of descriptors.
+func outOfDescriptors(f *facts, refusal *hello.Refusal) bool {
+	if refusal != nil {
+		return refusal.Code == wire.ErrorCode_ERROR_FD_PRESSURE
+	}
+	return noDescriptor(f.buildErr)
 }
 
 // resolve ends step 3. The backend is looked for and, where there is none, waited for in

@@ -1,8 +1,11 @@
 package broker_test
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -48,6 +51,41 @@ func TestFrozenServiceLeavesRoom(t *testing.T) {
 	_ = frozen.ch.Close()
 	for _, c := range waiting { // their claims are the broker's again
 		readPipe(t, c, frozen.pipe)
+	}
+}
+
+// TestTableFullWhileReading: a Hello whose definition has to be read while silent
+// connections hold every descriptor is served all the same.
+func TestTableFullWhileReading(t *testing.T) {
+	p, s := ownBroker(t)
+	b := s.echoProcess(filepath.Join(s.dir, "echo"))
+	speaks := s.dial()
+	var silent net.Conn
+	for range 8 {
+		silent = s.dial()
+	}
+	send(t, silent, []byte{2})
+	readRefusal(t, silent, wire.ErrorCode_ERROR_VERSION_UNSUPPORTED, "") // so all are accepted
+	readEnd(t, silent)
+	limit(t, p, firstFree(t, p))
+	s.define(demo, "") // what the broker has read of it is old
+	send(t, speaks, helloFor(t, usherClient, nil))
+	readHandedOver(t, speaks)
+	checkEcho(t, speaks)
+	b.end()
+	p.end()
+}
+
+// firstFree is the lowest number that no descriptor of p has.
+func firstFree(t *testing.T, p *process) (n uint64) {
+	t.Helper()
+	for ; ; n++ {
+		switch _, err := os.Lstat(fmt.Sprintf("/proc/%d/fd/%d", p.Process.Pid, n)); {
+		case errors.Is(err, fs.ErrNotExist):
+			return n
+		case err != nil:
+			t.Fatal(err)
+		}
 	}
 }
 

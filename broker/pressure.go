@@ -24,7 +24,7 @@ const recoveryAccepts = 3
 // failed notes a failed accept or open and reports whether it was for want of
 // descriptors.
 func (p *pressure) failed(err error) bool {
-	if !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) {
+	if !noDescriptor(err) {
 		return false
 	}
 	p.mu.Lock()
@@ -50,4 +50,10 @@ func (p *pressure) active() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.demoted
+}
+
+// noDescriptor reports whether err says that the process, or the system, has no
+// descriptor left.
+func noDescriptor(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
