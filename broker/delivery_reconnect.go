@@ -23,7 +23,8 @@ func (byReconnect) deliver(c *connection) {
 func (c *connection) reconnect() {
 	t := c.offer.target
 	if alive := t.backend.Handle.process.Alive(); !alive || !t.backend.Handle.sound() {
-		other := c.find(t, t.backend)
+		// The kernel is asked: a process may have registered twice, and be dead twice.
+		other := c.find(t, func(e *entry) bool { return e != t.backend && e.Handle.process.Alive() })
 		switch {
 		case other != nil && (!alive || other.Handle.sound()):
 			t.backend = other

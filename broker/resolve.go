@@ -93,12 +93,12 @@ func (b *Broker) define(name string) (*service.Definition, *hello.Refusal) {
 	return nil, hello.ServiceUnloadable(err)
 }
 
-// find returns the live backend for t that registered last and is not tried
-// already, or nil. One that was found silent is the last choice: a frozen instance
-// must not cost every client its deadline.
-func (b *Broker) find(t *target, tried *entry) *entry {
+// find returns the live backend for t that registered last and suits, or nil; nil suits
+// every one. One that was found silent is the last choice: a frozen instance must not
+// cost every client its deadline.
+func (b *Broker) find(t *target, suits func(*entry) bool) *entry {
 	fits := func(e *entry) bool {
-		return e != tried && t.definition.AllowsExecutable(e.ExePath, e.ExeHash, t.build) && !e.Handle.gone()
+		return t.definition.AllowsExecutable(e.ExePath, e.ExeHash, t.build) && !e.Handle.gone() && (suits == nil || suits(e))
 	}
 	if e := b.backends.Find(t.key, func(e *entry) bool { return e.Handle.sound() && fits(e) }); e != nil {
 		return e

@@ -21,7 +21,7 @@ func (c *connection) settled(out handoff.Outcome) {
 	c.noted(out)
 	switch {
 	case out.Verdict == handoff.NotTaken && out.Reason.Failure() && !o.retry: // else no backend fares better
-		if next := c.find(t, t.backend); next != nil && next.Handle.claims() {
+		if next := c.find(t, func(e *entry) bool { return e != t.backend }); next != nil && next.Handle.claims() {
 			c.counters.retried.Add(1)
 			c.steps.prefix = "retry_"
 			o.attempt.Close()
