@@ -7,23 +7,56 @@ import (
 
 	"github.com/seed-7265657e/usher/internal/admin"
 	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
+// adminAnswer is what the job that answers an admin request came to.
+type adminAnswer struct {
+	verb      wire.AdminVerb
+	drain     time.Duration // of SHUTDOWN; 0 for the broker's own
+	malformed error
+	write     error
+}
+
 // serveAdmin answers one admin request (spec 01 §12). A malformed one gets no
 // answer, and ends nothing but its own connection.
-func (c *connection) serveAdmin(job context.Context, f *wire.Frame) {
-	reply, verb, err := admin.Handle(f, c.snapshot(job))
-	if err != nil {
-		c.log.Info("malformed admin request", "peer_pid", c.cred.PID, "error", err)
-		return
-	}
-	c.write(reply)
-	if verb == wire.AdminVerb_ADMIN_VERB_SHUTDOWN {
-		req := new(wire.AdminRequest)
-		_ = frame.Unmarshal(f.Payload, req) // Handle has decoded it already
-		c.wg.Go(func() { c.shutDown(&shutdownRequest{deadline: milliseconds(req.DrainDeadlineMs)}) })
+//
+// What the loop knows is taken down here; formatting it, what files and processes say,
+// and writing an answer of any size are a job.
+func (c *connection) serveAdmin(f *wire.Frame) {
+	s := c.server
+	c.enter(phaseReplying, c.deadline)
+	snapshot, backends, files, conn := s.snapshot(), s.backends.All(), s.files, c.conn
+	begun := offload(c, false, func(ctx context.Context) (a adminAnswer) {
+		files.complete(ctx, &snapshot, backends)
+		reply, verb, err := admin.Handle(f, snapshot)
+		if err != nil {
+			return adminAnswer{malformed: err}
+		}
+		a.verb = verb
+		if verb == wire.AdminVerb_ADMIN_VERB_SHUTDOWN {
+			req := new(wire.AdminRequest)
+			_ = frame.Unmarshal(f.Payload, req) // Handle has decoded it already
+			a.drain = milliseconds(req.DrainDeadlineMs)
+		}
+		_, a.write = frame.Write(conn, reply)
+		return a
+	}, func(a adminAnswer) {
+		switch {
+		case a.malformed != nil:
+			s.emit(event.AdminMalformed{PID: c.cred.PID, Problem: a.malformed.Error()})
+		case a.verb == wire.AdminVerb_ADMIN_VERB_SHUTDOWN:
+			s.shutDown(&shutdownRequest{deadline: a.drain})
+			fallthrough
+		default:
+			c.noteWrite(a.write)
+		}
+		c.close()
+	}, nil)
+	if !begun {
+		c.close()
 	}
 }
 
@@ -33,52 +66,62 @@ func milliseconds(ms uint64) time.Duration {
 	return time.Duration(min(ms, most)) * time.Millisecond
 }
 
-// snapshot gathers what admin replies show. This connection itself is one of the
-// open ones.
-func (b *Broker) snapshot(ctx context.Context) admin.Snapshot {
+// snapshot is what admin replies show of the broker's state. This connection itself is
+// one of the open ones.
+func (s *server) snapshot() admin.Snapshot {
 	now := time.Now()
-	s := admin.Snapshot{
+	snapshot := admin.Snapshot{
 		Now:                 now,
-		Instance:            b.opts.Instance,
+		Instance:            s.opts.Instance,
 		PID:                 os.Getpid(),
-		Uptime:              now.Sub(b.started),
-		Accepting:           !b.pressure.active() && !b.draining.Load(),
-		ConnectionsOpen:     b.conns.count(),
-		FDDemoted:           b.pressure.active(),
-		FDUsage:             admin.ProbeDescriptors(),
-		SocketPath:          b.Socket(),
-		ServiceDefDir:       b.opts.DefinitionDir,
-		ServiceDefDirSource: b.opts.DefinitionSource,
-		System:              b.system,
-		Inodes:              inodes(),
-		Handoffs:            b.counters.handoffs(),
-		Clients:             b.counters.clients(),
+		Uptime:              now.Sub(s.started),
+		Accepting:           !s.pressure.demoted && !s.draining,
+		ConnectionsOpen:     s.conns.open,
+		FDDemoted:           s.pressure.demoted,
+		SocketPath:          s.binding.Path,
+		ServiceDefDir:       s.opts.DefinitionDir,
+		ServiceDefDirSource: s.opts.DefinitionSource,
+		System:              s.system,
+		Handoffs:            s.counters.shownHandoffs(),
+		Clients:             s.counters.shownClients(),
 	}
-	for _, e := range b.backends.All() {
+	for _, e := range s.backends.All() {
 		if ch := e.Handle.channel; ch != nil {
-			s.Handoffs.StrayAck += ch.Strays().Total()
+			snapshot.Handoffs.StrayAck += ch.Strays().Total()
 		}
-		s.Backends = append(s.Backends, admin.Backend{
+		row := admin.Backend{
 			Service:      e.Service,
 			Version:      e.Version,
 			PID:          e.PID,
 			Pipe:         e.Pipe,
-			LastActiveMS: max(e.Since.UnixMilli(), e.LastHello()),
-			LastHelloMS:  e.LastHello(),
-			LastError:    e.LastError(),
-			Stale:        !e.Handle.process.Alive(),
-			OtherBuild:   b.otherBuild(ctx, e),
+			LastActiveMS: e.Since.UnixMilli(),
+			LastError:    e.LastError,
 			Silent:       !e.Handle.sound(),
-		})
+		}
+		if !e.LastHello.IsZero() {
+			row.LastHelloMS = e.LastHello.UnixMilli()
+			row.LastActiveMS = max(row.LastActiveMS, row.LastHelloMS)
+		}
+		snapshot.Backends = append(snapshot.Backends, row)
 	}
-	return s
+	return snapshot
+}
+
+// complete adds what files and processes say about the broker and its backends, which
+// are those of the snapshot, in its order.
+func (f files) complete(ctx context.Context, s *admin.Snapshot, backends []*entry) {
+	s.FDUsage, s.Inodes = admin.ProbeDescriptors(), inodes()
+	for i, e := range backends {
+		s.Backends[i].Stale = !e.Handle.process.Alive()
+		s.Backends[i].OtherBuild = f.otherBuild(ctx, e)
+	}
 }
 
 // otherBuild reports whether the definition names another executable by now than the
 // backend runs. It is false where that can't be told.
-func (b *Broker) otherBuild(ctx context.Context, e *entry) bool {
-	f, refusal := b.look(ctx, e.Service)
-	return refusal == nil && f.buildErr == nil && !f.definition.AllowsExecutable(e.ExePath, e.ExeHash, f.build)
+func (f files) otherBuild(ctx context.Context, e *entry) bool {
+	d, err := f.define(ctx, e.Service)
+	return err == nil && d.buildErr == nil && !d.service.AllowsExecutable(e.ExePath, e.ExeHash, d.build)
 }
 
 func inodes() admin.Inodes {

@@ -6,28 +6,27 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 	"time"
 
 	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/peer"
 	"github.com/seed-7265657e/usher/internal/registry"
+	"github.com/seed-7265657e/usher/internal/service"
 	"github.com/seed-7265657e/usher/internal/unixconn"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
-// backend is the broker's means to reach one backend process.
+// backend is the broker's means to reach one backend process. It is the loop's.
 type backend struct {
-	process *peer.Process
+	process *peer.Process    // may be used on any goroutine
 	channel *handoff.Channel // nil for a static v1 backend
 	v1      *handoff.V1      // its handoff endpoint; nil without one
 
-	// Of a backend with a channel; nil otherwise.
-	exited chan struct{} // closed when the process has been seen to end
-	left   chan struct{} // closed when the channel has been retired
-
-	retired bool // the loop's
+	exited  bool      // the process has been seen to end
+	retired bool      // the channel has
+	left    chan left // tells watchProcess, once, that the channel has been retired
 
 	// renews are older registrations of the same process and version whose pipe is gone:
 	// they end when the backend has seen this one, and take no place beside it.
@@ -35,8 +34,11 @@ type backend struct {
 
 	// silent is 0, or one more than the late answers the backend had given when it
 	// got the last offer that it left unanswered.
-	silent atomic.Uint64
+	silent uint64
 }
+
+// left says how a backend's channel was retired.
+type left struct{ draining bool }
 
 // lateAnswers counts what the backend has answered when nobody waited any more.
 func (b *backend) lateAnswers() uint64 {
@@ -48,30 +50,29 @@ func (b *backend) lateAnswers() uint64 {
 
 // markSilent notes that the backend left an offer unanswered until its deadline;
 // before is what lateAnswers said when it got the offer.
-func (b *backend) markSilent(before uint64) { b.silent.Store(before + 1) }
+func (b *backend) markSilent(before uint64) { b.silent = before + 1 }
 
 // markAnswered notes that the backend answered in time.
-func (b *backend) markAnswered() { b.silent.Store(0) }
+func (b *backend) markAnswered() { b.silent = 0 }
 
 // sound reports whether the backend has not been found silent, or has answered
 // since: a frozen one answers late what it slept through, once it wakes up.
-func (b *backend) sound() bool {
-	silent := b.silent.Load()
-	return silent == 0 || b.lateAnswers() >= silent
-}
+func (b *backend) sound() bool { return b.silent == 0 || b.lateAnswers() >= b.silent }
 
 // gone reports whether the process has been seen to end. One whose end nobody has
 // seen yet has lost its channel, which says so when something is sent.
 func (b *backend) gone() bool {
-	if b.exited == nil {
+	if b.channel == nil {
 		return !b.process.Alive()
 	}
-	select {
-	case <-b.exited:
-		return true
-	default:
-		return false
-	}
+	return b.exited
+}
+
+// seenAlive asks whether the process lives, and remembers its end.
+func (b *backend) seenAlive() bool {
+	alive := b.process.Alive()
+	b.exited = b.exited || !alive
+	return alive
 }
 
 // claims reports whether a handoff to the backend is decided by a claim.
@@ -81,57 +82,79 @@ func (b *backend) claims() bool { return b.channel != nil }
 // the service definition calls for.
 var errUnverified = errors.New("backend not verified")
 
+// verification is the result of the job that verifies a registration.
+type verification struct {
+	entry    *entry
+	err      error
+	shortage bool // of descriptors
+}
+
+// registrant is a process that registers, as the loop knows it.
+type registrant struct {
+	req  *wire.Register
+	conn *unixconn.Conn
+	pid  int
+	own  []*entry // what this process has registered already
+}
+
 // verify makes an entry of a registering process: its user was checked at
 // accept, its pid is pinned, and its executable must be the build that the
 // definition names. The caller closes the entry's process.
-func (c *connection) verify(job context.Context, req *wire.Register) (*entry, error) {
-	definition, refusal := c.define(req.ServiceName)
-	if refusal != nil {
-		return nil, fmt.Errorf("%w: service %q: %s", errUnverified, req.ServiceName, refusal.Reason)
-	}
-	instance, err := definition.Instance()
+func (f files) verify(ctx context.Context, r registrant) verification {
+	loaded, err := service.Load(f.dir, r.req.ServiceName)
 	if err != nil {
-		return nil, fmt.Errorf("%w: service %q: %w", errUnverified, req.ServiceName, err)
+		shortage := noDescriptor(err)
+		err = fmt.Errorf("%w: service %q: %s", errUnverified, r.req.ServiceName, unreadable(err).Reason)
+		return verification{err: err, shortage: shortage}
 	}
-	if err := ownSocket(req.BackendPipe, c.cred.PID); err != nil {
-		return nil, fmt.Errorf("%w: backend pipe: %w", errUnverified, err)
-	}
-	process, err := openPeer(c.conn)
+	e, err := f.verifyAgainst(ctx, loaded, r)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errUnverified, err)
+		return verification{err: fmt.Errorf("%w: %w", errUnverified, err)}
 	}
-	ctx, cancel := c.hashing(job)
-	defer cancel()
-	path, hash, err := c.executable(ctx, process)
+	e.Handle.renews = renewed(e, r.own)
+	return verification{entry: e}
+}
+
+func (f files) verifyAgainst(ctx context.Context, d *service.Definition, r registrant) (*entry, error) {
+	instance, err := d.Instance()
+	if err != nil {
+		return nil, fmt.Errorf("service %q: %w", r.req.ServiceName, err)
+	}
+	if err := ownSocket(r.req.BackendPipe, r.pid); err != nil {
+		return nil, fmt.Errorf("backend pipe: %w", err)
+	}
+	process, err := openPeer(r.conn)
+	if err != nil {
+		return nil, err
+	}
+	path, hash, err := f.executable(ctx, process)
 	if err == nil {
-		build, buildErr := c.hashes.Hash(ctx, definition.BinaryPath)
+		build, buildErr := f.hashes.Hash(ctx, d.BinaryPath)
 		switch {
-		case definition.AllowsExecutable(path, hash, build):
+		case d.AllowsExecutable(path, hash, build):
 		case buildErr != nil:
 			err = fmt.Errorf("it runs %s, and the build that the service is defined with is unknown: %w", path, buildErr)
 		default:
 			err = fmt.Errorf("it runs %s, but the service is defined with %s: define the service with this binary, or start that one",
-				path, definition.BinaryPath)
+				path, d.BinaryPath)
 		}
 	}
 	if err != nil {
 		process.Close()
-		return nil, fmt.Errorf("%w: %w", errUnverified, err)
+		return nil, err
 	}
-	e := &entry{
-		Key: registry.Key{Instance: instance.String(), Service: req.ServiceName, Version: req.ServiceVersion},
+	return &entry{
+		Key: registry.Key{Instance: instance.String(), Service: r.req.ServiceName, Version: r.req.ServiceVersion},
 		PID: process.PID(), ExePath: path, ExeHash: hash,
-		Pipe: req.BackendPipe, Since: time.Now(), Handle: &backend{process: process},
-	}
-	e.Handle.renews = c.renewed(e)
-	return e, nil
+		Pipe: r.req.BackendPipe, Since: time.Now(), Handle: &backend{process: process},
+	}, nil
 }
 
 // renewed are the registrations of e's process for the same version whose pipe is no
 // more: its name was lost, and e brings the new one.
-func (b *Broker) renewed(e *entry) (gone []*entry) {
-	for _, o := range b.backends.All() {
-		if o.Key != e.Key || o.PID != e.PID || o.Pipe == e.Pipe || o.Handle.channel == nil {
+func renewed(e *entry, own []*entry) (gone []*entry) {
+	for _, o := range own {
+		if o.Key != e.Key || o.PID != e.PID || o.Pipe == e.Pipe {
 			continue
 		}
 		if _, err := os.Lstat(o.Pipe); errors.Is(err, os.ErrNotExist) {
@@ -168,65 +191,68 @@ func ownSocket(path string, pid int) error {
 
 // watchBackend has e's channel served by the loop until channel or process ends.
 // From then on the loop owns the channel, and watchProcess the process handle.
-func (f *front) watchBackend(e *entry) {
+func (s *server) watchBackend(e *entry) {
 	h := e.Handle
 	fd, ok := h.channel.Watched()
 	if !ok {
-		f.leftBackend(e, nil)
+		s.backendLeft(e, nil)
 		return
 	}
-	err := f.loop.Add(fd, func() {
+	err := s.loop.Add(fd, func() {
 		attempt, ack, err := h.channel.Next()
 		switch {
 		case err != nil:
-			f.loop.Remove(fd)
-			f.leftBackend(e, handoff.Blame(err))
+			s.loop.Remove(fd)
+			s.backendLeft(e, handoff.Blame(err))
 		case attempt != nil:
 			attempt.Owner.(*connection).answered(ack)
 		}
 	})
 	if err != nil {
-		f.leftBackend(e, err)
+		s.backendLeft(e, err)
 	}
 }
 
-// leftBackend takes a backend whose channel has ended out of the registry, and
+// backendLeft takes a backend whose channel has ended out of the registry, and
 // settles what was offered to it. It happens once.
-func (f *front) leftBackend(e *entry, fault error) {
+func (s *server) backendLeft(e *entry, fault error) {
 	h := e.Handle
 	if h.retired {
 		return
 	}
 	h.retired = true
-	f.backends.Remove(e)
-	f.waiting.lost(e.Key, time.Now())
+	s.backends.Remove(e)
+	s.waiting.expect(e.Key, time.Now())
 	for _, attempt := range h.channel.Retire() {
 		attempt.Owner.(*connection).unanswered(handoff.ErrBackendGone)
 	}
-	f.counters.strayAcks.Add(h.channel.Strays().Total())
+	ended := event.ChannelEnded{PID: e.PID, Strays: h.channel.Strays().Total()}
 	if fault != nil {
-		f.log.Error("channel ended: the backend broke the protocol; it may register again", "backend_pid", e.PID, "error", fault)
+		ended.Fault = fault.Error()
 	}
-	close(h.left)
+	s.emit(ended)
+	h.left <- left{draining: s.draining}
 }
 
 // watchProcess ends e's channel when its process exits, and frees the process
-// handle when both have ended.
-func (b *Broker) watchProcess(e *entry) {
+// handle when both have ended. It is a goroutine of its own.
+func (s *server) watchProcess(e *entry) {
 	h := e.Handle
 	ctx, cancel := context.WithCancel(context.Background())
 	defer h.process.Close()
-	watched := make(chan struct{})
+	exited, watched := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(watched)
 		if h.process.Wait(ctx) == nil {
-			close(h.exited)
-			h.channel.Close()
+			close(exited)
+			s.jobs.post(func() {
+				h.exited = true
+				h.channel.Close() // what it has sent is read first
+			})
 		}
 	}()
-	<-h.left
-	if !b.draining.Load() { // a draining broker has closed the channel itself
-		b.bury(e, h.exited)
+	if channel := <-h.left; !channel.draining { // a draining broker has closed the channel itself
+		s.removeDead(e, exited)
 	}
 	cancel()
 	<-watched
@@ -235,30 +261,34 @@ func (b *Broker) watchProcess(e *entry) {
 // exitGrace is how long after its channel a process takes to be seen as exited.
 const exitGrace = 200 * time.Millisecond
 
-// bury removes the pipe of a backend whose process is gone, so that nobody dials
+// removeDead removes the pipe of a backend whose process is gone, so that nobody dials
 // a dead name.
-func (b *Broker) bury(e *entry, exited <-chan struct{}) {
+func (s *server) removeDead(e *entry, exited <-chan struct{}) {
 	timer := time.NewTimer(exitGrace)
 	defer timer.Stop()
 	select {
 	case <-exited:
-		b.log.Info("backend exited", "service", e.Service, "version", e.Version, "backend_pid", e.PID)
+		s.jobs.post(func() { s.emit(event.Exited{Backend: known(e)}) })
+		endpoint.RemoveDead(e.Pipe)
 	case <-timer.C:
-		b.log.Info("backend left", "service", e.Service, "version", e.Version, "backend_pid", e.PID)
-		return
+		s.jobs.post(func() { s.emit(event.Left{Backend: known(e)}) })
 	}
-	endpoint.RemoveDead(e.Pipe)
+}
+
+// known is a backend as events name it.
+func known(e *entry) event.Backend {
+	return event.Backend{Service: e.Service, Version: e.Version, PID: e.PID, Pipe: e.Pipe}
 }
 
 // closeBackends ends every channel. The backends live on, and register with the
 // next broker.
-func (f *front) closeBackends() {
-	for _, e := range f.backends.All() {
+func (s *server) closeBackends() {
+	for _, e := range s.backends.All() {
 		if ch := e.Handle.channel; ch != nil {
 			if fd, ok := ch.Watched(); ok {
-				f.loop.Remove(fd)
+				s.loop.Remove(fd)
 			}
-			f.leftBackend(e, nil)
+			s.backendLeft(e, nil)
 		}
 	}
 }

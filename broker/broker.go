@@ -5,66 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/seed-7265657e/usher/handoff"
-	"github.com/seed-7265657e/usher/internal/admin"
-	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/endpoint"
-	"github.com/seed-7265657e/usher/internal/filehash"
-	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/loglimit"
-	"github.com/seed-7265657e/usher/internal/peer"
-	"github.com/seed-7265657e/usher/internal/registry"
 )
 
-// Broker is one broker process' server.
+// Broker serves one socket.
 //
 //	listening ──Serve──▶ serving ──ctx ends, SHUTDOWN, socket replaced──▶ draining ──▶ closed
 //
 // While draining every new Hello is refused with SHUTTING_DOWN, and connections
 // under way get their verdict.
 type Broker struct {
-	opts    Options
-	log     *slog.Logger // through lines
-	lines   *loglimit.Handler
-	binding *endpoint.Binding
-	started time.Time
-
-	// For the broker's whole life.
-	backends registry.Registry[*backend]
-	hashes   filehash.Cache
-	memory   memory
-	limiter  *hello.Limiter
-
-	// The loop's.
-	policy   *handoff.Policy
-	handoffs *handoff.Table   // in flight
-	now      func() time.Time // the handoffs' clock: time.Now unless a test replaces it
-
-	pressure   pressure
-	admission  admission
-	attempts   attempts
-	counters   counters
-	lastConnID atomic.Uint64
-
-	draining atomic.Bool
-	stop     context.CancelCauseFunc // ends Serve; set by Serve
-	stopSet  chan struct{}           // closed when stop is set
-	serving  context.Context         // ends when draining begins; set by Serve
-	work     context.Context         // ends with Serve; set by Serve
-	front    *front
-	system   admin.System
-	uid      int  // whose clients and backends are served
-	debug    bool // somebody reads the debug log
-
-	conns connections    // without a verdict
-	wg    sync.WaitGroup // every goroutine but Serve's own, and
-	// readers, which read files: a file system may never answer, and nobody waits long.
-	readers sync.WaitGroup
+	server *server
+	lines  *loglimit.Handler // the log's
 }
 
 // Listen binds the broker's socket. The caller calls Serve, or Close.
@@ -83,48 +39,20 @@ func Listen(opts Options) (*Broker, error) {
 		opts.Logger.Warn("backends that choose no pipe of their own can't serve here", "error", err)
 	}
 	lines := loglimit.New(opts.Logger.Handler())
-	b := &Broker{
-		opts:      opts,
-		log:       slog.New(lines),
-		lines:     lines,
-		binding:   binding,
-		started:   time.Now(),
-		memory:    memory{dir: opts.DefinitionDir},
-		limiter:   hello.NewLimiter(opts.HelloRate, hello.DefaultRateWindow),
-		policy:    handoff.NewPolicy(handoff.DefaultPolicyConfig()),
-		handoffs:  handoff.NewTable(handoffConfig(opts)),
-		now:       time.Now,
-		admission: admission{total: opts.MaxHandshakes, perPeer: opts.MaxHandshakesPerPeer},
-		stopSet:   make(chan struct{}),
-		system:    admin.System{Processes: peer.Means(), Claims: claim.Means()},
-		uid:       os.Geteuid(),
-		debug:     opts.Logger.Enabled(context.Background(), slog.LevelDebug),
-	}
-	if err := b.memory.open(); err != nil {
-		b.log.Info("no watch on files: each Hello asks stat", "error", err)
-	}
-	if b.front, err = newFront(b); err != nil {
-		b.memory.close()
+	s, err := newServer(opts, binding, event.NewLog(slog.New(lines)))
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("broker: %w", err), binding.Close())
 	}
-	return b, nil
-}
-
-// handoffConfig lets as many attempts be pending as handoffs may be in flight.
-func handoffConfig(opts Options) handoff.Config {
-	config := handoff.DefaultConfig()
-	config.MaxPending = max(config.MaxPending, opts.MaxHandshakes)
-	return config
+	return &Broker{server: s, lines: lines}, nil
 }
 
 // Socket returns the path the broker listens on.
-func (b *Broker) Socket() string { return b.binding.Path }
+func (b *Broker) Socket() string { return b.server.binding.Path }
 
 // Close gives the socket up without having served. Serve calls it by itself.
 func (b *Broker) Close() error {
-	b.front.loop.Close()
-	b.memory.close()
-	return b.binding.Close()
+	b.server.closeLoop()
+	return b.server.binding.Close()
 }
 
 var (
@@ -138,91 +66,82 @@ var (
 // file is removed or replaced; then it drains and returns. The error is nil
 // after ctx or SHUTDOWN, ErrReplaced after the third. It may be called once.
 func (b *Broker) Serve(ctx context.Context) error {
+	s := b.server
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	b.stop = stop
-	close(b.stopSet)
-
-	front := b.front
-	defer func() {
-		front.loop.Close()
-		b.memory.close()
-	}()
 	// Backends stay reachable while connections drain.
 	work, endWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer endWork()
-	b.serving, b.work = ctx, work
-	b.wg.Go(front.run)
-	b.wg.Go(func() { b.watchSocket(ctx) })
-	for _, s := range b.opts.Static {
-		b.wg.Go(func() { b.watchStatic(work, s) })
+	s.jobs.serving, s.jobs.work, s.shutDown = ctx, work, stop
+	defer s.closeLoop()
+
+	s.jobs.wg.Go(s.run)
+	s.jobs.wg.Go(func() { s.watchSocket(ctx) })
+	for _, static := range s.opts.Static {
+		s.jobs.wg.Go(func() { s.watchStatic(work, static) })
 	}
-	b.wg.Go(func() { // bounded, and nobody waits for it
+	s.jobs.wg.Go(func() { // bounded, and nobody waits for it
 		if n := endpoint.RemoveDeadBackends(); n > 0 {
-			b.log.Info("removed the pipes of backends that are gone", "pipes", n)
+			s.jobs.post(func() { s.emit(event.PipesRemoved{Pipes: n}) })
 		}
 	})
-	b.log.Info("serving", "socket", b.Socket(), "definitions", b.opts.DefinitionDir)
 
 	<-ctx.Done()
-	err := front.drainAll(ctx)
+	err := s.drainAll(context.Cause(ctx))
 	endWork()
-	if !front.loop.Post(front.closeBackends) { // the loop has failed: nobody else runs what is its
-		front.closeBackends()
-		front.abandon()
+	if !s.jobs.asOwner(s.closeBackends) { // the loop has failed
+		s.abandon()
 	}
-	b.awaitReaders()
-	front.loop.Stop()
-	b.wg.Wait()
-	front.loop.Close()
-	front.runLate()
-	front.endReaders()
-	b.log.Info("stopped")
+	if !s.jobs.awaitReaders() {
+		s.jobs.asOwner(func() { s.emit(event.FilesHang{}) })
+	}
+	s.loop.Stop()
+	s.jobs.finish(s.abandonReaders)
+	s.emit(event.Stopped{})
 	b.lines.Flush(context.WithoutCancel(ctx))
 	return err
 }
 
-// awaitReaders gives those who read files time to come back to the loop.
-func (b *Broker) awaitReaders() {
-	back := make(chan struct{})
-	go func() { // until the last file system has answered
-		b.readers.Wait()
-		close(back)
-	}()
-	timer := time.NewTimer(readGrace)
-	defer timer.Stop()
-	select {
-	case <-back:
-	case <-timer.C:
-		b.log.Warn("a file system does not answer: ending without those who wait for it")
+// run is the loop's goroutine.
+func (s *server) run() {
+	s.emit(event.Serving{Socket: s.binding.Path, Definitions: s.opts.DefinitionDir})
+	s.acceptAgain()
+	if err := s.loop.Run(); err != nil {
+		s.shutDown(err) // first: behind the loop's end it is Serve that takes what is posted
+		s.jobs.post(func() { s.emit(event.LoopFailed{Problem: err.Error()}) })
 	}
 }
 
-// shutDown makes Serve drain and return. It may be called at any time.
-func (b *Broker) shutDown(cause error) {
-	<-b.stopSet
-	b.stop(cause)
+// closeLoop frees the loop and the watch on files, when nothing runs any more.
+func (s *server) closeLoop() {
+	s.loop.Close()
+	s.definitions.close()
 }
 
 // drainAll gives connections under way their verdict, and those still in the
-// kernel's queue a refusal, for at most DrainTimeout.
-func (f *front) drainAll(ctx context.Context) error {
-	cause := context.Cause(ctx)
-	deadline := time.Now().Add(f.drainTimeout(cause))
-	f.log.Info("draining", "cause", cause, "connections", f.conns.count())
-	f.draining.Store(true)
-	if err := f.binding.Unlink(); err != nil { // else nobody new can connect from here on
-		f.log.Warn("the socket's name is still there; connections to it wait in vain until the end", "error", err)
+// kernel's queue a refusal, for at most DrainTimeout. It is Serve's.
+func (s *server) drainAll(cause error) error {
+	deadline := time.NewTimer(s.drainTimeout(cause))
+	defer deadline.Stop()
+	s.jobs.asOwner(func() {
+		s.draining = true
+		s.emit(event.Draining{Cause: fmt.Sprint(cause), Connections: s.conns.open})
+	})
+	if err := s.binding.Unlink(); err != nil { // else nobody new can connect from here on
+		s.jobs.asOwner(func() { s.emit(event.SocketKept{Problem: err.Error()}) })
 	}
-	loops := f.loop.Post(func() { f.drain(time.Now().Add(helloGrace)) })
-	if loops {
-		<-f.drained
+	var empty <-chan struct{}
+	if s.jobs.asOwner(func() { empty = s.drain(time.Now().Add(helloGrace)) }) {
+		select {
+		case <-empty:
+		case <-deadline.C:
+			s.jobs.asOwner(func() {
+				s.emit(event.DrainTimeout{Connections: s.conns.open})
+				s.abandon()
+			})
+		}
 	}
-	if loops && !f.conns.wait(deadline) {
-		f.log.Warn("drain timeout: closing connections without a verdict", "connections", f.conns.count())
-		f.loop.Post(f.abandon)
-	}
-	closeErr := f.binding.Close()
+	closeErr := s.binding.Close()
 	if errors.Is(cause, ErrReplaced) {
 		return cause
 	}
@@ -234,12 +153,12 @@ func (f *front) drainAll(ctx context.Context) error {
 const helloGrace = 200 * time.Millisecond
 
 // drainTimeout is an admin client's drain_deadline_ms, or the option.
-func (b *Broker) drainTimeout(cause error) time.Duration {
+func (s *server) drainTimeout(cause error) time.Duration {
 	var req *shutdownRequest
 	if errors.As(cause, &req) && req.deadline > 0 {
-		return min(req.deadline, b.opts.DrainTimeout)
+		return min(req.deadline, s.opts.DrainTimeout)
 	}
-	return b.opts.DrainTimeout
+	return s.opts.DrainTimeout
 }
 
 // shutdownRequest is the SHUTDOWN verb as a cause.
@@ -251,7 +170,7 @@ func (*shutdownRequest) Is(target error) bool { return target == errShutdown }
 // watchSocket looks every second whether the socket's name still leads here. If
 // it certainly does not, nobody can reach this broker and a successor may be
 // starting: it ends. A name that can't be looked at just now proves nothing.
-func (b *Broker) watchSocket(ctx context.Context) {
+func (s *server) watchSocket(ctx context.Context) {
 	ticker := time.NewTicker(socketCheck)
 	defer ticker.Stop()
 	unknown := false
@@ -261,16 +180,16 @@ func (b *Broker) watchSocket(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		err := b.binding.Check()
+		err := s.binding.Check()
 		switch {
 		case errors.Is(err, ErrReplaced):
-			b.log.Error("socket file removed or replaced: stopping", "error", err)
-			b.shutDown(err)
+			s.jobs.post(func() { s.emit(event.SocketReplaced{Problem: err.Error()}) })
+			s.shutDown(err)
 			return
 		case err != nil && !unknown:
-			b.log.Warn("the socket's name can't be looked at; serving on", "error", err)
+			s.jobs.post(func() { s.emit(event.SocketUnknown{Problem: err.Error()}) })
 		case err == nil && unknown:
-			b.log.Info("the socket's name leads here again")
+			s.jobs.post(func() { s.emit(event.SocketKnown{}) })
 		}
 		unknown = err != nil
 	}

@@ -1,23 +1,14 @@
 package broker
 
-import (
-	"sync"
-	"time"
-)
-
 // connections are those without a verdict: accepted, and not yet handed over,
 // answered or dropped. Their number is bounded by admission.
 type connections struct {
-	mu     sync.Mutex
-	oldest *connection // the list is by age; its links are guarded by mu
-	newest *connection
-	open   int
-	empty  chan struct{} // closed when nothing is open any more; nil until somebody waits
+	oldest, newest *connection // a list by age
+	open           int
+	empty          chan struct{} // closed when nothing is open any more; nil until somebody waits
 }
 
 func (s *connections) add(c *connection) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if c.older = s.newest; c.older != nil {
 		c.older.newer = c
 	} else {
@@ -28,8 +19,6 @@ func (s *connections) add(c *connection) {
 }
 
 func (s *connections) remove(c *connection) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if c.older != nil {
 		c.older.newer = c.newer
 	} else {
@@ -47,52 +36,37 @@ func (s *connections) remove(c *connection) {
 	}
 }
 
-// each calls f, which must not end the connection, for every one, the oldest
-// first.
+// each calls f, which must not close the connection, for every one, the oldest first.
 func (s *connections) each(f func(*connection)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	for c := s.oldest; c != nil; c = c.newer {
 		f(c)
 	}
 }
 
-// first returns the oldest connection that fits, or nil.
-func (s *connections) first(fits func(*connection) bool) *connection {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// all returns every one, the oldest first.
+func (s *connections) all() []*connection {
+	all := make([]*connection, 0, s.open)
+	s.each(func(c *connection) { all = append(all, c) })
+	return all
+}
+
+// silent returns the oldest of which no whole Hello has come; nil when there is none.
+func (s *connections) silent() *connection {
 	for c := s.oldest; c != nil; c = c.newer {
-		if fits(c) {
+		if c.phase == phaseReading {
 			return c
 		}
 	}
 	return nil
 }
 
-func (s *connections) count() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.open
-}
-
-// wait returns true when no connection is open, false at the deadline.
-func (s *connections) wait(deadline time.Time) bool {
-	s.mu.Lock()
+// whenEmpty returns what is closed once no connection is open.
+func (s *connections) whenEmpty() <-chan struct{} {
+	empty := make(chan struct{})
 	if s.open == 0 {
-		s.mu.Unlock()
-		return true
+		close(empty)
+	} else {
+		s.empty = empty
 	}
-	if s.empty == nil {
-		s.empty = make(chan struct{})
-	}
-	empty := s.empty
-	s.mu.Unlock()
-	timer := time.NewTimer(time.Until(deadline))
-	defer timer.Stop()
-	select {
-	case <-empty:
-		return true
-	case <-timer.C:
-		return false
-	}
+	return empty
 }

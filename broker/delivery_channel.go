@@ -20,16 +20,16 @@ type byChannel struct{}
 func (byChannel) leadsTo(t *target) bool { return t.backend.Handle.claims() }
 
 // deliver is steps 5 and 6, issue and send. Step 7, adopt, is the backend's. It goes on
-// with step 8, acknowledge (answered, reap), or step 9, otherwise: at the deadline
-// (overdue), when the channel ends (leftBackend), or at once.
+// with step 8, acknowledge (answered, acked), or step 9, otherwise: at the deadline
+// (overdue), when the channel ends (backendLeft), or at once.
 func (byChannel) deliver(c *connection) {
 	if out, sent := c.send(); !sent {
 		c.settled(out)
 		return
 	}
 	now := time.Now()
-	c.phase, c.deadline = phaseOffered, now.Add(c.offer.attempt.Deadline().Sub(c.now()))
-	c.loop.WakeAt(loop.Earlier(c.deadline, now.Add(reapEvery)))
+	c.enter(phaseOffered, now.Add(c.offer.attempt.Deadline().Sub(c.server.now())))
+	c.server.loop.WakeAt(loop.Earlier(c.deadline, now.Add(ackCheck)))
 }
 
 // send offers the connection to its target. When it could not be sent, it returns what
@@ -47,7 +47,7 @@ func (c *connection) send() (out handoff.Outcome, sent bool) {
 	if err != nil {
 		return a.NotSent(handoff.StageSend, handoff.ServicePolicyDisabled, err), false
 	}
-	if err := context.Cause(c.work); err != nil {
+	if err := context.Cause(c.server.jobs.work); err != nil {
 		return a.NotSent(handoff.StageSend, handoff.Cancelled, err), false
 	}
 	failpoint.Hit(failpoint.BrokerIssued)
@@ -62,7 +62,7 @@ func (c *connection) send() (out handoff.Outcome, sent bool) {
 	if err != nil {
 		return a.SendFailed(err), false
 	}
-	a.Sent(c.now())
+	a.Sent(c.server.now())
 	failpoint.Hit(failpoint.BrokerSent)
 	return handoff.Outcome{}, true
 }
@@ -74,9 +74,9 @@ const v1AckDeadline = 900 * time.Millisecond
 // ackDeadline is how long the backend has to acknowledge.
 func (c *connection) ackDeadline(t *target) time.Duration {
 	if t.hello.ClientCapabilities&frame.CapUsher == 0 {
-		return min(c.opts.AckDeadline, v1AckDeadline)
+		return min(c.server.opts.AckDeadline, v1AckDeadline)
 	}
-	return c.opts.AckDeadline
+	return c.server.opts.AckDeadline
 }
 
 // preamble is what the backend writes first: the reply with the token, and the
@@ -91,16 +91,3 @@ func preamble(t *target, id uint64, token handoff.Token) ([]byte, error) {
 
 // preambleRoom is what a preamble takes with a path of ordinary length, in bytes.
 const preambleRoom = 384
-
-// answered is step 8, acknowledge: the backend's ACK or NACK as a message.
-func (c *connection) answered(ack handoff.Ack) {
-	c.settled(c.offer.attempt.Answered(ack, c.now()))
-}
-
-// acked is step 8 with an ACK that stands in the backend's page.
-func (c *connection) acked() { c.settled(c.offer.attempt.Acked(c.now())) }
-
-// unanswered is step 9, otherwise: no answer has come, for the reason that cause is.
-func (c *connection) unanswered(cause error) {
-	c.settled(c.offer.attempt.Unanswered(cause, c.now()))
-}

@@ -3,6 +3,7 @@ package broker
 import (
 	"time"
 
+	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 )
@@ -12,31 +13,41 @@ type byReconnect struct{}
 
 func (byReconnect) leadsTo(*target) bool { return true }
 
-func (byReconnect) deliver(c *connection) {
-	c.reconnect()
-	c.finish()
+func (byReconnect) deliver(c *connection) { c.reconnectOrWait() }
+
+// reconnectOrWait ends the life of a connection that the broker owns and nobody has read
+// from. Where the backend's process has ended meanwhile and there is no other, it waits
+// for the next one, as if that end had been known before.
+func (c *connection) reconnectOrWait() {
+	if t := c.offer.target; !c.reconnect() {
+		if c.waitForBackend(t) {
+			return
+		}
+		c.refuse(t.request, hello.BackendNotRegistered())
+	}
+	c.close()
 }
 
 // reconnect writes the reply without a token: the broker owns the connection. A backend
 // that has gone meanwhile is not named, and one that has just proven silent only where
-// there is no other.
-func (c *connection) reconnect() {
+// there is no other. It is false when there is none to name.
+func (c *connection) reconnect() bool {
 	t := c.offer.target
-	if alive := t.backend.Handle.process.Alive(); !alive || !t.backend.Handle.sound() {
+	if alive := t.backend.Handle.seenAlive(); !alive || !t.backend.Handle.sound() {
 		// The kernel is asked: a process may have registered twice, and be dead twice.
-		other := c.find(t, func(e *entry) bool { return e != t.backend && e.Handle.process.Alive() })
+		other := c.server.find(t, func(e *entry) bool { return e != t.backend && e.Handle.seenAlive() })
 		switch {
 		case other != nil && (!alive || other.Handle.sound()):
 			t.backend = other
 		case !alive:
-			c.refuse(t.request, hello.BackendNotRegistered())
-			return
+			return false
 		}
 	}
-	t.backend.MarkHello(time.Now())
-	c.counters.reconnected.Add(1)
+	t.backend.LastHello = time.Now()
 	c.reply(t, grant(t, c.offer.id, nil))
+	c.server.emit(event.Reconnected{ConnectionID: c.offer.id})
 	c.steps.mark("reply")
+	return true
 }
 
 func (c *connection) reply(t *target, g hello.Grant) {

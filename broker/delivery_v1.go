@@ -2,10 +2,11 @@ package broker
 
 import (
 	"context"
+	"time"
 
 	"github.com/seed-7265657e/usher/handoff"
+	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/frame"
-	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // byV1 is the order of the v1 exchange (spec 02 §1): the client learns its token from
@@ -22,46 +23,50 @@ func (byV1) leadsTo(t *target) bool {
 }
 
 func (byV1) deliver(c *connection) {
-	o := &c.offer
-	if err := c.issue(c.opts.AckDeadline); err != nil {
-		c.log.Warn("no handoff token", "error", err)
-		c.countInFlight(o.target.key.Service, -1)
+	s, o := c.server, &c.offer
+	if err := c.issue(s.opts.AckDeadline); err != nil {
+		s.emit(event.NoToken{Problem: err.Error()})
+		s.countInFlight(o.target.key.Service, -1)
 		byReconnect{}.deliver(c)
 		return
 	}
 	token := o.attempt.Token()
 	c.reply(o.target, grant(o.target, o.id, token[:]))
 	raw, err := c.conn.SyscallConn()
-	if err == nil {
-		err = context.Cause(c.work)
-	}
 	if err != nil {
 		c.settledV1(o.attempt.NotSent(handoff.StageSend, handoff.Cancelled, err))
 		return
 	}
-	v1, message, wait := *o.target.backend.Handle.v1, o.message(), c.opts.AckDeadline
-	c.away(&c.wg, func(ctx context.Context) func() {
-		result := v1.Exchange(ctx, token, message, raw, wait)
-		at := c.now()
-		return func() { c.settledV1(o.attempt.Exchanged(result, at)) }
-	})
+	v1, message, wait, now := *o.target.backend.Handle.v1, o.message(), s.opts.AckDeadline, s.now
+	c.enter(phaseOffered, c.deadline)
+	begun := offload(c, false, func(ctx context.Context) exchanged {
+		return exchanged{v1.Exchange(ctx, token, message, raw, wait), now()}
+	}, func(e exchanged) {
+		c.settledV1(o.attempt.Exchanged(e.result, e.at))
+	}, nil)
+	if !begun {
+		c.settledV1(o.attempt.NotSent(handoff.StageSend, handoff.Cancelled, context.Cause(s.jobs.work)))
+	}
+}
+
+// exchanged is what a v1 exchange came to, and when.
+type exchanged struct {
+	result handoff.V1Result
+	at     time.Time
 }
 
 // settledV1 is what follows from the outcome of a v1 exchange.
 func (c *connection) settledV1(out handoff.Outcome) {
-	c.countInFlight(c.offer.target.key.Service, -1)
-	c.noted(out)
+	o := &c.offer
+	c.server.countInFlight(o.target.key.Service, -1)
+	c.record(out)
 	if out.Verdict == handoff.Adopted {
-		token := c.offer.attempt.Token()
-		c.writeReady(frame.HandoffReady(token[:], c.offer.id))
+		token := o.attempt.Token()
+		// Without ever blocking: the descriptor is in blocking mode by now, because a v1
+		// backend shares it and expects that.
+		if err := writeNow(c.conn, frame.HandoffReady(token[:], o.id)); err != nil {
+			c.server.emit(event.ReadyLost{Problem: err.Error()})
+		}
 	}
-	c.finish()
-}
-
-// writeReady writes without ever blocking: the descriptor is in blocking mode by
-// now, because a v1 backend shares it and expects that.
-func (c *connection) writeReady(ready *wire.Frame) {
-	if err := writeNow(c.conn, ready); err != nil {
-		c.log.Info("ready event not written", "error", err)
-	}
+	c.close()
 }

@@ -1,27 +1,27 @@
 package broker
 
 import (
-	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
 )
 
+// ask calls f on the loop, or here once that has ended, and waits for it.
+func ask[T any](b *Broker, f func(*server) T) (answer T) {
+	b.server.jobs.asOwner(func() { answer = f(b.server) })
+	return answer
+}
+
 // Demote puts the broker into its state of descriptor shortage.
-func (b *Broker) Demote() { b.pressure.failed(syscall.EMFILE) }
+func (b *Broker) Demote() { ask(b, func(s *server) bool { return s.pressure.failed(syscall.EMFILE) }) }
 
 // Backends returns how many backends are in the registry.
-func (b *Broker) Backends() int { return b.backends.Len() }
-
-// Gone reports whether the broker knows a backend whose process has ended.
-func (b *Broker) Gone() bool {
-	return slices.ContainsFunc(b.backends.All(), func(e *entry) bool { return e.Handle.gone() })
-}
+func (b *Broker) Backends() int { return ask(b, func(s *server) int { return s.backends.Len() }) }
 
 // HoldLoop keeps the loop from going on until release is called.
 func (b *Broker) HoldLoop() (release func()) {
 	held, released := make(chan struct{}), make(chan struct{})
-	b.front.loop.Post(func() {
+	b.server.loop.Post(func() {
 		close(held)
 		<-released
 	})
@@ -32,50 +32,38 @@ func (b *Broker) HoldLoop() (release func()) {
 // Pending returns what is under way: connections without a verdict, and handoffs, with
 // the services that one is counted for.
 func (b *Broker) Pending() (connections, handoffs int) {
-	pending := make(chan int, 1)
-	count := func() { pending <- b.handoffs.Pending() + len(b.front.inFlight) }
-	if !b.front.loop.Post(count) { // nobody else is there any more
-		count()
-	}
-	return b.conns.count(), <-pending
+	pending := ask(b, func(s *server) [2]int { return [...]int{s.conns.open, s.handoffs.Pending() + len(s.inFlight)} })
+	return pending[0], pending[1]
 }
 
 // Draining reports whether the broker has begun to drain.
-func (b *Broker) Draining() bool { return b.draining.Load() }
+func (b *Broker) Draining() bool { return ask(b, func(s *server) bool { return s.draining }) }
 
-// Remembered reports whether the facts about a service are in memory, and every way
-// to their files watched.
-func (b *Broker) Remembered(service string) bool {
-	answer := make(chan bool)
-	b.front.loop.Post(func() {
-		b.memory.mu.RLock()
-		defer b.memory.mu.RUnlock()
-		r := b.memory.known[service]
-		answer <- r != nil && r.watched
+// Cached reports whether a service's definition is in the cache, and every way to its
+// files watched.
+func (b *Broker) Cached(service string) bool {
+	return ask(b, func(s *server) bool {
+		c := s.definitions.known[service]
+		return c != nil && c.watched
 	})
-	return <-answer
 }
 
-// ForgetWatch ends the watch on files, as if the system had none.
-func (b *Broker) ForgetWatch() { b.memory.close() }
+// EndWatch ends the watch on files, as if the system had none. Call it before Serve.
+func (b *Broker) EndWatch() { b.server.definitions.close() }
 
 // Handshakes returns how many connections count against the bounds.
-func (b *Broker) Handshakes() int {
-	b.admission.mu.Lock()
-	defer b.admission.mu.Unlock()
-	return b.admission.all
-}
+func (b *Broker) Handshakes() int { return ask(b, func(s *server) int { return s.admission.all }) }
 
 // AdvanceClock lets a test move the handoffs' clock forward. Call it before Serve.
 func (b *Broker) AdvanceClock() (forward func(time.Duration)) {
 	var ahead atomic.Int64
-	b.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	b.server.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	return func(d time.Duration) { ahead.Store(int64(d)) }
 }
 
 // StopLoop ends the event loop as if it had failed, and waits for that.
 func (b *Broker) StopLoop() {
-	b.front.loop.Stop()
-	for b.front.loop.Post(func() {}) {
+	b.server.loop.Stop()
+	for b.server.loop.Post(func() {}) {
 	}
 }

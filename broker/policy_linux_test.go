@@ -105,7 +105,7 @@ func TestFailureWindow(t *testing.T) {
 	}
 	checkHandoffs(t, s, handoffCounts{Adopted: 1, NotTaken: 15, Fallbacks: nacked(15)})
 	if n := clientCounts(t, s).Reconnected; n != 18 {
-		t.Errorf("%d clients were sent away, want 18", n)
+		t.Errorf("%d clients were sent to the pipe, want 18", n)
 	}
 }
 

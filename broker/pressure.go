@@ -2,7 +2,6 @@ package broker
 
 import (
 	"errors"
-	"sync"
 	"syscall"
 )
 
@@ -12,7 +11,6 @@ import (
 //
 // While demoted, Hellos are refused with FD_PRESSURE; admin requests are served.
 type pressure struct {
-	mu      sync.Mutex
 	demoted bool
 	streak  int
 }
@@ -24,31 +22,26 @@ const recoveryAccepts = 3
 // failed notes a failed accept or open and reports whether it was for want of
 // descriptors.
 func (p *pressure) failed(err error) bool {
-	if !noDescriptor(err) {
-		return false
+	shortage := noDescriptor(err)
+	p.demote(shortage)
+	return shortage
+}
+
+// demote begins the demotion anew if there is a shortage.
+func (p *pressure) demote(shortage bool) {
+	if shortage {
+		p.demoted, p.streak = true, 0
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.demoted, p.streak = true, 0
-	return true
 }
 
 // accepted notes a successful accept and reports whether the broker is still
 // demoted.
 func (p *pressure) accepted() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if p.demoted {
 		if p.streak++; p.streak >= recoveryAccepts {
 			p.demoted = false
 		}
 	}
-	return p.demoted
-}
-
-func (p *pressure) active() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	return p.demoted
 }
 

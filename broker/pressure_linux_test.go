@@ -12,13 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/broker"
+	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 const fdPressure = wire.ErrorCode_ERROR_FD_PRESSURE
 
-// failures is a log that waits for the line of the first failed accept, and then
+// failures is a log that waits for the fact that accepting has failed first, and then
 // measures the processor time of a second of failing.
 type failures struct {
 	slog.Handler
@@ -27,7 +28,7 @@ type failures struct {
 func (failures) Enabled(context.Context, slog.Level) bool { return true }
 
 func (failures) Handle(_ context.Context, r slog.Record) error {
-	if r.Message != "accept fails; trying again until it succeeds" {
+	if eventOf(r) != (event.AcceptFailed{}).Name() {
 		return nil
 	}
 	began, cpu := time.Now(), processorTime()
@@ -37,6 +38,17 @@ func (failures) Handle(_ context.Context, r slog.Record) error {
 		say("percent", strconv.FormatFloat(percent, 'f', 2, 64))
 	})
 	return nil
+}
+
+// eventOf is the stable name of the fact that a line of the broker's log tells.
+func eventOf(r slog.Record) (name string) {
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "event" {
+			name = a.Value.String()
+		}
+		return name == ""
+	})
+	return name
 }
 
 func processorTime() time.Duration {

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/seed-7265657e/usher/handoff"
+	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/names"
@@ -21,37 +22,54 @@ import (
 // Verifying may block and is a job; what follows belongs to the loop, which alone
 // touches channels and their backends.
 func (c *connection) serveRegistration(f *wire.Frame) {
+	s := c.server
 	req, err := frame.ParseRegister(f)
 	if err != nil {
-		c.log.Info("malformed registration", "peer_pid", c.cred.PID, "error", err)
-		c.finish()
+		s.emit(event.RegistrationMalformed{PID: c.cred.PID, Problem: err.Error()})
+		c.close()
 		return
 	}
-	c.readFiles(func(job context.Context) func() {
-		e, err := c.mayRegister(job, req)
-		return func() {
-			switch {
-			case c.phase == phaseClosed && err == nil: // without waiting for the file system
-				e.Handle.process.Close()
-			case c.phase == phaseClosed:
-			case err != nil:
-				c.refuseRegistration(f, req, err)
-			default:
-				c.register(f, req, e)
-			}
-			c.finish()
+	if err := s.mayRegister(req); err != nil {
+		c.refuseRegistration(f, req, err)
+		c.close()
+		return
+	}
+	c.enter(phaseResolving, c.deadline)
+	files, deadline, serving := s.files, c.deadline, s.jobs.serving
+	who := registrant{req: req, conn: c.conn, pid: c.cred.PID, own: s.registeredBy(c.cred.PID)}
+	begun := offload(c, true, func(ctx context.Context) verification {
+		ctx, cancel := untilDrain(ctx, deadline, serving)
+		defer cancel()
+		return files.verify(ctx, who)
+	}, func(v verification) {
+		if v.err != nil {
+			s.pressure.demote(v.shortage)
+			c.refuseRegistration(f, req, v.err)
+		} else {
+			c.register(f, req, v.entry)
+		}
+		c.close()
+	}, func(v verification) { // the connection was closed without waiting for the file system
+		if v.entry != nil {
+			v.entry.Handle.process.Close()
 		}
 	})
+	if !begun {
+		c.close()
+	}
 }
 
 func (c *connection) refuseRegistration(request *wire.Frame, req *wire.Register, why error) {
 	c.answer(frame.Registered(request, &wire.Registered{Reason: why.Error(), BrokerPid: uint32(os.Getpid())}))
-	c.log.Warn("registration refused", "service", req.ServiceName, "version", req.ServiceVersion, "peer_pid", c.cred.PID, "error", why)
+	c.server.emit(event.RegistrationRefused{
+		Backend: event.Backend{Service: req.ServiceName, Version: req.ServiceVersion, PID: c.cred.PID}, Problem: why.Error(),
+	})
 }
 
 // register takes in a backend that has been verified. It owns e's process until then.
 func (c *connection) register(request *wire.Frame, req *wire.Register, e *entry) {
-	older, err := c.place(e)
+	s := c.server
+	older, err := s.place(e)
 	if err != nil {
 		e.Handle.process.Close()
 		c.refuseRegistration(request, req, err)
@@ -59,37 +77,41 @@ func (c *connection) register(request *wire.Frame, req *wire.Register, e *entry)
 	}
 	if err := c.takeIn(request, e, req.ClaimPage); err != nil {
 		e.Handle.process.Close()
-		c.log.Warn("registration failed", "service", e.Service, "peer_pid", c.cred.PID, "error", err)
+		s.emit(event.RegistrationFailed{Backend: known(e), Problem: err.Error()})
 		return
 	}
 	if older != nil {
 		older.Handle.channel.Close()
 	}
-	c.ready(e.Key)
-	c.log.Info("backend registered", "service", e.Service, "version", e.Version, "backend_pid", e.PID, "pipe", e.Pipe)
+	s.emit(event.Registered{Backend: known(e)})
+	s.ready(e.Key)
 }
 
-func (c *connection) mayRegister(job context.Context, req *wire.Register) (*entry, error) {
-	if c.draining.Load() {
-		return nil, errors.New("broker is shutting down")
+func (s *server) mayRegister(req *wire.Register) error {
+	if s.draining {
+		return errors.New("broker is shutting down")
 	}
 	if err := names.ServiceName(req.ServiceName); err != nil {
-		return nil, err
+		return err
 	}
-	if err := names.Version(req.ServiceVersion); err != nil {
-		return nil, err
+	return names.Version(req.ServiceVersion)
+}
+
+// registeredBy are the backends with a channel that one process has registered.
+func (s *server) registeredBy(pid int) (own []*entry) {
+	for _, e := range s.backends.All() {
+		if e.PID == pid && e.Handle.channel != nil {
+			own = append(own, e)
+		}
 	}
-	return c.verify(job, req)
+	return own
 }
 
 // place looks for the backend's older registration, which a new one replaces, and
-// whether there is room for one more. It runs on the loop, so that the bounds hold.
-func (c *connection) place(e *entry) (older *entry, err error) {
+// whether there is room for one more.
+func (s *server) place(e *entry) (older *entry, err error) {
 	own, renewed := 0, 0
-	for _, o := range c.backends.All() {
-		if o.PID != e.PID || o.Handle.channel == nil {
-			continue
-		}
+	for _, o := range s.registeredBy(e.PID) {
 		if slices.Contains(e.Handle.renews, o) {
 			renewed++
 			continue
@@ -102,10 +124,10 @@ func (c *connection) place(e *entry) (older *entry, err error) {
 	if older != nil {
 		return older, nil
 	}
-	if n := c.backends.Len() - renewed; n >= c.opts.MaxBackends {
+	if n := s.backends.Len() - renewed; n >= s.opts.MaxBackends {
 		return nil, fmt.Errorf("%d backends are registered already", n)
 	}
-	if most := c.opts.maxBackendsPerProcess(); own >= most {
+	if most := s.opts.maxBackendsPerProcess(); own >= most {
 		return nil, fmt.Errorf("process %d has registered %d backends already", e.PID, own)
 	}
 	return nil, nil
@@ -117,12 +139,13 @@ func (c *connection) place(e *entry) (older *entry, err error) {
 // It runs on the loop, and waits for nothing. The caller closes e's process after an
 // error.
 func (c *connection) takeIn(request *wire.Frame, e *entry, wantsPage bool) error {
+	s := c.server
 	// The process may have hung up, or have died, while it was verified; draining may
 	// have closed every channel it knew.
-	if err := c.work.Err(); err != nil {
+	if err := s.jobs.work.Err(); err != nil {
 		return err
 	}
-	ch, far, err := handoff.NewChannel(c.handoffs)
+	ch, far, err := handoff.NewChannel(s.handoffs)
 	if err != nil {
 		return err
 	}
@@ -133,28 +156,28 @@ func (c *connection) takeIn(request *wire.Frame, e *entry, wantsPage bool) error
 		if err == nil {
 			fds = append(fds, page)
 		} else {
-			c.log.Debug("no page of claims for a backend; its claims are descriptors", "backend_pid", e.PID, "error", err)
+			s.emit(event.PageMissing{PID: e.PID, Problem: err.Error()})
 		}
 	}
 	given := fdpass.Own(fds...)
 	defer given.Close()
-	e.Handle.exited, e.Handle.left = make(chan struct{}), make(chan struct{})
+	e.Handle.left = make(chan left, 1)
 	kind := wire.ChannelKind_CHANNEL_KIND_SEQPACKET
 	if ch.Stream() {
 		kind = wire.ChannelKind_CHANNEL_KIND_STREAM
 	}
 	// In the registry before the answer leaves: a backend that knows itself registered
 	// is. Nothing is offered to it before this function has returned, on the loop.
-	c.backends.Add(e)
+	s.backends.Add(e)
 	err = writeNow(c.conn, frame.Registered(request, &wire.Registered{
 		Accepted: true, BrokerPid: uint32(os.Getpid()), Channel: kind, ClaimPage: len(fds) > 1,
 	}), fds...)
 	if err != nil {
-		c.backends.Remove(e)
+		s.backends.Remove(e)
 		ch.Retire()
 		return err
 	}
-	c.wg.Go(func() { c.watchProcess(e) })
-	c.watchBackend(e)
+	s.jobs.wg.Go(func() { s.watchProcess(e) })
+	s.watchBackend(e)
 	return nil
 }

@@ -3,15 +3,20 @@ package broker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/seed-7265657e/usher/handoff"
+	"github.com/seed-7265657e/usher/internal/filehash"
 	"github.com/seed-7265657e/usher/internal/hello"
-	"github.com/seed-7265657e/usher/internal/names"
 	"github.com/seed-7265657e/usher/internal/registry"
 	"github.com/seed-7265657e/usher/internal/service"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
+
+// This file is step 3 of a connection's life, resolve: service definition, version
+// policy, live backend of that version and build, in the order of rows 19 to 35 of
+// spec 01 §7.1. Reading files is a job; everything else is the loop's.
 
 // target is what a Hello resolved to. The definition it was resolved with holds
 // for the whole connection, whatever happens to the file.
@@ -27,83 +32,130 @@ type target struct {
 
 type entry = registry.Entry[*backend]
 
-// This file is step 3 of a connection's life, resolve: service definition, version
-// policy, live backend of that version and build, in the order of rows 19 to 35 of
-// spec 01 §7.1. Reading files is a job; everything else is the loop's.
-
-// readFacts is the job: what the files say about a service.
-func (c *connection) readFacts(job context.Context, name string) (*facts, *hello.Refusal) {
-	began := time.Now()
-	ctx, cancel := c.hashing(job)
-	defer cancel()
-	f, refusal := c.look(ctx, name)
-	if refusal != nil {
-		return nil, refusal
+// resolve begins with what the files say: the cache knows, or a job reads them.
+func (c *connection) resolve(f *wire.Frame, h *wire.Hello) {
+	if known := c.server.definitions.lookup(h.ServiceName, time.Now()); known != nil {
+		c.resolveWith(known, f, h)
+		return
 	}
-	c.memory.remember(name, f, began)
-	return f, nil
+	c.readDefinition(f, h, roomForReading)
+}
+
+// roomForReading is how many connections without a Hello are closed, one after the other,
+// for the descriptors that reading a definition and hashing a binary need.
+const roomForReading = 4
+
+// readDefinition has the files read, and the Hello resolved with what they say. Where
+// descriptors are missing, the oldest connection that has sent nothing makes room, up to
+// evictions times: those who only connect can't keep out those who speak.
+func (c *connection) readDefinition(f *wire.Frame, h *wire.Hello, evictions int) {
+	s := c.server
+	files, name, deadline, serving := s.files, h.ServiceName, c.deadline, s.jobs.serving
+	begun := offload(c, true, func(ctx context.Context) reading {
+		ctx, cancel := untilDrain(ctx, deadline, serving)
+		defer cancel()
+		return files.read(ctx, name)
+	}, func(r reading) {
+		err := r.err
+		if err == nil {
+			err = r.definition.buildErr
+			s.definitions.store(name, r.cacheable)
+		}
+		switch {
+		case evictions > 0 && noDescriptor(err) && s.evict():
+			c.readDefinition(f, h, evictions-1)
+		case r.err != nil:
+			s.pressure.failed(r.err)
+			c.refuseAndClose(f, unreadable(r.err))
+		case s.jobs.work.Err() != nil: // it came back when every channel had been closed
+			c.refuseAndClose(f, hello.ShuttingDown())
+		default:
+			c.resolveWith(r.definition, f, h)
+		}
+	}, nil)
+	if !begun {
+		c.refuseAndClose(f, hello.ShuttingDown())
+	}
+}
+
+// resolveWith ends step 3. The backend is looked for and, where there is none, waited
+// for in one go: one that registers meanwhile would be missed.
+func (c *connection) resolveWith(d *definition, f *wire.Frame, h *wire.Hello) {
+	t, refusal := c.match(d, f, h)
+	if refusal != nil {
+		if t == nil || !c.waitForBackend(t) {
+			c.refuseAndClose(f, refusal)
+		}
+		return
+	}
+	c.steps.mark("resolve")
+	c.deliver(t)
 }
 
 // match judges what the files say, and finds the backend. A target comes with the
 // refusal where nothing but the backend is missing.
-func (c *connection) match(f *facts, request *wire.Frame, h *wire.Hello) (*target, *hello.Refusal) {
-	t := &target{request: request, hello: h, definition: f.definition, handoff: f.handoff, build: f.build}
+func (c *connection) match(d *definition, request *wire.Frame, h *wire.Hello) (*target, *hello.Refusal) {
+	s := c.server
+	t := &target{request: request, hello: h, definition: d.service, handoff: d.handoff, build: d.build}
 	switch err := t.definition.CheckVersion(h.WantedVersion); {
 	case errors.Is(err, service.ErrBelowMinVersion):
 		return nil, hello.BelowMinVersion()
 	case err != nil:
 		return nil, hello.OutsideAllowList()
-	case f.instanceErr != nil:
-		return nil, hello.IsolationUnresolved(f.instanceErr)
-	case f.handoffErr != nil:
-		return nil, hello.ServiceUnloadable(f.handoffErr)
-	case c.pressure.failed(f.buildErr):
+	case d.instanceErr != nil:
+		return nil, hello.IsolationUnresolved(d.instanceErr)
+	case d.handoffErr != nil:
+		return nil, hello.ServiceUnloadable(d.handoffErr)
+	case s.pressure.failed(d.buildErr):
 		return nil, hello.FDPressure()
 	} // unreadable otherwise: matches no build
-	t.key = registry.Key{Instance: f.instance, Service: h.ServiceName, Version: h.WantedVersion}
-	if t.backend = c.find(t, nil); t.backend == nil {
-		if f.buildErr != nil {
-			return nil, noBackend(f.buildErr)
+	t.key = registry.Key{Instance: d.instance, Service: h.ServiceName, Version: h.WantedVersion}
+	if t.backend = s.find(t, nil); t.backend == nil {
+		if d.buildErr != nil {
+			return nil, noBackend(d.buildErr)
 		}
 		return t, hello.BackendNotRegistered() // it may be worth waiting for one
 	}
 	if err := t.definition.CheckUsable(); err != nil {
 		return nil, hello.BackendUnusable(err)
 	}
-	if retry, ok := c.limiter.Allow(uint32(c.cred.PID), time.Now()); !ok {
+	if retry, ok := s.hellos.Allow(uint32(c.cred.PID), time.Now()); !ok {
 		return nil, hello.RateLimited(retry)
 	}
 	return t, nil
 }
 
-// define loads the definition anew: a change on disk holds from the next Hello.
-func (b *Broker) define(name string) (*service.Definition, *hello.Refusal) {
-	d, err := service.Load(b.opts.DefinitionDir, name)
-	var invalid *names.InvalidError
+// errFileSystem says why a definition or an executable could not be read.
+var errFileSystem = errors.New("its file system does not answer")
+
+// noBackend is the refusal when no backend fits. When the build that is wanted is
+// not known, that is why.
+func noBackend(buildErr error) *hello.Refusal {
+	var large *filehash.TooLargeError
 	switch {
-	case err == nil:
-		return d, nil
-	case errors.As(err, &invalid):
-		return nil, hello.InvalidServiceName()
-	case errors.Is(err, service.ErrNotFound):
-		return nil, hello.ServiceNotFound()
-	case b.pressure.failed(err): // nothing is wrong with the definition
-		return nil, hello.FDPressure()
+	case errors.As(buildErr, &large):
+		return hello.ServiceUnloadable(buildErr)
+	case errors.Is(buildErr, context.Canceled): // by the end of serving: see untilDrain
+		return hello.ShuttingDown()
+	case errors.Is(buildErr, context.DeadlineExceeded):
+		refusal := hello.ServiceUnloadable(fmt.Errorf("in the time that a connection has: %w", buildErr))
+		refusal.RetryAfter = time.Second
+		return refusal
 	}
-	return nil, hello.ServiceUnloadable(err)
+	return hello.BackendNotRegistered()
 }
 
 // find returns the live backend for t that registered last and suits, or nil; nil suits
 // every one. One that was found silent is the last choice: a frozen instance must not
 // cost every client its deadline.
-func (b *Broker) find(t *target, suits func(*entry) bool) *entry {
+func (s *server) find(t *target, suits func(*entry) bool) *entry {
 	fits := func(e *entry) bool {
 		return t.definition.AllowsExecutable(e.ExePath, e.ExeHash, t.build) && !e.Handle.gone() && (suits == nil || suits(e))
 	}
-	if e := b.backends.Find(t.key, func(e *entry) bool { return e.Handle.sound() && fits(e) }); e != nil {
+	if e := s.backends.Find(t.key, func(e *entry) bool { return e.Handle.sound() && fits(e) }); e != nil {
 		return e
 	}
-	return b.backends.Find(t.key, fits)
+	return s.backends.Find(t.key, fits)
 }
 
 // window names the failure window of the target's backends (spec 02 §4).

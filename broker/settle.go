@@ -4,12 +4,39 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/handoff"
+	"github.com/seed-7265657e/usher/internal/event"
+	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/unixconn"
 )
+
+// This file is steps 8 and 9 of a connection's life, acknowledge and otherwise: how it
+// is learned what became of an offer, and what follows.
+
+// collectAcks ends the attempts whose ACK stands in their backend's page. The loop calls
+// it whenever it has handled what had happened: so an ACK costs no message, and no
+// wake-up of its own. Admission bounds how many attempts there are.
+func (s *server) collectAcks() {
+	for a := range s.handoffs.Acknowledged() {
+		a.Owner.(*connection).acked()
+	}
+}
+
+// acked is step 8 with an ACK that stands in the backend's page.
+func (c *connection) acked() { c.settled(c.offer.attempt.Acked(c.server.now())) }
+
+// answered is step 8 with an ACK or NACK that is a message.
+func (c *connection) answered(ack handoff.Ack) {
+	c.settled(c.offer.attempt.Answered(ack, c.server.now()))
+}
+
+// unanswered is step 9, otherwise: no answer has come, for the reason that cause is.
+func (c *connection) unanswered(cause error) {
+	c.settled(c.offer.attempt.Unanswered(cause, c.server.now()))
+}
 
 // settled is what follows from an attempt's outcome: the broker's copy is closed, or
 // another backend gets the connection, or the client is told to reconnect. The claim
@@ -17,12 +44,12 @@ import (
 func (c *connection) settled(out handoff.Outcome) {
 	o := &c.offer
 	t := o.target
-	c.countInFlight(t.key.Service, -1)
-	c.noted(out)
+	c.server.countInFlight(t.key.Service, -1)
+	c.record(out)
 	switch {
 	case out.Verdict == handoff.NotTaken && out.Reason.Failure() && !o.retry: // else no backend fares better
-		if next := c.find(t, func(e *entry) bool { return e != t.backend }); next != nil && next.Handle.claims() {
-			c.counters.retried.Add(1)
+		if next := c.server.find(t, func(e *entry) bool { return e != t.backend }); next != nil && next.Handle.claims() {
+			c.server.emit(event.Retried{ConnectionID: o.id})
 			c.steps.prefix = "retry_"
 			o.attempt.Close()
 			t.backend, o.retry = next, true
@@ -30,92 +57,88 @@ func (c *connection) settled(out handoff.Outcome) {
 			return
 		}
 	case out.Verdict == handoff.Adopted && errors.Is(out.Err, handoff.ErrBackendGone) && t.hello.EarlyDataLen > 0 && o.attempt.AcksInPage():
-		c.leave(func(ctx context.Context) {
-			defer c.offer.attempt.Close()
-			c.drainDead(ctx)
-		})
-		return
-	}
-	if !out.Relinquish() {
-		c.reconnect()
+		if c.proveUnread() {
+			return
+		}
 	}
 	o.attempt.Close()
-	c.finish()
+	if out.Relinquish() {
+		c.close()
+		return
+	}
+	c.reconnectOrWait()
 }
 
-// drainDead is rule 8 of the exactly-once rules: the backend took the claim and
-// its channel has ended. It acknowledges after it has read at least one of the bytes
-// that the client declared, and before it writes anything. So once its process is
-// known dead, no acknowledgement and as many unread bytes as declared prove that it
-// read nothing and wrote nothing (docs/protocol.md, section "Early data"); the client
-// may run its request elsewhere. Anything else stays unknown, and the client sees the
-// connection end.
+// record makes an outcome known, and learns from it about the backend.
+func (c *connection) record(out handoff.Outcome) {
+	s, t := c.server, c.offer.target
+	c.steps.markAt("send", out.SentAt)
+	c.steps.mark("acknowledge")
+	if errors.Is(out.Err, handoff.ErrNoAck) {
+		t.backend.Handle.markSilent(c.offer.late)
+	} else if out.Waited > 0 {
+		t.backend.Handle.markAnswered()
+	}
+	fact := event.Handoff{
+		ConnectionID: c.offer.id, Backend: known(t.backend),
+		Verdict: string(out.Verdict), Stage: string(out.Stage), Reason: string(out.Reason),
+		FDReachedBackend: out.FDReachedBackend, Rejected: out.Rejected, Late: out.Late, Waited: out.Waited,
+	}
+	if fact.InTime() {
+		s.policy.RecordSuccess(t.window())
+	} else if !errors.Is(out.Err, handoff.ErrBackendGone) { // its successor is not to blame
+		s.policy.RecordFailure(t.window(), out.Reason, time.Now())
+	}
+	if out.Err != nil {
+		fact.Problem = out.Err.Error()
+		t.backend.LastError = fact.Problem
+	}
+	if errors.Is(out.Err, syscall.EBADF) {
+		s.emit(event.Bug{ConnectionID: c.offer.id, Problem: "a handoff met a closed descriptor"})
+	}
+	s.emit(fact)
+}
+
+// proveUnread looks for the proof of rule 8 of the exactly-once rules, which waits for
+// the death and is a job: the backend took the claim and its channel has ended. With the
+// proof the client is sent on. It is false when the job could not begin.
+func (c *connection) proveUnread() bool {
+	s, o := c.server, &c.offer
+	c.enter(phaseReplying, c.deadline)
+	conn, backend, attempt, declared := c.conn, o.target.backend, &o.attempt, o.target.hello.EarlyDataLen
+	return offload(c, false, func(ctx context.Context) bool {
+		return unread(ctx, conn, backend, attempt, declared)
+	}, func(proven bool) {
+		if proven {
+			s.emit(event.ProvenUnread{ConnectionID: o.id, PID: backend.PID})
+			if !c.reconnect() {
+				c.refuse(o.target.request, hello.BackendNotRegistered())
+			}
+		}
+		attempt.Close()
+		c.close()
+	}, func(bool) { attempt.Close() })
+}
+
+// unread proves that a backend read nothing. It acknowledges after it has read at least
+// one of the bytes that the client declared, and before it writes anything. So once its
+// process is known dead, no acknowledgement and as many unread bytes as declared prove
+// that it read nothing and wrote nothing (docs/protocol.md, section "Early data"); the
+// client may run its request elsewhere. Anything else stays unknown, and the client sees
+// the connection end.
 //
 // The order is what makes it a proof: the death first, after which nothing can be
 // read, acknowledged or written any more; then the acknowledgement, without which the
 // client has no answer yet and has sent no second request; then the count. Only an
 // acknowledgement in the page can be looked for so: that a message has not come proves
 // nothing.
-func (c *connection) drainDead(ctx context.Context) {
-	t := c.offer.target
+func unread(ctx context.Context, conn *unixconn.Conn, backend *entry, attempt *handoff.Attempt, declared uint32) bool {
 	ctx, cancel := context.WithTimeout(ctx, exitGrace)
 	defer cancel()
-	if t.backend.Handle.process.Wait(ctx) != nil || c.offer.attempt.Acknowledged() {
-		return
+	if backend.Handle.process.Wait(ctx) != nil || attempt.Acknowledged() {
+		return false
 	}
-	_ = c.conn.CloseRead() // nothing can be added any more
-	unread, err := drain(c.conn, t.hello.EarlyDataLen)
-	if err != nil || unread != int64(t.hello.EarlyDataLen) {
-		return
-	}
-	c.counters.proven.Add(1)
-	c.log.Info("backend died before it read the request", "connection_id", c.offer.id, "backend_pid", t.backend.PID)
-	c.reconnect()
-}
-
-// drain reads and drops what is left in c, at most one byte more than limit.
-func drain(c io.Reader, limit uint32) (int64, error) {
-	return io.Copy(io.Discard, io.LimitReader(c, int64(limit)+1))
-}
-
-// noted notes an outcome, and what it says about the backend.
-func (c *connection) noted(out handoff.Outcome) {
-	backend := c.offer.target.backend.Handle
-	c.steps.markAt("send", out.SentAt)
-	c.steps.mark("acknowledge")
-	if errors.Is(out.Err, handoff.ErrNoAck) {
-		backend.markSilent(c.offer.late)
-	} else if out.Waited > 0 {
-		backend.markAnswered()
-	}
-	c.note(out)
-}
-
-// note counts and logs an outcome, and feeds the failure window.
-func (c *connection) note(out handoff.Outcome) {
-	t, id := c.offer.target, c.offer.id
-	c.counters.outcome(out)
-	attrs := func() []slog.Attr {
-		return []slog.Attr{
-			slog.Uint64("connection_id", id), slog.String("service", t.key.Service), slog.String("version", t.key.Version),
-			slog.Int("backend_pid", t.backend.PID), slog.Any("outcome", out),
-		}
-	}
-	if out.Verdict == handoff.Adopted && !out.Late {
-		c.policy.RecordSuccess(t.window())
-		if c.debug {
-			c.log.LogAttrs(context.Background(), slog.LevelDebug, "handed over", attrs()...)
-		}
-		return
-	}
-	if !errors.Is(out.Err, handoff.ErrBackendGone) { // its successor is not to blame
-		c.policy.RecordFailure(t.window(), out.Reason, time.Now())
-	}
-	if out.Err != nil {
-		t.backend.MarkError(out.Err)
-	}
-	if errors.Is(out.Err, syscall.EBADF) {
-		c.log.Error("bug: a handoff met a closed descriptor", "connection_id", id)
-	}
-	c.log.LogAttrs(context.Background(), slog.LevelWarn, "handoff fell back", attrs()...)
+	_ = conn.CloseRead() // nothing can be added any more
+	left, err := io.Copy(io.Discard, io.LimitReader(conn, int64(declared)+1))
+	return err == nil && left == int64(declared)
 }

@@ -8,9 +8,11 @@ import (
 
 	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/identity"
 	"github.com/seed-7265657e/usher/internal/names"
 	"github.com/seed-7265657e/usher/internal/registry"
+	"github.com/seed-7265657e/usher/internal/service"
 	"github.com/seed-7265657e/usher/internal/wait"
 )
 
@@ -19,26 +21,32 @@ const staticRetry = time.Second
 
 // watchStatic keeps a v1 backend in the registry while its process lives: found
 // by an identity probe of its pipe, verified, watched by pidfd, asked for again.
-func (b *Broker) watchStatic(ctx context.Context, s StaticBackend) {
+//
+// It is a goroutine of its own, which probes and waits; what it finds is the loop's.
+func (s *server) watchStatic(ctx context.Context, static StaticBackend) {
 	said := ""
 	for ctx.Err() == nil {
-		e, err := b.probeStatic(ctx, s)
+		e, err := s.files.probeStatic(ctx, static)
 		if err != nil {
+			s.jobs.post(func() { s.pressure.failed(err) })
 			if said != err.Error() {
 				said = err.Error()
-				b.log.Warn("static backend not reachable; trying again", "service", s.Service, "pipe", s.Pipe, "error", err)
+				missing := event.StaticMissing{Service: static.Service, Pipe: static.Pipe, Problem: said}
+				s.jobs.post(func() { s.emit(missing) })
 			}
 			wait.For(ctx, staticRetry)
 			continue
 		}
 		said = ""
-		b.backends.Add(e)
-		b.front.post(func() { b.front.ready(e.Key) })
-		b.log.Info("static backend found", "service", e.Service, "version", e.Version, "backend_pid", e.PID)
+		s.jobs.post(func() {
+			s.backends.Add(e)
+			s.emit(event.StaticFound{Backend: known(e)})
+			s.ready(e.Key)
+		})
 		_ = e.Handle.process.Wait(ctx)
-		b.front.post(func() {
-			b.backends.Remove(e)
-			b.front.waiting.lost(e.Key, time.Now())
+		s.jobs.post(func() {
+			s.backends.Remove(e)
+			s.waiting.expect(e.Key, time.Now())
 			e.Handle.process.Close()
 		})
 	}
@@ -46,14 +54,14 @@ func (b *Broker) watchStatic(ctx context.Context, s StaticBackend) {
 
 // probeStatic asks the endpoint who serves it and makes sure that the answer is
 // true: the process that listens there is the one named, and runs what it says.
-func (b *Broker) probeStatic(ctx context.Context, s StaticBackend) (*entry, error) {
+func (f files) probeStatic(ctx context.Context, s StaticBackend) (*entry, error) {
 	if err := names.Version(s.Version); err != nil {
 		return nil, err
 	}
 	hashing := ctx // which may take longer than an answer
-	definition, refusal := b.define(s.Service)
-	if refusal != nil {
-		return nil, refusal
+	definition, err := service.Load(f.dir, s.Service)
+	if err != nil {
+		return nil, fmt.Errorf("service %q: %w", s.Service, err)
 	}
 	instance, err := definition.Instance()
 	if err != nil {
@@ -74,7 +82,7 @@ func (b *Broker) probeStatic(ctx context.Context, s StaticBackend) (*entry, erro
 	if err == nil && int(said.Pid) != process.PID() {
 		err = fmt.Errorf("endpoint is served by process %d but names process %d", process.PID(), said.Pid)
 	}
-	path, hash, exeErr := b.executable(hashing, process)
+	path, hash, exeErr := f.executable(hashing, process)
 	switch {
 	case err != nil:
 	case exeErr != nil:

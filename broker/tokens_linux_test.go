@@ -33,7 +33,7 @@ func TestTokensAreNotLogged(t *testing.T) {
 	b.ended()
 	s.settle()
 	text := log.String()
-	if !strings.Contains(text, "handed over") || !strings.Contains(text, "handoff fell back") {
+	if !strings.Contains(text, "event=handoff.adopted") || !strings.Contains(text, "event=handoff.fell_back") {
 		t.Fatalf("nothing to judge in:\n%s", text)
 	}
 	for _, token := range tokens {

@@ -1,120 +1,115 @@
 package broker
 
 import (
+	"slices"
 	"time"
 
+	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/loop"
 	"github.com/seed-7265657e/usher/internal/registry"
-	"github.com/seed-7265657e/usher/internal/wire"
 )
 
-// This file is step 4 of a connection's life, wait: a Hello for whom no backend is
-// ready, and one is about to be. Backends outlive their broker and register again with
+// This file is step 4 of a connection's life, wait: a Hello for which no backend is
+// ready, and one is expected. Backends outlive their broker and register again with
 // the next one; one that is replaced is back in a moment. Until then its clients wait
 // here, for at most Options.BackendWait, instead of being refused.
 //
-//	waiting ──a backend of that service and version registers──▶ resolve
+//	waiting ──a backend of that service and version registers──▶ resolving
 //	   └──its time is over, or the broker drains──▶ refused
-//
-// All of it is the loop's.
-type waiting struct {
-	most int           // connections of one key
-	time time.Duration // how long one waits
-	conn map[registry.Key][]*connection
 
-	// left says when a key last lost a backend. Those older than time are of no use,
-	// and go when there are too many.
-	left map[registry.Key]time.Time
+// waiting is the one place to wait: bounded, with a deadline, by instance, service and
+// version. Whoever knows that a backend is about to come says expect, and ready once it
+// is there; those who wait for another build resolve to none, and wait on.
+type waiting struct {
+	most        int           // connections of one key
+	time        time.Duration // how long one waits
+	connections map[registry.Key][]*connection
+
+	// expected says until when a backend of a key is expected. Those that are over are of
+	// no use, and go when there are too many.
+	expected map[registry.Key]time.Time
 }
 
-// maxLeft bounds the memory of keys without a backend.
-const maxLeft = 1024
+// maxExpected bounds the keys for which a backend is expected.
+const maxExpected = 1024
 
 func newWaiting(opts Options) waiting {
 	return waiting{
 		most: opts.maxInFlight(), time: opts.BackendWait,
-		conn: make(map[registry.Key][]*connection), left: make(map[registry.Key]time.Time),
+		connections: make(map[registry.Key][]*connection), expected: make(map[registry.Key]time.Time),
 	}
 }
 
-// lost notes that a backend of key has gone.
-func (w *waiting) lost(key registry.Key, now time.Time) {
-	if len(w.left) >= maxLeft {
-		for k, at := range w.left {
-			if now.Sub(at) >= w.time {
-				delete(w.left, k)
+// expect says that a backend of key is about to come, in the usual time from now.
+func (w *waiting) expect(key registry.Key, now time.Time) {
+	if len(w.expected) >= maxExpected {
+		for k, until := range w.expected {
+			if !now.Before(until) {
+				delete(w.expected, k)
 			}
 		}
 	}
-	if len(w.left) < maxLeft {
-		w.left[key] = now
+	if len(w.expected) < maxExpected {
+		w.expected[key] = now.Add(w.time)
 	}
 }
 
-// until is when to stop waiting for a backend of key; zero when none is expected.
+// until is when to stop waiting for a backend of key; zero when none is expected, or
+// too many wait already.
 func (w *waiting) until(key registry.Key, started, now time.Time) time.Time {
 	by := started.Add(w.time) // they come back as soon as they find the new broker
-	if left, known := w.left[key]; known && left.Add(w.time).After(by) {
-		by = left.Add(w.time)
+	if expected := w.expected[key]; expected.After(by) {
+		by = expected
 	}
-	if !now.Before(by) || len(w.conn[key]) >= w.most {
+	if !now.Before(by) || len(w.connections[key]) >= w.most {
 		return time.Time{}
 	}
 	return by
 }
 
-// held is a Hello that waits.
-type held struct {
-	key     registry.Key
-	request *wire.Frame
-	hello   *wire.Hello
-	by      time.Time // the connection's own deadline
+// waiter is what a connection waits with.
+type waiter struct {
+	target   *target   // without a backend
+	deadline time.Time // the connection's own
 }
 
-// awaitBackend has the connection wait where a backend is expected, and reports
+// waitForBackend has the connection wait where a backend is expected, and reports
 // whether it does.
-func (c *connection) awaitBackend(h held) bool {
-	now := time.Now()
-	if c.backends.Find(h.key, func(e *entry) bool { return e.Handle.gone() }) != nil {
-		c.waiting.lost(h.key, now) // the loop has not come to that yet
+func (c *connection) waitForBackend(t *target) bool {
+	s, now := c.server, time.Now()
+	if s.backends.Find(t.key, func(e *entry) bool { return e.Handle.gone() }) != nil {
+		s.waiting.expect(t.key, now) // its channel's end has not been read yet
 	}
-	by := c.waiting.until(h.key, c.started, now)
-	if by.IsZero() || c.draining.Load() {
+	by := s.waiting.until(t.key, s.started, now)
+	if by.IsZero() || s.draining {
 		return false
 	}
-	h.by = c.deadline
-	c.held = h
-	c.phase, c.deadline = phaseWaiting, loop.Earlier(by, c.deadline)
-	c.waiting.conn[h.key] = append(c.waiting.conn[h.key], c)
-	c.counters.waited.Add(1)
-	c.loop.WakeAt(c.deadline)
+	c.waiter = waiter{target: t, deadline: c.deadline}
+	c.enter(phaseWaiting, loop.Earlier(by, c.deadline))
+	s.waiting.connections[t.key] = append(s.waiting.connections[t.key], c)
+	s.emit(event.Waited{Service: t.key.Service, Version: t.key.Version})
+	s.loop.WakeAt(c.deadline)
 	return true
 }
 
 // ready resolves anew those who wait for a backend of key.
-func (f *front) ready(key registry.Key) {
-	waiting := f.waiting.conn[key]
-	delete(f.waiting.conn, key)
-	for _, c := range waiting {
-		c.phase, c.deadline = phaseReading, c.held.by
-		c.resolveHello(c.held.request, c.held.hello)
+func (s *server) ready(key registry.Key) {
+	all := s.waiting.connections[key]
+	delete(s.waiting.connections, key)
+	for _, c := range all {
+		t := c.waiter.target
+		c.enter(phaseResolving, c.waiter.deadline)
+		c.resolve(t.request, t.hello)
 	}
 }
 
-// waitedInVain refuses a connection whose backend has not come.
-func (c *connection) waitedInVain(refusal *hello.Refusal) {
-	key := c.held.key
-	others := c.waiting.conn[key]
-	for i, other := range others {
-		if other == c {
-			others[i] = others[len(others)-1]
-			c.waiting.conn[key] = others[:len(others)-1]
-			break
-		}
+// stopWaiting refuses a connection whose backend has not come.
+func (c *connection) stopWaiting(refusal *hello.Refusal) {
+	waiting, t := &c.server.waiting, c.waiter.target
+	others := slices.DeleteFunc(waiting.connections[t.key], func(other *connection) bool { return other == c })
+	if waiting.connections[t.key] = others; len(others) == 0 {
+		delete(waiting.connections, t.key)
 	}
-	if len(c.waiting.conn[key]) == 0 {
-		delete(c.waiting.conn, key)
-	}
-	c.end(c.held.request, refusal)
+	c.refuseAndClose(t.request, refusal)
 }

@@ -15,8 +15,8 @@ func patientSite(t *testing.T) *site {
 	return newSite(t, func(o *options) { o.BackendWait = patience })
 }
 
-// held waits until n connections wait, and the broker has noted it.
-func (s *site) held(n int) {
+// clientsWait returns once the broker says that n clients have waited.
+func (s *site) clientsWait(n int) {
 	s.tb.Helper()
 	testutil.WaitFor(s.tb, "the clients wait", func() bool { return clientCounts(s.tb, s).Waited == n })
 }
@@ -28,10 +28,10 @@ func TestClientWaitsForTheFirstBackend(t *testing.T) {
 	one, two := s.dial(), s.dial()
 	send(t, one, append(earlyHello(t), early...))
 	send(t, two, helloFor(t, usherClient, nil))
-	s.held(2)
+	s.clientsWait(2)
 	s.listen("2.0.0") // another version: they wait on
 	if n, _ := s.Pending(); n < 2 {
-		t.Fatalf("%d connections are held", n)
+		t.Fatalf("%d connections wait", n)
 	}
 	s.listen(demoVersion)
 	readHandedOver(t, one)
@@ -52,7 +52,7 @@ func TestClientWaitsForTheNextBackend(t *testing.T) {
 	before := clientCounts(t, s).Waited
 	c := s.dial()
 	send(t, c, helloFor(t, usherClient, nil))
-	s.held(before + 1)
+	s.clientsWait(before + 1)
 	s.listen(demoVersion)
 	readHandedOver(t, c)
 	checkEcho(t, c)
@@ -83,9 +83,8 @@ func TestClientOfADyingBackendWaits(t *testing.T) {
 	send(t, c, helloFor(t, usherClient, nil))
 	_ = b.Process.Kill()
 	_ = b.Wait()
-	testutil.WaitFor(t, "its end is known", s.Gone)
 	release()
-	s.held(before + 1)
+	s.clientsWait(before + 1)
 	s.listen(demoVersion)
 	readHandedOver(t, c)
 	checkEcho(t, c)
@@ -111,7 +110,7 @@ func TestWaitEnds(t *testing.T) {
 	drained := patientSite(t)
 	c = drained.dial()
 	send(t, c, helloFor(t, usherClient, nil))
-	drained.held(1)
+	drained.clientsWait(1)
 	drained.stop()
 	readRefusal(t, c, wire.ErrorCode_ERROR_SHUTTING_DOWN, "")
 	if err := drained.end(); err != nil {
@@ -125,7 +124,7 @@ func TestWaitIsBounded(t *testing.T) {
 	for range 8 {
 		send(t, s.dial(), helloFor(t, usherClient, nil))
 	}
-	s.held(8)
+	s.clientsWait(8)
 	c, began := s.dial(), time.Now()
 	send(t, c, helloFor(t, usherClient, nil))
 	readRefusal(t, c, notRegistered, "")

@@ -1,9 +1,6 @@
 package handoff
 
-import (
-	"log/slog"
-	"time"
-)
+import "time"
 
 // Verdict says who owns the connection after an attempt.
 type Verdict string
@@ -65,28 +62,3 @@ type Outcome struct {
 // Relinquish reports whether the backend may own the connection, so that the
 // broker must not answer on it (spec 02 §10).
 func (o Outcome) Relinquish() bool { return o.Verdict != NotTaken }
-
-// LogValue shows the outcome as one group.
-func (o Outcome) LogValue() slog.Value {
-	attrs := []slog.Attr{
-		slog.String("verdict", string(o.Verdict)),
-		slog.String("stage", string(o.Stage)),
-		slog.Bool("fd_reached_backend", o.FDReachedBackend),
-	}
-	if o.Reason != "" {
-		attrs = append(attrs, slog.String("reason", string(o.Reason)))
-	}
-	if o.Rejected {
-		attrs = append(attrs, slog.Bool("nack", true))
-	}
-	if o.Late {
-		attrs = append(attrs, slog.Bool("late", true))
-	}
-	if o.Waited > 0 {
-		attrs = append(attrs, slog.Duration("waited", o.Waited))
-	}
-	if o.Err != nil {
-		attrs = append(attrs, slog.String("error", o.Err.Error()))
-	}
-	return slog.GroupValue(attrs...)
-}

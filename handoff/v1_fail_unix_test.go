@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"syscall"
@@ -194,7 +195,7 @@ func TestV1LogsNoToken(t *testing.T) {
 	l := newV1Line(t)
 	l.backend(t, func(conn *net.UnixConn) { _, fds := sideBand(t, conn); fds.Close() })
 	out := v1Attempt(t, v.token).exchange(t.Context(), l, v1Offer, DefaultAckDeadline)
-	if text := out.LogValue().String(); out.Err == nil || strings.Contains(text, hex.EncodeToString(v.token)) || strings.Contains(text, string(v.token)) {
+	if text := fmt.Sprintf("%+v", out); out.Err == nil || strings.Contains(text, hex.EncodeToString(v.token)) || strings.Contains(text, string(v.token)) {
 		t.Errorf("logged %q", text)
 	}
 }

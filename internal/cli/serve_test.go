@@ -39,8 +39,8 @@ func TestServe(t *testing.T) {
 	stop := serve(t, p.socket)
 	run(t, "status").want(t, 0, "shared, pid", "")
 	r := stop()
-	r.want(t, 0, "", `"msg":"stopped"`)
-	if !strings.Contains(r.stderr, fmt.Sprintf(`"msg":"serving","socket":%q`, p.socket)) {
+	r.want(t, 0, "", `"event":"broker.stopped"`)
+	if !strings.Contains(r.stderr, `"event":"broker.serving"`) || !strings.Contains(r.stderr, fmt.Sprintf(`"socket":%q`, p.socket)) {
 		t.Errorf("the log does not say where it serves:\n%s", r.stderr)
 	}
 	if warned := strings.Count(r.stderr, "running as root"); warned > 1 || warned == 1 != (os.Geteuid() == 0) {
@@ -78,7 +78,7 @@ func TestServeStalledLog(t *testing.T) {
 	if code := <-done; code != 0 || err != nil {
 		t.Errorf("exit code %d, log %v", code, err)
 	}
-	if log := string(log[filler:]); !strings.Contains(log, `"msg":"serving"`) || !strings.Contains(log, `"msg":"stopped"`) {
+	if log := string(log[filler:]); !strings.Contains(log, `"event":"broker.serving"`) || !strings.Contains(log, `"event":"broker.stopped"`) {
 		t.Errorf("the log is\n%s", log)
 	}
 }
@@ -107,7 +107,7 @@ func TestServeOptions(t *testing.T) {
 		"--backend", "notes@1.0.0="+filepath.Join(p.dir, "n.sock"), "--log-format", "text", "--log-level", "warn")
 	run(t, "status", "--socket", other).want(t, 0, "private:notes", "")
 	run(t, "config", "--socket", other).want(t, 0, fmt.Sprintf(`{"source":"flag:--service-def-dir","value":%q}`, definitions), "")
-	stop().want(t, 0, "", "static backend not reachable")
+	stop().want(t, 0, "", "event=backend.static_missing")
 }
 
 func TestServeInstanceNamesTheSocket(t *testing.T) {
@@ -122,7 +122,7 @@ func TestServeInstanceNamesTheSocket(t *testing.T) {
 	}
 	stop := serve(t, socket, "--instance", "explicit:ci")
 	run(t, "status", "--socket", socket).want(t, 0, "explicit:ci", "")
-	stop().want(t, 0, "", "stopped")
+	stop().want(t, 0, "", `"event":"broker.stopped"`)
 }
 
 func TestServeHelloTimeout(t *testing.T) {

@@ -102,7 +102,7 @@ var layers = map[string]int{
 	"internal/identity": leaf, "internal/endpoint": leaf, "internal/peer": leaf, "internal/fdpass": leaf,
 	"internal/claim": leaf, "internal/channel": leaf, "internal/failpoint": leaf,
 	"internal/unixconn": leaf, "internal/loop": leaf, "internal/stamp": leaf, "internal/rawsys": leaf, "internal/watch": leaf,
-	"internal/nofile": leaf, "internal/loglimit": leaf,
+	"internal/nofile": leaf, "internal/loglimit": leaf, "internal/event": leaf,
 
 	"handoff": domain, "internal/hello": domain, "internal/service": domain,
 	"internal/registry": domain, "internal/admin": domain,
@@ -255,6 +255,60 @@ func TestPackageComments(t *testing.T) {
 }
 
 func hasText(doc *ast.CommentGroup) bool { return doc != nil && strings.TrimSpace(doc.Text()) != "" }
+
+// TestBrokerEmbedsNothing: what a struct of the broker may touch shows in its fields. An
+// embedded struct of the same package would lend it all that one can do.
+func TestBrokerEmbedsNothing(t *testing.T) {
+	dir := filepath.Join(moduleRoot(t), "broker")
+	paths, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var files []*ast.File
+	for _, path := range paths {
+		if !strings.HasSuffix(path, "_test.go") {
+			files = append(files, parse(t, path, read(t, path)))
+		}
+	}
+	if len(files) == 0 {
+		t.Fatal("no files of the broker")
+	}
+	for _, name := range embedded(files) {
+		t.Errorf("broker: %s", name)
+	}
+	broken := parse(t, "broken.go", "package broker\ntype server struct{}\ntype connection struct{ *server }\n")
+	if got := embedded([]*ast.File{broken}); !slices.Equal(got, []string{"connection embeds server"}) {
+		t.Errorf("of a broken one the check says %q", got)
+	}
+}
+
+// embedded are the structs that embed another one of their package.
+func embedded(files []*ast.File) (found []string) {
+	structs := make(map[string]*ast.StructType)
+	for _, f := range files {
+		ast.Inspect(f, func(n ast.Node) bool {
+			if spec, ok := n.(*ast.TypeSpec); ok {
+				if s, ok := spec.Type.(*ast.StructType); ok {
+					structs[spec.Name.Name] = s
+				}
+			}
+			return true
+		})
+	}
+	for name, s := range structs {
+		for _, field := range s.Fields.List {
+			of := field.Type
+			if star, ok := of.(*ast.StarExpr); ok {
+				of = star.X
+			}
+			if id, ok := of.(*ast.Ident); ok && len(field.Names) == 0 && structs[id.Name] != nil {
+				found = append(found, name+" embeds "+id.Name)
+			}
+		}
+	}
+	slices.Sort(found)
+	return found
+}
 
 const maxLines = 400
 

@@ -10,8 +10,6 @@ import (
 	"cmp"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -23,8 +21,8 @@ type Key struct {
 	Version  string
 }
 
-// Entry is one live backend. Its exported fields don't change once it is in the
-// registry; it may be used after it has left.
+// Entry is one live backend. What describes it doesn't change once it is in the
+// registry, and may be read on any goroutine; it may be used after it has left.
 type Entry[H any] struct {
 	Key
 	PID     int
@@ -35,31 +33,13 @@ type Entry[H any] struct {
 	// Handle is the broker's means to reach the backend.
 	Handle H
 
-	lastHello atomic.Int64
-	lastError atomic.Pointer[string]
+	LastHello time.Time // when a client was sent to it last; the registry's owner's
+	LastError string    // why the last handoff to it that failed did; the registry's owner's
 }
 
-// MarkHello notes that a client was sent to this backend.
-func (e *Entry[H]) MarkHello(now time.Time) { e.lastHello.Store(now.UnixMilli()) }
-
-// LastHello returns the Unix time of the last MarkHello in ms; 0 for never.
-func (e *Entry[H]) LastHello() int64 { return e.lastHello.Load() }
-
-// MarkError notes why the last handoff to this backend failed.
-func (e *Entry[H]) MarkError(err error) { text := err.Error(); e.lastError.Store(&text) }
-
-// LastError returns the last MarkError's text; "" for none.
-func (e *Entry[H]) LastError() string {
-	if p := e.lastError.Load(); p != nil {
-		return *p
-	}
-	return ""
-}
-
-// Registry holds the live backends. The zero value is empty and ready; it is
-// safe for concurrent use.
+// Registry holds the live backends. The zero value is empty and ready. It belongs to
+// one goroutine.
 type Registry[H any] struct {
-	mu      sync.RWMutex
 	entries map[Key][]*Entry[H] // each the newest last
 	count   int
 }
@@ -67,8 +47,6 @@ type Registry[H any] struct {
 // Add enters e, which may share its key with others: any number of instances of
 // one version can live side by side.
 func (r *Registry[H]) Add(e *Entry[H]) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	if r.entries == nil {
 		r.entries = make(map[Key][]*Entry[H])
 	}
@@ -78,16 +56,12 @@ func (r *Registry[H]) Add(e *Entry[H]) {
 
 // Remove takes e out and reports whether it was in.
 func (r *Registry[H]) Remove(e *Entry[H]) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	list := r.entries[e.Key]
 	at := slices.Index(list, e)
 	if at < 0 {
 		return false
 	}
-	// A new slice: a reader may still walk the old one.
-	list = append(slices.Clone(list[:at]), list[at+1:]...)
-	if len(list) == 0 {
+	if list = slices.Delete(list, at, at+1); len(list) == 0 {
 		delete(r.entries, e.Key)
 	} else {
 		r.entries[e.Key] = list
@@ -96,13 +70,10 @@ func (r *Registry[H]) Remove(e *Entry[H]) bool {
 	return true
 }
 
-// Find returns the backend of key that entered last and passes fits, or nil. It
-// calls fits without holding a lock.
+// Find returns the backend of key that entered last and passes fits, or nil. fits must
+// not change the registry.
 func (r *Registry[H]) Find(key Key, fits func(*Entry[H]) bool) *Entry[H] {
-	r.mu.RLock()
-	list := r.entries[key]
-	r.mu.RUnlock()
-	for _, e := range slices.Backward(list) {
+	for _, e := range slices.Backward(r.entries[key]) {
 		if fits(e) {
 			return e
 		}
@@ -113,12 +84,10 @@ func (r *Registry[H]) Find(key Key, fits func(*Entry[H]) bool) *Entry[H] {
 // All returns every backend, ordered by service, version, Since and instance; of
 // those that agree in all, the one that entered first.
 func (r *Registry[H]) All() []*Entry[H] {
-	r.mu.RLock()
 	all := make([]*Entry[H], 0, r.count)
 	for _, list := range r.entries {
 		all = append(all, list...)
 	}
-	r.mu.RUnlock()
 	slices.SortStableFunc(all, func(a, b *Entry[H]) int {
 		return cmp.Or(
 			strings.Compare(a.Service, b.Service),
@@ -131,8 +100,4 @@ func (r *Registry[H]) All() []*Entry[H] {
 }
 
 // Len returns how many backends live.
-func (r *Registry[H]) Len() int {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.count
-}
+func (r *Registry[H]) Len() int { return r.count }

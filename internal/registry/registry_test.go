@@ -1,10 +1,7 @@
 package registry_test
 
 import (
-	"errors"
-	"fmt"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -85,28 +82,6 @@ func TestRemove(t *testing.T) {
 	}
 }
 
-// TestRemoveWhileReading: fits may look at the registry and change it, and sees
-// the entries as they were when Find began.
-func TestRemoveWhileReading(t *testing.T) {
-	var r registry.Registry[string]
-	for i := range 4 {
-		r.Add(backend(key, fmt.Sprint(i)))
-	}
-	var seen []string
-	r.Find(key, func(e *entry) bool {
-		seen = append(seen, e.Handle)
-		r.Remove(e)
-		r.Add(backend(key, "new"))
-		return false
-	})
-	if want := []string{"3", "2", "1", "0"}; !slices.Equal(seen, want) {
-		t.Errorf("saw %v, want %v", seen, want)
-	}
-	if r.Len() != 4 || r.Find(key, anyOne).Handle != "new" {
-		t.Errorf("%d entries: %v", r.Len(), handles(r.All()))
-	}
-}
-
 func TestAllIsOrdered(t *testing.T) {
 	var r registry.Registry[string]
 	add := func(instance, service, version string, since int, handle string) {
@@ -126,46 +101,5 @@ func TestAllIsOrdered(t *testing.T) {
 		if got := handles(r.All()); !slices.Equal(got, want) {
 			t.Fatalf("got %v, want %v", got, want)
 		}
-	}
-}
-
-func TestMarks(t *testing.T) {
-	e := backend(key, "")
-	if e.LastHello() != 0 || e.LastError() != "" {
-		t.Errorf("unmarked: %d, %q", e.LastHello(), e.LastError())
-	}
-	e.MarkHello(epoch)
-	e.MarkError(errors.New("first"))
-	e.MarkError(errors.New("second"))
-	if e.LastHello() != epoch.UnixMilli() || e.LastError() != "second" {
-		t.Errorf("marked: %d, %q", e.LastHello(), e.LastError())
-	}
-}
-
-// TestConcurrentUse is for the race detector.
-func TestConcurrentUse(t *testing.T) {
-	var r registry.Registry[string]
-	var group sync.WaitGroup
-	for i := range 4 {
-		group.Go(func() {
-			for range 200 {
-				e := backend(key, fmt.Sprint(i))
-				r.Add(e)
-				if found := r.Find(key, func(f *entry) bool { return f.Handle == e.Handle }); found != e {
-					t.Errorf("found %v, want my own", found)
-				}
-				found := r.Find(key, anyOne)
-				found.MarkHello(epoch)
-				found.MarkError(errors.New("x"))
-				_, _, _ = r.All(), found.LastError(), found.LastHello()
-				if !r.Remove(e) {
-					t.Error("my entry was gone")
-				}
-			}
-		})
-	}
-	group.Wait()
-	if r.Len() != 0 || len(r.All()) != 0 {
-		t.Errorf("%d are left", r.Len())
 	}
 }

@@ -14,7 +14,7 @@ import (
 // recheck is how long a look at the files may hold where they are watched.
 const recheck = 100 * time.Millisecond
 
-// changes are what may be done to a definition that the broker has in memory, and
+// changes are what may be done to a definition that is in the cache, and
 // how the next Hello is answered.
 var changes = []struct {
 	name   string
@@ -60,15 +60,15 @@ func viaLink(s *site, extra string) string {
 	return fmt.Sprintf("binary_path = %q\n%s\n", filepath.Join(s.dir, "current", "demo"), extra)
 }
 
-// TestChangeOfWhatIsRemembered: a definition in memory is judged by what is on disk
+// TestChangeOfACachedDefinition: a cached definition is judged by what is on disk
 // when the Hello comes, with a watch and without.
-func TestChangeOfWhatIsRemembered(t *testing.T) {
+func TestChangeOfACachedDefinition(t *testing.T) {
 	for _, watched := range []bool{true, false} {
 		for _, c := range changes {
 			t.Run(fmt.Sprintf("%s/watched %t", c.name, watched), func(t *testing.T) {
 				s := unserved(t, func(o *options) { o.HelloRate = 1 << 20 })
 				if !watched {
-					s.ForgetWatch()
+					s.EndWatch()
 				}
 				s.serve()
 				image, err := os.ReadFile(ownBinary(t))
@@ -93,9 +93,9 @@ func TestChangeOfWhatIsRemembered(t *testing.T) {
 						}
 					}
 				}
-				s.checkServed() // remembers
+				s.checkServed() // stores it
 				s.checkServed() // watches
-				if s.Remembered(demo) != watched {
+				if s.Cached(demo) != watched {
 					t.Fatalf("watched: %t", !watched)
 				}
 				if err := c.change(s); err != nil {

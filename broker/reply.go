@@ -1,0 +1,62 @@
+package broker
+
+import (
+	"errors"
+	"io"
+	"net"
+	"syscall"
+
+	"github.com/seed-7265657e/usher/internal/event"
+	"github.com/seed-7265657e/usher/internal/fdpass"
+	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/unixconn"
+	"github.com/seed-7265657e/usher/internal/wire"
+)
+
+// refuseAndClose is a verdict: this client gets no backend.
+func (c *connection) refuseAndClose(request *wire.Frame, refusal *hello.Refusal) {
+	c.refuse(request, refusal)
+	c.close()
+}
+
+func (c *connection) refuse(request *wire.Frame, refusal *hello.Refusal) {
+	c.answer(hello.ReplyFrame(request, refusal.Reply()))
+	c.server.emit(event.Refused{Code: refusal.Code.String(), Reason: refusal.Reason, PID: c.cred.PID})
+}
+
+// answer sends a verdict. It is due whatever has become of the connection's
+// deadline, which a slow Hello, a slow backend or the end of draining uses up.
+func (c *connection) answer(f *wire.Frame) { c.noteWrite(writeNow(c.conn, f)) }
+
+// noteWrite notes how an answer was written. A client that has gone is counted, and is
+// no error.
+func (c *connection) noteWrite(err error) {
+	switch {
+	case err == nil:
+	case errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET):
+		c.server.emit(event.ClientGone{PID: c.cred.PID})
+	default:
+		c.server.emit(event.AnswerLost{PID: c.cred.PID, Problem: err.Error()})
+	}
+}
+
+// writeNow sends a frame, with fds beside it, at once or not at all, whatever
+// mode the connection is in. It borrows fds. The few bytes fit an empty socket
+// buffer; anything less is a failure.
+func writeNow(c *unixconn.Conn, f *wire.Frame, fds ...int) error {
+	msg, err := frame.Append(nil, f)
+	if err != nil {
+		return err
+	}
+	fd, ok := c.Borrow()
+	if !ok {
+		return net.ErrClosed
+	}
+	defer c.Return()
+	n, err := fdpass.Send(fd, msg, fds...)
+	if err == nil && n < len(msg) {
+		err = io.ErrShortWrite
+	}
+	return err
+}
