@@ -135,7 +135,7 @@ func bounded(t testing.TB) context.Context {
 }
 
 func clientOptions(p place) client.Options {
-	return client.Options{Eager: true, Service: service, Version: version, Broker: p.socket()}
+	return client.Options{Service: service, Version: version, Broker: p.socket()}
 }
 
 func dial(t testing.TB, p place, change ...func(*client.Options)) *client.Conn {

@@ -65,11 +65,9 @@ func (f *fates) serveLines(ln *backend.Listener, serving *sync.WaitGroup) {
 }
 
 // ask sends one request, again where it is known not to have been sent.
-func (f *fates) ask(t *testing.T, p place, id string, kind func(*client.Options)) {
+func (f *fates) ask(t *testing.T, d *client.Dialer, id string) {
 	for range 100 {
-		opts := client.Options{Service: service, Version: version, Broker: p.socket(), Timeout: patience}
-		kind(&opts)
-		sent, err := askOnce(t, opts, id)
+		sent, err := askOnce(t, d, id)
 		switch {
 		case err == nil:
 			f.tell("answered", nil)
@@ -83,8 +81,8 @@ func (f *fates) ask(t *testing.T, p place, id string, kind func(*client.Options)
 	f.tell("lost", errors.New("never sent"))
 }
 
-func askOnce(t *testing.T, opts client.Options, id string) (sent bool, err error) {
-	c, err := client.Dial(bounded(t), opts)
+func askOnce(t *testing.T, d *client.Dialer, id string) (sent bool, err error) {
+	c, err := d.Dial(bounded(t))
 	if err != nil {
 		return false, err
 	}
@@ -142,8 +140,10 @@ func TestRollingReplacement(t *testing.T) {
 			for kind, change := range loads {
 				for worker := range 2 {
 					clients.Go(func() {
+						d := &client.Dialer{Options: client.Options{Service: service, Version: version, Broker: p.socket(), Timeout: patience}}
+						change(&d.Options)
 						for n := 0; !stop.Load(); n++ {
-							f.ask(t, p, fmt.Sprintf("%s-%d-%d", kind, worker, n), change)
+							f.ask(t, d, fmt.Sprintf("%s-%d-%d", kind, worker, n))
 						}
 					})
 				}
@@ -231,8 +231,9 @@ func TestRollingHTTPServers(t *testing.T) {
 		clients.Go(func() {
 			opts := client.Options{Service: service, Version: version, Broker: p.socket()}
 			change(&opts)
+			dial := client.HTTP(opts)
 			for !stop.Load() {
-				transport := &http.Transport{DialContext: client.HTTP(opts), DisableKeepAlives: true}
+				transport := &http.Transport{DialContext: dial, DisableKeepAlives: true}
 				resp, err := (&http.Client{Transport: transport}).Get("http://notes/x")
 				if errors.Is(err, client.ErrBackendUnreachable) {
 					continue // not sent

@@ -32,7 +32,7 @@ const (
 // later request that is lost with the connection fails with a plain error, which
 // says nothing about whether it was run.
 //
-// A Conn that Dial returned without having asked (see Dial) asks at the first
+// A Conn that a Dialer returned without having asked (see Dialer.Dial) asks at the first
 // Write or Read. Until the verdict is known, Route, Endpoint, BackendVersion and
 // ID are empty. A deadline that passes meanwhile ends the call and no more: the
 // next call goes on to wait. Options.Timeout, counted from the call that asked,

@@ -148,8 +148,9 @@ func TestOutcomeOfWrite(t *testing.T) {
 func TestOutcomeRace(t *testing.T) {
 	testutil.Leaks(t)
 	socket := handing(t, func(c *net.UnixConn) { _, _ = io.ReadFull(c, make([]byte, 7)) })
+	d := &client.Dialer{Options: options(socket)}
 	for range 200 {
-		c := mustDial(t, options(socket))
+		c := dialAgain(t, d)
 		got := make(chan error, 1)
 		go func() {
 			_, err := c.Read(make([]byte, 1))

@@ -22,17 +22,17 @@ const moment = 20 * time.Millisecond
 
 // slowBroker answers what comes behind the Hellos of known clients: half of the
 // verdict at once, the rest after release, and then it echoes.
-func slowBroker(t testing.TB) (socket string, release chan struct{}) {
+func slowBroker(t testing.TB) (d *client.Dialer, release chan struct{}) {
 	t.Helper()
 	release = make(chan struct{})
-	socket = usherThen(t, func(c *net.UnixConn, f *wire.Frame) {
+	d = usherThen(t, func(c *net.UnixConn, f *wire.Frame) {
 		verdict := handedOver(f)
 		_, _ = c.Write(verdict[:9])
 		<-release
 		_, _ = c.Write(verdict[9:])
 		_, _ = io.Copy(c, c)
 	})
-	return socket, release
+	return d, release
 }
 
 // TestDeadlineBeforeVerdict: a deadline of the caller ends that call, promptly, and
@@ -59,8 +59,8 @@ func TestDeadlineBeforeVerdict(t *testing.T) {
 		for _, during := range []bool{false, true} {
 			t.Run(test.name+map[bool]string{false: "/set before", true: "/set during"}[during], func(t *testing.T) {
 				testutil.Leaks(t)
-				socket, release := slowBroker(t)
-				c := mustDial(t, options(socket))
+				d, release := slowBroker(t)
+				c := dialAgain(t, d)
 				if test.first != "" {
 					send(t, c, test.first)
 				}
@@ -97,8 +97,8 @@ func TestDeadlineBeforeVerdict(t *testing.T) {
 // for its own deadline alone, and the other way round.
 func TestOtherDirectionsDeadline(t *testing.T) {
 	testutil.Leaks(t)
-	socket, release := slowBroker(t)
-	c := mustDial(t, options(socket))
+	d, release := slowBroker(t)
+	c := dialAgain(t, d)
 	send(t, c, "request")
 	read := make(chan error, 1)
 	go func() {
@@ -127,8 +127,8 @@ func TestNewDeadlineReachesWhoWaits(t *testing.T) {
 	asked := make(chan struct{}, 1)
 	silent := usherThen(t, func(c *net.UnixConn, _ *wire.Frame) { asked <- struct{}{}; hold(c) })
 	busy := usherThen(t, func(c *net.UnixConn, f *wire.Frame) { write(c, busyFor(f, patience)); asked <- struct{}{} })
-	for name, socket := range map[string]string{"turn": silent, "time to ask again": busy} {
-		c := mustDial(t, options(socket))
+	for name, d := range map[string]*client.Dialer{"turn": silent, "time to ask again": busy} {
+		c := dialAgain(t, d)
 		_ = c.SetDeadline(time.Time{})
 		send(t, c, "request")
 		ended := make(chan error, 2)
@@ -213,8 +213,8 @@ func TestNoDeadlineStaysOfLongRequest(t *testing.T) {
 // TestPastDeadlineAsksNobody: a call that is late already sends nothing.
 func TestPastDeadlineAsksNobody(t *testing.T) {
 	testutil.Leaks(t)
-	socket := usherThen(t, func(c *net.UnixConn, f *wire.Frame) { t.Error("asked"); handOver(c, f) })
-	c := mustDial(t, options(socket))
+	d := usherThen(t, func(c *net.UnixConn, f *wire.Frame) { t.Error("asked"); handOver(c, f) })
+	c := dialAgain(t, d)
 	_ = c.SetDeadline(time.Now())
 	_, err := c.Read(make([]byte, 1))
 	wantTimeout(t, "read", err)
@@ -227,8 +227,8 @@ func TestPastDeadlineAsksNobody(t *testing.T) {
 // deadline; nothing has been sent then, and the same Write goes along later.
 func TestWriteDeadlineWhileDialling(t *testing.T) {
 	testutil.Leaks(t)
-	path, ln := fullBroker(t)
-	c := mustDial(t, options(path))
+	d, ln := fullBroker(t)
+	c := dialAgain(t, d)
 	for range 2 {
 		_ = c.SetWriteDeadline(time.Now().Add(moment))
 		n, err := io.WriteString(c, "request")
@@ -251,8 +251,8 @@ func TestWriteDeadlineWhileDialling(t *testing.T) {
 // nothing behind that a later Read would send.
 func TestTimedOutWriteIsNotSent(t *testing.T) {
 	testutil.Leaks(t)
-	path, ln := fullBroker(t)
-	c := mustDial(t, options(path))
+	d, ln := fullBroker(t)
+	c := dialAgain(t, d)
 	_ = c.SetWriteDeadline(time.Now().Add(moment))
 	n, err := io.WriteString(c, "request")
 	if wantTimeout(t, "write", err); n != 0 {
@@ -290,14 +290,14 @@ func TestCloseBeforeVerdict(t *testing.T) {
 	for name, answer := range map[string]func(*net.UnixConn, *wire.Frame){"reply": nothing, "pipe with a full backlog": toStuck, "time to ask again": busy} {
 		for what, call := range map[string]func(*client.Conn) error{"read": read, "long write": long, "CloseWrite": (*client.Conn).CloseWrite} {
 			t.Run(name+"/"+what, func(t *testing.T) {
-				c := mustDial(t, options(usherThen(t, answer)))
+				c := dialAgain(t, usherThen(t, answer))
 				closes(t, c, call)
 			})
 		}
 	}
 	t.Run("broker with a full backlog", func(t *testing.T) {
-		path, _ := fullBroker(t)
-		c := mustDial(t, options(path))
+		d, _ := fullBroker(t)
+		c := dialAgain(t, d)
 		closes(t, c, func(c *client.Conn) error { _, err := io.WriteString(c, "request"); return err })
 	})
 }
@@ -342,8 +342,8 @@ func TestTimeoutEnds(t *testing.T) {
 	for name, first := range map[string]string{"hello alone": "", "early data": "request"} {
 		t.Run(name, func(t *testing.T) {
 			testutil.Leaks(t)
-			socket := usherThen(t, func(c *net.UnixConn, _ *wire.Frame) { hold(c) })
-			c := mustDial(t, options(socket, func(o *client.Options) { o.Timeout = moment }))
+			d := usherThen(t, func(c *net.UnixConn, _ *wire.Frame) { hold(c) }, func(o *client.Options) { o.Timeout = moment })
+			c := dialAgain(t, d)
 			if first != "" {
 				send(t, c, first)
 			}
@@ -372,12 +372,12 @@ func TestTimeoutEnds(t *testing.T) {
 func TestVerdictInTimeButReadLate(t *testing.T) {
 	testutil.Leaks(t)
 	answered := make(chan struct{})
-	socket := usherThen(t, func(c *net.UnixConn, f *wire.Frame) {
+	d := usherThen(t, func(c *net.UnixConn, f *wire.Frame) {
 		handOver(c, f)
 		close(answered)
 		_, _ = io.Copy(c, c)
-	})
-	c := mustDial(t, options(socket, func(o *client.Options) { o.Timeout, o.ReadyTimeout = moment, time.Millisecond }))
+	}, func(o *client.Options) { o.Timeout, o.ReadyTimeout = moment, time.Millisecond })
+	c := dialAgain(t, d)
 	send(t, c, "request")
 	<-answered
 	time.Sleep(2 * moment) // Timeout passes

@@ -31,11 +31,11 @@ const MaxEarlyData = 16 << 10
 // own error when it was cancelled. ctx and Options.Timeout bound the
 // call, not the connection.
 //
-// Where the broker has handed over to this service before, Dial returns at once:
-// the first Write sends Hello and takes its bytes along, if they are at most
-// MaxEarlyData; a Read that comes first sends Hello alone. The errors above then
-// come from that Write or Read. Options.Eager turns this off.
-func Dial(ctx context.Context, opts Options) (*Conn, error) { return open(ctx, opts, false) }
+// It always asks. To dial again and again, see Dialer: its connections can take the
+// first request along with Hello.
+func Dial(ctx context.Context, opts Options) (*Conn, error) {
+	return (&Dialer{Options: opts}).Dial(ctx)
+}
 
 // DialWith connects to the wanted service and sends it the first request, which
 // goes along with Hello when it is at most MaxEarlyData long. The verdict is known
@@ -47,7 +47,7 @@ func Dial(ctx context.Context, opts Options) (*Conn, error) { return open(ctx, o
 // of the request had left. Options.Idempotent has a request that went along with
 // Hello sent again.
 func DialWith(ctx context.Context, opts Options, request []byte) (*Conn, error) {
-	s, err := prepare(ctx, opts)
+	s, err := prepare(ctx, &Dialer{Options: opts})
 	if err != nil {
 		return nil, err
 	}
@@ -70,34 +70,20 @@ func DialWith(ctx context.Context, opts Options, request []byte) (*Conn, error) 
 	return newConn(s), nil
 }
 
-// open is Dial; writesFirst says that the connection's user writes before it
-// reads, whatever order its goroutines run in.
-func open(ctx context.Context, opts Options, writesFirst bool) (*Conn, error) {
-	s, err := prepare(ctx, opts)
-	if err != nil {
-		return nil, err
-	}
-	s.writesFirst = writesFirst
-	if s.skip() || !s.Eager && !s.NoHandoff && knownUsher.has(s.key()) {
-		return newConn(s), nil
-	}
-	if err := s.dial(ctx, newExchange(s, nil)); err != nil {
-		return nil, err
-	}
-	return newConn(s), nil
+// dialing is what a connection is made for.
+type dialing struct {
+	Options         // complete
+	by      *Dialer // is told what the broker is
 }
 
-// dialing is what a connection is made for.
-type dialing struct{ Options }
-
-func prepare(ctx context.Context, opts Options) (*stream, error) {
+func prepare(ctx context.Context, by *Dialer) (*stream, error) {
 	if err := checkEnabled(); err != nil {
 		return nil, err
 	}
-	if err := opts.complete(); err != nil {
+	d := &dialing{by.Options, by}
+	if err := d.complete(); err != nil {
 		return nil, err
 	}
-	d := &dialing{Options: opts}
 	if _, err := d.hello(0); err != nil { // what is wrong with the Options shows here
 		return nil, err
 	}

@@ -65,7 +65,7 @@ func TestRoutes(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			c := mustDial(t, options(socket, test.change, func(o *client.Options) { o.Eager = true }))
+			c := mustDial(t, options(socket, test.change))
 			if c.Route() != test.want || c.Endpoint() != pipe {
 				t.Errorf("route %s to %s, want %s to %s", c.Route(), c.Endpoint(), test.want, pipe)
 			}

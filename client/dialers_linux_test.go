@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -13,7 +15,9 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/seed-7265657e/usher/client"
+	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // TestHTTPDialer: requests of an ordinary http.Client, whatever host they name.
@@ -78,5 +82,45 @@ func TestDialersReturnNil(t *testing.T) {
 	b, errB := client.GRPC(opts)(context.Background(), "x")
 	if a != nil || b != nil || !errors.Is(errA, client.ErrBrokerUnreachable) || !errors.Is(errB, client.ErrBrokerUnreachable) {
 		t.Error(a, b, errA, errB)
+	}
+}
+
+// TestDialersLearnAlone: what one Dialer knows about a broker changes nothing for
+// another, nor for Dial, which always asks.
+func TestDialersLearnAlone(t *testing.T) {
+	testutil.Leaks(t)
+	var refuse atomic.Bool
+	d := usherThen(t, func(c *net.UnixConn, f *wire.Frame) {
+		if refuse.Load() {
+			write(c, hello.ReplyFrame(f, hello.BelowMinVersion().Reply()))
+			return
+		}
+		handOver(c, f)
+	})
+	if c := dialAgain(t, d); c.Route() != "" {
+		t.Errorf("the Dialer that knows asked: %s", c.Route())
+	}
+	if c := mustDial(t, d.Options); c.Route() != client.HandedOver {
+		t.Errorf("another asked too late: %q", c.Route())
+	}
+	eager := &client.Dialer{Options: d.Options}
+	eager.Eager = true
+	for range 2 {
+		if c := dialAgain(t, eager); c.Route() != client.HandedOver {
+			t.Errorf("an eager one asked too late: %q", c.Route())
+		}
+	}
+	refuse.Store(true)
+	var refused *client.RefusedError
+	for range 2 {
+		if _, err := client.Dial(bounded(t), d.Options); !errors.As(err, &refused) {
+			t.Errorf("Dial: %v", err)
+		}
+	}
+	if _, err := dialAgain(t, d).Read(make([]byte, 1)); !errors.As(err, &refused) {
+		t.Errorf("read: %v", err)
+	}
+	if _, err := d.Dial(bounded(t)); !errors.As(err, &refused) {
+		t.Errorf("a Dialer that was refused does not ask at once: %v", err)
 	}
 }

@@ -12,6 +12,10 @@
 // or ErrOutcomeUnknown, which a Conn returns too: the request may have been run, so
 // that it must not be sent again unless it is idempotent.
 //
+// Dial and DialWith ask the broker before they return. A Dialer, which learns what its
+// broker is, leaves that to the first Write of its connections, whose bytes go along
+// with the question. What one Dialer has learned changes nothing for another.
+//
 // Of usher it imports leaf packages and the pure package hello alone. A Conn is
 // the caller's, who closes it; a failed Dial leaves nothing open.
 package client

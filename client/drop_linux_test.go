@@ -16,16 +16,16 @@ import (
 // behind, and its peer does not wait forever. One whose verdict is outstanding is
 // no exception.
 func TestDroppedConnCloses(t *testing.T) {
-	for name, use := range map[string]func(testing.TB, string){
-		"settled": func(t testing.TB, socket string) {
-			c, err := client.Dial(bounded(t), options(socket, func(o *client.Options) { o.Eager = true }))
+	for name, use := range map[string]func(testing.TB, *client.Dialer){
+		"settled": func(t testing.TB, d *client.Dialer) {
+			c, err := client.Dial(bounded(t), d.Options)
 			if err != nil {
 				t.Fatal(err)
 			}
 			send(t, c, "x")
 		},
-		"verdict outstanding": func(t testing.TB, socket string) {
-			c, err := client.Dial(bounded(t), options(socket))
+		"verdict outstanding": func(t testing.TB, d *client.Dialer) {
+			c, err := d.Dial(bounded(t))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -37,14 +37,14 @@ func TestDroppedConnCloses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			testutil.Leaks(t)
 			end := make(chan error, 1)
-			socket := usherThen(t, func(c *net.UnixConn, f *wire.Frame) {
+			d := usherThen(t, func(c *net.UnixConn, f *wire.Frame) {
 				if name == "settled" {
 					handOver(c, f)
 				}
 				_, err := io.Copy(io.Discard, c)
 				end <- err
 			})
-			use(t, socket)
+			use(t, d)
 			for ended, until := false, time.Now().Add(patience/2); !ended; {
 				runtime.GC()
 				select {
@@ -73,7 +73,7 @@ func TestHeldConnStays(t *testing.T) {
 		hold(c)
 	})
 	open := func() *client.Conn {
-		c, err := client.Dial(bounded(t), options(socket, func(o *client.Options) { o.Eager = true }))
+		c, err := client.Dial(bounded(t), options(socket))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -186,9 +186,10 @@ func TestFirstWriteRides(t *testing.T) {
 		_, _ = io.WriteString(c, "hi ")
 		_, _ = io.Copy(c, c)
 	})
-	mustDial(t, options(socket)) // learns what kind of broker it is
+	d := &client.Dialer{Options: options(socket)}
+	dialAgain(t, d) // learns what kind of broker it is
 	for _, size := range []int{1, 7, client.MaxEarlyData, client.MaxEarlyData + 1} {
-		c := mustDial(t, options(socket))
+		c := dialAgain(t, d)
 		if c.Route() != "" {
 			t.Fatalf("asked before the first Write: %s", c.Route())
 		}
@@ -210,7 +211,7 @@ func TestFirstWriteRides(t *testing.T) {
 			t.Errorf("%d bytes: %d announced, route %s", size, announced.Load(), c.Route())
 		}
 	}
-	c := mustDial(t, options(socket))
+	c := dialAgain(t, d)
 	if got := early(c, 3); got != "hi " || announced.Load() != 0 {
 		t.Errorf("read first: %q, %d announced", got, announced.Load())
 	}
@@ -227,9 +228,10 @@ func TestLazyErrors(t *testing.T) {
 		}
 		write(c, grant(f, hello.Grant{BackendPipe: "/x", Token: token, ServerCapabilities: frame.CapUsher}), frame.HandoffReady(token, 1))
 	})
-	mustDial(t, options(socket))
+	d := &client.Dialer{Options: options(socket)}
+	dialAgain(t, d)
 	refuse.Store(true)
-	c := mustDial(t, options(socket))
+	c := dialAgain(t, d)
 	var refused *client.RefusedError
 	if _, err := c.Read(make([]byte, 1)); !errors.As(err, &refused) || errors.Is(err, client.ErrOutcomeUnknown) {
 		t.Errorf("read: %v", err)

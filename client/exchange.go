@@ -170,11 +170,11 @@ func (x *exchange) reply() (step, error) {
 		if !errors.As(err, &refusal) {
 			return 0, x.noVerdict(err)
 		}
-		knownUsher.forget(x.key())
+		x.by.usher.Store(false)
 		x.notRun()
 		return 0, refused(refusal)
 	}
-	x.learn(granted)
+	x.by.usher.Store(granted.ServerCapabilities&frame.CapUsher != 0)
 	x.refusal = nil
 	x.granted = &opened{route: Reconnected, endpoint: granted.BackendPipe, version: granted.DaemonVersion, id: granted.ConnectionId}
 	x.token = granted.HandlePassedToken

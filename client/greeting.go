@@ -7,6 +7,8 @@ import (
 	"github.com/seed-7265657e/usher/internal/hello"
 )
 
+const maxGreetings = 256
+
 // greeting is what a Hello is made of.
 type greeting struct {
 	service, version, ownVersion string
@@ -14,6 +16,8 @@ type greeting struct {
 	early                        int
 }
 
+// greetings keeps the framed Hellos: one costs more than to look it up.
+// A full cache starts over.
 var greetings struct {
 	mu     sync.RWMutex
 	frames map[greeting][]byte
@@ -51,7 +55,7 @@ func (d *dialing) hello(early int) ([]byte, error) {
 	}
 	greetings.mu.Lock()
 	defer greetings.mu.Unlock()
-	if greetings.frames == nil || len(greetings.frames) >= maxRemembered {
+	if greetings.frames == nil || len(greetings.frames) >= maxGreetings {
 		greetings.frames = make(map[greeting][]byte)
 	}
 	greetings.frames[g] = framed

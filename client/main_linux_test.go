@@ -48,7 +48,13 @@ func options(socket string, change ...func(*client.Options)) client.Options {
 // mustDial dials and bounds the connection.
 func mustDial(t testing.TB, o client.Options) *client.Conn {
 	t.Helper()
-	c, err := client.Dial(bounded(t), o)
+	return dialAgain(t, &client.Dialer{Options: o})
+}
+
+// dialAgain is mustDial of a Dialer.
+func dialAgain(t testing.TB, d *client.Dialer) *client.Conn {
+	t.Helper()
+	c, err := d.Dial(bounded(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,27 +158,32 @@ func named(t testing.TB, name string) (path string) {
 // hold keeps c open until the client has gone.
 func hold(c *net.UnixConn) { _, _ = io.Copy(io.Discard, c) }
 
-// usherThen is a broker that has answered as usher before, so that Dial does not
-// ask; from then on it does what answer does.
-func usherThen(t testing.TB, answer func(c *net.UnixConn, hello *wire.Frame)) (socket string) {
+// usherThen returns a Dialer whose broker has answered as usher before, so that Dial
+// does not ask; from then on the broker does what answer does.
+func usherThen(t testing.TB, answer func(c *net.UnixConn, hello *wire.Frame), change ...func(*client.Options)) *client.Dialer {
 	t.Helper()
 	var known atomic.Bool
-	socket = fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
+	socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
 		if known.Load() {
 			answer(c, f)
 			return
 		}
 		handOver(c, f)
 	})
-	_ = mustDial(t, options(socket)).Close()
+	d := &client.Dialer{Options: options(socket)}
+	_ = dialAgain(t, d).Close()
 	known.Store(true)
-	return socket
+	for _, f := range change {
+		f(&d.Options)
+	}
+	return d
 }
 
-// fullBroker has answered as usher before, and its backlog is full.
-func fullBroker(t testing.TB) (path string, ln *net.UnixListener) {
+// fullBroker returns a Dialer whose broker has answered as usher before, and whose
+// backlog is full.
+func fullBroker(t testing.TB) (d *client.Dialer, ln *net.UnixListener) {
 	t.Helper()
-	path, ln = shallow(t)
+	path, ln := shallow(t)
 	served := make(chan error, 1)
 	go func() {
 		c, err := ln.AcceptUnix()
@@ -181,12 +192,13 @@ func fullBroker(t testing.TB) (path string, ln *net.UnixListener) {
 		}
 		served <- err
 	}()
-	_ = mustDial(t, options(path)).Close()
+	d = &client.Dialer{Options: options(path)}
+	_ = dialAgain(t, d).Close()
 	if err := <-served; err != nil {
 		t.Fatal(err)
 	}
 	fill(t, path)
-	return path, ln
+	return d, ln
 }
 
 // serveAll answers every Hello that comes to ln, until the test ends.

@@ -22,15 +22,16 @@ func TestNetConn(t *testing.T) {
 	const first = "first request"
 	eager := func(t *testing.T, change func(*client.Options)) (net.Conn, *backend.Listener, error) {
 		socket, ln := real(t)
-		c, err := client.Dial(bounded(t), options(socket, func(o *client.Options) { o.Eager = true }, change))
+		c, err := client.Dial(bounded(t), options(socket, change))
 		return c, ln, err
 	}
 	// unasked makes a Conn of a broker that is known to be usher.
 	unasked := func(t *testing.T) (net.Conn, *backend.Listener, error) {
 		socket, ln := real(t)
-		_ = mustDial(t, options(socket)).Close()
+		d := &client.Dialer{Options: options(socket)}
+		_ = dialAgain(t, d).Close()
 		drop(t, ln)
-		c, err := client.Dial(bounded(t), options(socket))
+		c, err := d.Dial(bounded(t))
 		return c, ln, err
 	}
 	routes := map[string]func(*testing.T) (c net.Conn, ln *backend.Listener, stripped string, err error){
@@ -55,10 +56,10 @@ func TestNetConn(t *testing.T) {
 		},
 		"early, reconnected": func(t *testing.T) (net.Conn, *backend.Listener, string, error) {
 			_, ln := real(t)
-			socket := usherThen(t, func(c *net.UnixConn, f *wire.Frame) {
+			d := usherThen(t, func(c *net.UnixConn, f *wire.Frame) {
 				write(c, grant(f, hello.Grant{BackendPipe: ln.Addr().String()}))
 			})
-			c, err := client.Dial(bounded(t), options(socket))
+			c, err := d.Dial(bounded(t))
 			if err == nil {
 				_, err = io.WriteString(c, first)
 			}

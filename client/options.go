@@ -35,9 +35,8 @@ type Options struct {
 	// again when the connection fails before its verdict, instead of
 	// ErrOutcomeUnknown.
 	Idempotent bool
-	// Eager makes Dial ask the broker before it returns, always. By default, and
-	// where the broker has answered for this service and version before and is
-	// usher, the first Write asks, and its bytes go along with the question.
+	// Eager makes a Dialer, and the dialers of HTTP and GRPC, ask the broker before
+	// they return, always, as the function Dial does.
 	Eager bool
 
 	// CachedEndpoint is the backend's pipe from an earlier connection's

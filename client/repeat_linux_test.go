@@ -164,7 +164,7 @@ func TestHalfCloseBeforeVerdict(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			testutil.Leaks(t)
 			asked.Store(0)
-			c := mustDial(t, options(usherThen(t, answer), func(o *client.Options) { o.Idempotent = true }))
+			c := dialAgain(t, usherThen(t, answer, func(o *client.Options) { o.Idempotent = true }))
 			send(t, c, "request")
 			if err := c.CloseWrite(); err != nil {
 				t.Fatal(err)
@@ -195,16 +195,16 @@ func TestNoRepetitionAfterDeadline(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			testutil.Leaks(t)
 			var asked atomic.Int32
-			socket := usherThen(t, func(c *net.UnixConn, _ *wire.Frame) {
+			d := usherThen(t, func(c *net.UnixConn, _ *wire.Frame) {
 				asked.Add(1)
 				early(c, 7)
 				time.Sleep(2 * moment)
 			})
-			opts := options(socket, func(o *client.Options) { o.Idempotent = true })
+			d.Idempotent = true
 			if name == "timeout" {
-				use(&opts, nil)
+				use(&d.Options, nil)
 			}
-			c := mustDial(t, opts)
+			c := dialAgain(t, d)
 			send(t, c, "request")
 			if name != "timeout" {
 				use(nil, c)
@@ -223,14 +223,14 @@ func TestCloseDuringRepetition(t *testing.T) {
 	testutil.Leaks(t)
 	var asked atomic.Int32
 	again := make(chan struct{}, 1)
-	socket := usherThen(t, func(c *net.UnixConn, _ *wire.Frame) {
+	d := usherThen(t, func(c *net.UnixConn, _ *wire.Frame) {
 		early(c, 7)
 		if asked.Add(1) > 1 {
 			again <- struct{}{}
 			hold(c)
 		}
-	})
-	c := mustDial(t, options(socket, func(o *client.Options) { o.Idempotent, o.Timeout = true, patience }))
+	}, func(o *client.Options) { o.Idempotent, o.Timeout = true, patience })
+	c := dialAgain(t, d)
 	send(t, c, "request")
 	read := make(chan error, 1)
 	go func() { _, err := c.Read(make([]byte, 1)); read <- err }()
@@ -282,16 +282,16 @@ func TestDeadlineAfterUnknown(t *testing.T) {
 	stuck, _ := fullBacklog(t)
 	for _, idempotent := range []bool{true, false} {
 		var asked atomic.Int32
-		socket := usherThen(t, func(c *net.UnixConn, f *wire.Frame) {
+		d := usherThen(t, func(c *net.UnixConn, f *wire.Frame) {
 			early(c, 7)
 			if asked.Add(1) > 1 {
 				write(c, grant(f, hello.Grant{BackendPipe: stuck}))
 			}
-		})
+		}, func(o *client.Options) { o.Idempotent = idempotent })
 		if !idempotent {
 			asked.Store(1)
 		}
-		c := mustDial(t, options(socket, func(o *client.Options) { o.Idempotent = idempotent }))
+		c := dialAgain(t, d)
 		send(t, c, "request")
 		for asked.Load() < 2 {
 			_ = c.SetReadDeadline(time.Now().Add(moment))
@@ -312,12 +312,12 @@ func TestHalfCloseBetweenConnections(t *testing.T) {
 	testutil.Leaks(t)
 	path, ln := fullBacklog(t)
 	answered := make(chan struct{})
-	socket := usherThen(t, func(c *net.UnixConn, f *wire.Frame) {
+	d := usherThen(t, func(c *net.UnixConn, f *wire.Frame) {
 		early(c, 7)
 		write(c, grant(f, hello.Grant{BackendPipe: path}))
 		close(answered)
 	})
-	c := mustDial(t, options(socket))
+	c := dialAgain(t, d)
 	send(t, c, "request")
 	<-answered
 	_ = c.SetReadDeadline(time.Now().Add(10 * moment)) // for the verdict to be read

@@ -162,7 +162,7 @@ func TestNextBrokerIsWaitedFor(t *testing.T) {
 			}()
 		}
 		began := time.Now()
-		c, err := client.Dial(bounded(t), options(path, func(o *client.Options) { o.Eager = true }))
+		c, err := client.Dial(bounded(t), options(path))
 		if took := time.Since(began); took > patience/2 {
 			t.Errorf("took %v", took)
 		}
@@ -196,7 +196,7 @@ func TestManyAtOnce(t *testing.T) {
 	began := time.Now()
 	for range many {
 		wg.Go(func() {
-			c, err := client.Dial(t.Context(), options(socket, func(o *client.Options) { o.Eager = true }))
+			c, err := client.Dial(t.Context(), options(socket))
 			if err != nil {
 				if failed.Add(1) <= 3 {
 					t.Error(err)

@@ -26,7 +26,7 @@ func narrow(t *testing.T, early []byte) (s *stream, peer *unixconn.Conn) {
 		t.Fatal(err)
 	}
 	peer = unixconn.New(fds[1])
-	s = &stream{dialing: &dialing{Options: Options{Service: "notes", Version: "1.2.0", Timeout: 10 * time.Second, ReadyTimeout: time.Second}}}
+	s = &stream{dialing: &dialing{by: new(Dialer), Options: Options{Service: "notes", Version: "1.2.0", Timeout: 10 * time.Second, ReadyTimeout: time.Second}}}
 	t.Cleanup(func() { _ = s.close(); _ = peer.Close() })
 	x := newExchange(s, early)
 	x.step, x.conn = stepSend, unixconn.New(fds[0])

@@ -55,8 +55,6 @@ func (t target) dial(ctx context.Context, arm string, opts client.Options, req [
 		return c, err
 	case helloSkip:
 		opts.CachedEndpoint, opts.OwnVersion = t.Pipe, version
-	case afterReply:
-		opts.Eager = true
 	}
 	c, err := client.Dial(ctx, opts)
 	if err == nil {

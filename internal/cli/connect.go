@@ -62,7 +62,6 @@ func (c *connecting) run(cmd *cobra.Command, args []string) error {
 		}
 	}
 	conn, err := client.Dial(ctx, client.Options{
-		Eager:   true, // its route is shown, and either side may speak first
 		Service: service, Version: version, Broker: socket, NoHandoff: c.noHandoff,
 	})
 	if err != nil {

@@ -270,12 +270,13 @@ func TestHalfClosed(t *testing.T) {
 		t.Run("killed at "+string(point), func(t *testing.T) {
 			t.Parallel()
 			w, end := steadyFixture(t, true)
+			d := w.knowing()
 			for range rounds() {
 				var faulty *process
 				if point != "" {
 					faulty = w.start("backend", role{Point: point, Signal: syscall.SIGKILL})
 				}
-				got := w.requestHalfClosed()
+				got := w.requestHalfClosed(d)
 				if faulty != nil {
 					faulty.died()
 				}

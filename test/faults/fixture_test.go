@@ -264,14 +264,12 @@ func (w *fixture) request(patience time.Duration) result {
 	return res
 }
 
-// requestHalfClosed sends one request along with Hello and ends the client's
-// direction behind it, before there is a verdict.
-func (w *fixture) requestHalfClosed() result {
+// requestHalfClosed sends one request, along with Hello where d is knowing, and ends the
+// client's direction behind it, before there is a verdict.
+func (w *fixture) requestHalfClosed(d *client.Dialer) result {
 	w.t.Helper()
 	res := result{id: fmt.Sprintf("request-%d", w.lastID.Add(1))}
-	opts := w.options(10 * time.Second)
-	opts.Eager = false // the broker is known by now
-	conn, err := client.Dial(context.Background(), opts)
+	conn, err := d.Dial(context.Background())
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -288,6 +286,20 @@ func (w *fixture) requestHalfClosed() result {
 	return res
 }
 
+// knowing returns a Dialer that has learned that the broker is usher: its connections
+// ask at their first Write.
+func (w *fixture) knowing() *client.Dialer {
+	w.t.Helper()
+	d := &client.Dialer{Options: w.options(10 * time.Second)}
+	w.judge(w.requestHalfClosed(d))
+	conn, err := d.Dial(context.Background())
+	if err != nil || conn.Route() != "" {
+		w.t.Fatalf("it asked before the first Write: %v", err)
+	}
+	_ = conn.Close()
+	return d
+}
+
 // dialFor dials for a request, which goes along with Hello where the fixture says
 // so.
 func (w *fixture) dialFor(id string, patience time.Duration) (*client.Conn, error) {
@@ -302,7 +314,7 @@ func (w *fixture) dial(patience time.Duration) (*client.Conn, error) {
 }
 
 func (w *fixture) options(patience time.Duration) client.Options {
-	return client.Options{Service: service, Version: version, Broker: w.Socket(), Timeout: patience, Eager: true}
+	return client.Options{Service: service, Version: version, Broker: w.Socket(), Timeout: patience}
 }
 
 // ask sends one request on conn and reads its answer.
