@@ -2,7 +2,6 @@ package backend_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -62,15 +61,11 @@ func TestProbe(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := dialPipe(t, pipe)
-	if err := identity.Probe(context.Background(), c, want); err != nil {
-		t.Fatal(err)
+	got, err := identity.Fetch(t.Context(), c)
+	if err != nil || !testutil.Equal(got, want) {
+		t.Fatalf("%v, %v; want %v", got, err, want)
 	}
 	wantEnd(t, c)
-	want.Pid++
-	var mismatch *identity.MismatchError
-	if err := identity.Probe(context.Background(), dialPipe(t, pipe), want); !errors.As(err, &mismatch) {
-		t.Errorf("probe of a stranger: %v", err)
-	}
 }
 
 func probeVector(t testing.TB, name string) []byte {

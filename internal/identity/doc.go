@@ -7,7 +7,7 @@
 // SDKs and the command line may import it.
 //
 // Descriptors: files are opened and closed inside one call. A connection given to
-// Fetch or Probe stays the caller's, who closes it.
+// Fetch stays the caller's, who closes it.
 //
 // Spec: document "01 wire", section 11, and "03 broker", section 8.
 package identity

@@ -24,22 +24,9 @@ const ProbeTimeout = 500 * time.Millisecond
 // connection instead.
 var ErrProbeTimeout = errors.New("the endpoint did not answer the identity probe: its process hangs or is no v1 backend")
 
-// Probe checks that the process behind conn is the expected one, in the order of
-// spec 01 §11, checks 3 to 10. conn stays the caller's; after an error it is good
-// for nothing but closing. Errors: those of Fetch, *MismatchError.
-//
-// Usher itself asks with Fetch, as a static backend has no identity to expect
-// beforehand. Probe is the whole of the checks, which the tests hold against the
-// specification's vectors and against usher's own backends.
-func Probe(ctx context.Context, conn net.Conn, expected *wire.DaemonProcess) error {
-	got, err := Fetch(ctx, conn)
-	if err != nil {
-		return err
-	}
-	return Compare(expected, got)
-}
-
-// Fetch asks the process behind conn who it is. Errors: ErrProbeTimeout; the
+// Fetch asks the process behind conn who it is, in the order of spec 01 §11, checks 3
+// to 9. conn stays the caller's; after an error it is good for nothing but closing.
+// Errors: ErrProbeTimeout; the
 // framing errors of frame; *frame.EnvelopeError, *frame.MismatchError (request
 // id), *PayloadError; those of Decode; ctx.Err when ctx was cancelled.
 func Fetch(ctx context.Context, conn net.Conn) (*wire.DaemonProcess, error) {

@@ -13,9 +13,9 @@ import (
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
-// probeAgainst runs Probe against a peer that does what serve says, on a
-// controlled clock. It returns how long the probe took, and its error.
-func probeAgainst(ctx context.Context, t *testing.T, serve func(net.Conn)) (time.Duration, error) {
+// probeAgainst runs Fetch against a peer that does what serve says, on a
+// controlled clock. It returns how long the probe took, and what it returned.
+func probeAgainst(ctx context.Context, t *testing.T, serve func(net.Conn)) (took time.Duration, got *wire.DaemonProcess, err error) {
 	t.Helper()
 	ours, theirs := net.Pipe()
 	defer ours.Close()
@@ -26,11 +26,11 @@ func probeAgainst(ctx context.Context, t *testing.T, serve func(net.Conn)) (time
 		serve(theirs)
 	}()
 	start := time.Now()
-	err := Probe(ctx, ours, demoDaemon(t))
-	took := time.Since(start)
+	got, err = Fetch(ctx, ours)
+	took = time.Since(start)
 	ours.Close()
 	<-done
-	return took, err
+	return took, got, err
 }
 
 // answering serves one probe as the given process.
@@ -55,13 +55,12 @@ func answering(t *testing.T, p *wire.DaemonProcess) func(net.Conn) {
 func TestProbe(t *testing.T) {
 	other := demoDaemon(t)
 	other.BootId = "other"
-	var mismatch *MismatchError
 	synctest.Test(t, func(t *testing.T) {
-		if _, err := probeAgainst(t.Context(), t, answering(t, demoDaemon(t))); err != nil {
-			t.Errorf("expected process: %v", err)
+		if _, got, err := probeAgainst(t.Context(), t, answering(t, demoDaemon(t))); err != nil || mismatch(demoDaemon(t), got) != "" {
+			t.Errorf("expected process: %v, %v", got, err)
 		}
-		if _, err := probeAgainst(t.Context(), t, answering(t, other)); !errors.As(err, &mismatch) || mismatch.Field != "boot_id" {
-			t.Errorf("other process: %v", err)
+		if _, got, err := probeAgainst(t.Context(), t, answering(t, other)); err != nil || mismatch(demoDaemon(t), got) != "boot_id" {
+			t.Errorf("other process: %v, %v", got, err)
 		}
 	})
 }
@@ -71,20 +70,20 @@ func TestProbeIsBounded(t *testing.T) {
 		read := func(conn net.Conn) { _, _, _ = frame.Read(conn, frame.MaxBody) } // the probe may be gone already
 		hang := func(conn net.Conn) { read(conn); _, _ = conn.Read(make([]byte, 1)) }
 
-		if took, err := probeAgainst(t.Context(), t, hang); !errors.Is(err, ErrProbeTimeout) || took != ProbeTimeout {
+		if took, _, err := probeAgainst(t.Context(), t, hang); !errors.Is(err, ErrProbeTimeout) || took != ProbeTimeout {
 			t.Errorf("silent peer: %v after %v", err, took)
 		}
 		short, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		if took, err := probeAgainst(short, t, hang); !errors.Is(err, ErrProbeTimeout) || took != time.Millisecond {
+		if took, _, err := probeAgainst(short, t, hang); !errors.Is(err, ErrProbeTimeout) || took != time.Millisecond {
 			t.Errorf("short deadline: %v after %v", err, took)
 		}
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := probeAgainst(gone, t, hang); !errors.Is(err, context.Canceled) || errors.Is(err, ErrProbeTimeout) {
+		if _, _, err := probeAgainst(gone, t, hang); !errors.Is(err, context.Canceled) || errors.Is(err, ErrProbeTimeout) {
 			t.Errorf("cancelled caller: %v", err)
 		}
-		if took, err := probeAgainst(t.Context(), t, read); !errors.Is(err, ErrProbeTimeout) || took != 0 {
+		if took, _, err := probeAgainst(t.Context(), t, read); !errors.Is(err, ErrProbeTimeout) || took != 0 {
 			t.Errorf("peer that hangs up: %v after %v", err, took)
 		}
 	})

@@ -24,6 +24,7 @@ const module = "github.com/seed-7265657e/usher"
 // pkg is what `go list` says of one package.
 type pkg struct {
 	ImportPath     string
+	Name           string
 	Dir            string
 	Imports        []string
 	Deps           []string
@@ -48,7 +49,7 @@ func (p pkg) sources() (files []string) {
 
 // all lists every package that the module needs, by import path.
 var all = sync.OnceValues(func() (map[string]pkg, error) {
-	cmd := exec.Command("go", "list", "-deps", "-json=ImportPath,Dir,Imports,Deps,GoFiles,IgnoredGoFiles,Module", module+"/...")
+	cmd := exec.Command("go", "list", "-deps", "-json=ImportPath,Name,Dir,Imports,Deps,GoFiles,IgnoredGoFiles,Module", module+"/...")
 	out, err := cmd.Output()
 	if err != nil {
 		return nil, err
@@ -153,6 +154,32 @@ func TestImportsPointDownward(t *testing.T) {
 			if to > from || to == from && from != leaf && from != program {
 				t.Errorf("%s imports %s: not below it", p.name(), name)
 			}
+		}
+	}
+}
+
+// published are the packages that other modules import.
+var published = []string{"broker", "backend", "client", "handoff"}
+
+// TestNoPackageForTestsAlone: what is no program, not published and needed by neither
+// is code that only tests call.
+func TestNoPackageForTestsAlone(t *testing.T) {
+	shipped := make(map[string]bool)
+	for _, p := range own(t) {
+		if p.Name == "main" || slices.Contains(published, p.name()) {
+			shipped[p.ImportPath] = true
+			for _, path := range p.Deps {
+				shipped[path] = true
+			}
+		}
+	}
+	for _, p := range own(t) {
+		empty := true // but for its comment: a place of tests
+		for _, file := range p.sources() {
+			empty = empty && len(parse(t, file, read(t, filepath.Join(p.Dir, file))).Decls) == 0
+		}
+		if !empty && !shipped[p.ImportPath] && !slices.Contains(testOnly, p.name()) {
+			t.Errorf("only tests import %s", p.name())
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package identity
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 
@@ -30,15 +29,6 @@ func (e *HashLengthError) Error() string {
 	return fmt.Sprintf("executable hash has %d bytes; expected %d", e.Len, HashLen)
 }
 
-// MismatchError reports that another process than the expected one answered.
-type MismatchError struct {
-	Field string // first differing field by its wire name
-}
-
-func (e *MismatchError) Error() string {
-	return fmt.Sprintf("identity mismatch in %s: another process serves the endpoint", e.Field)
-}
-
 // Decode reads an encoded DaemonProcess and checks what v1 requires of one:
 // an endpoint, the algorithm, the hash length, in this order. The legacy
 // SHA-256 (field 3) is ignored. Errors: *frame.DecodeError, ErrMissingEndpoint,
@@ -57,29 +47,4 @@ func Decode(b []byte) (*wire.DaemonProcess, error) {
 		return nil, &HashLengthError{Len: len(p.ExeHash)}
 	}
 	return p, nil
-}
-
-// Compare checks that got is the expected process. Paths are compared as text;
-// start time and idle timeout are not compared (spec 01 §11, check 10). Nothing
-// but Probe calls it: it is here because the specification's vectors
-// (identity.json, probe_compare) must hold.
-// Errors: *MismatchError.
-func Compare(expected, got *wire.DaemonProcess) error {
-	want, have := expected.IpcEndpoint, got.IpcEndpoint
-	field := ""
-	switch {
-	case expected.Pid != got.Pid:
-		field = "pid"
-	case expected.ExePath != got.ExePath:
-		field = "exe_path"
-	case !bytes.Equal(expected.ExeHash, got.ExeHash):
-		field = "exe_hash"
-	case expected.BootId != got.BootId:
-		field = "boot_id"
-	case want.NamespaceId != have.NamespaceId || want.Path != have.Path:
-		field = "ipc_endpoint"
-	default:
-		return nil
-	}
-	return &MismatchError{Field: field}
 }
