@@ -73,22 +73,12 @@ func startBrokerAt(t testing.TB, socket, definitions string, change ...func(*bro
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- b.Serve(ctx) }()
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
+	return testutil.Background(t, func(ctx context.Context) error {
+		if err := b.Serve(ctx); !errors.Is(err, broker.ErrReplaced) {
+			return err
 		}
-		stopped = true
-		cancel()
-		if err := <-done; err != nil && !errors.Is(err, broker.ErrReplaced) {
-			t.Error(err)
-		}
-	}
-	t.Cleanup(stop)
-	return stop
+		return nil
+	})
 }
 
 // listen makes a backend on the pipe "p". It is closed at the test's end.

@@ -85,15 +85,7 @@ func real(t testing.TB, change ...func(*broker.Options)) (socket string, ln *bac
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- b.Serve(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	testutil.Background(t, b.Serve)
 	ln, err = backend.Listen(bounded(t), backend.Options{
 		Service: service, Version: version, Broker: b.Socket(), Pipe: filepath.Join(dir, "p"),
 	})
@@ -116,23 +108,9 @@ func fake(t testing.TB, serve func(c *net.UnixConn)) (path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := ln.AcceptUnix()
-			if err != nil {
-				return
-			}
-			_ = c.SetDeadline(time.Now().Add(patience))
-			wg.Go(func() {
-				defer func() { _ = c.Close() }()
-				serve(c)
-			})
-		}
-	})
-	t.Cleanup(func() {
-		_ = ln.Close()
-		wg.Wait()
+	acceptAll(t, ln, func(c *net.UnixConn) {
+		_ = c.SetDeadline(time.Now().Add(patience))
+		serve(c)
 	})
 	return path
 }

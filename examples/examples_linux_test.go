@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/seed-7265657e/usher/broker"
+	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/world"
 )
 
@@ -36,15 +37,7 @@ func newWorld(t *testing.T, name, executable string) *world.World {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- b.Serve(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	testutil.Background(t, b.Serve)
 	return w
 }
 

@@ -5,16 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/seed-7265657e/usher/internal/adminclient"
 	"github.com/seed-7265657e/usher/internal/endpoint"
-	"github.com/seed-7265657e/usher/internal/frame"
-	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -31,14 +29,10 @@ func (e *NoBrokerError) Error() string {
 // Unwrap returns the cause.
 func (e *NoBrokerError) Unwrap() error { return e.Err }
 
-const (
-	adminTimeout = 30 * time.Second // spec 01 §13
-	adminRequest = 1                // the id of the only request on a connection
-)
+const adminTimeout = 30 * time.Second // spec 01 §13
 
 // ask sends one admin request to the live broker and returns its reply. Errors:
-// *NoBrokerError, *hello.RefusedError when the broker is overloaded, those of
-// package frame.
+// *NoBrokerError, and those of adminclient.Ask.
 func (a *app) ask(ctx context.Context, req *wire.AdminRequest) (*wire.AdminReply, error) {
 	socket, err := a.socketPath()
 	if err != nil {
@@ -46,57 +40,18 @@ func (a *app) ask(ctx context.Context, req *wire.AdminRequest) (*wire.AdminReply
 	}
 	ctx, cancel := context.WithTimeout(ctx, endpoint.Milliseconds(endpoint.ClientTimeoutVariable, adminTimeout))
 	defer cancel()
-	conn, err := dialBroker(ctx, socket)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = conn.Close() }()
-	release := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	defer release()
-
-	// A broker that refuses without reading may have closed its end already: its
-	// answer is there all the same.
-	_, writeErr := frame.Write(conn, frame.Request(frame.Admin, adminRequest, wire.Marshal(req)))
-	f, _, err := frame.Read(conn, frame.MaxBody)
-	switch {
-	case ctx.Err() != nil:
-		return nil, fmt.Errorf("the broker at %s did not answer: %w", socket, ctx.Err())
-	case err != nil:
-		return nil, fmt.Errorf("the broker at %s did not answer: %w", socket, errors.Join(err, writeErr))
-	}
-	return parseReply(f)
-}
-
-// parseReply judges the answer to an admin request (spec 01 §9, §12).
-func parseReply(f *wire.Frame) (*wire.AdminReply, error) {
-	if f.PayloadProtocol == frame.Control {
-		if _, err := hello.ParseReply(f); err != nil {
-			return nil, err
-		}
-	}
-	if err := frame.Check(f, wire.FrameKind_FRAME_KIND_RESPONSE, frame.Admin); err != nil {
-		return nil, err
-	}
-	if f.RequestId != adminRequest {
-		return nil, &frame.MismatchError{Text: "request_id is not that of the admin request"}
-	}
-	reply := new(wire.AdminReply)
-	return reply, frame.Unmarshal(f.Payload, reply)
-}
-
-// dialBroker connects to socket.
-func dialBroker(ctx context.Context, socket string) (net.Conn, error) {
-	conn, err := endpoint.Dial(ctx, socket)
+	reply, err := adminclient.Ask(ctx, socket, req)
+	var dial *adminclient.DialError
 	var forbidden *endpoint.VariableError
 	switch {
-	case err == nil:
-		return conn, nil
+	case !errors.As(err, &dial):
+		return reply, err
 	case errors.As(err, &forbidden): // a broker may be there: this user is not let in
-		return nil, err
+		return nil, dial.Err
 	case errors.Is(ctx.Err(), context.Canceled):
 		return nil, ctx.Err()
 	}
-	return nil, &NoBrokerError{Socket: socket, Err: plain(err)}
+	return nil, &NoBrokerError{Socket: socket, Err: plain(dial.Err)}
 }
 
 // plain leaves the system's word alone: the path is in the text already.

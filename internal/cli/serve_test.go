@@ -129,7 +129,7 @@ func TestServeHelloTimeout(t *testing.T) {
 	p := newPlace(t)
 	t.Setenv(endpoint.HelloTimeoutVariable, "20")
 	stop := serve(t, p.socket, "--log-level", "debug")
-	silent, err := dialBroker(t.Context(), p.socket)
+	silent, err := endpoint.Dial(t.Context(), p.socket)
 	if err != nil {
 		t.Fatal(err)
 	}

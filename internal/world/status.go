@@ -8,8 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/endpoint"
-	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/adminclient"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -42,23 +41,8 @@ const statusTimeout = 10 * time.Second
 func AskStatus(ctx context.Context, socket string) (*Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	conn, err := endpoint.Dial(ctx, socket)
+	reply, err := adminclient.Ask(ctx, socket, &wire.AdminRequest{Verb: wire.AdminVerb_ADMIN_VERB_STATUS, Json: true})
 	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = conn.Close() }()
-	release := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	defer release()
-	request := wire.Marshal(&wire.AdminRequest{Verb: wire.AdminVerb_ADMIN_VERB_STATUS, Json: true})
-	if _, err := frame.Write(conn, frame.Request(frame.Admin, 1, request)); err != nil {
-		return nil, err
-	}
-	f, _, err := frame.Read(conn, frame.MaxBody)
-	if err != nil {
-		return nil, err
-	}
-	reply := new(wire.AdminReply)
-	if err := frame.Unmarshal(f.Payload, reply); err != nil {
 		return nil, err
 	}
 	s := new(Status)

@@ -47,8 +47,8 @@ func serve(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	background(t, b.Serve)
-	background(t, func(ctx context.Context) error {
+	testutil.Background(t, b.Serve)
+	testutil.Background(t, func(ctx context.Context) error {
 		return notes.Run(ctx, notes.Options{Broker: b.Socket(), Pipe: filepath.Join(dir, "notes.sock")})
 	})
 	testutil.WaitFor(t, "notes is registered", func() bool {
@@ -60,20 +60,6 @@ func serve(t *testing.T) string {
 
 func options(socket string) client.Options {
 	return client.Options{Service: notes.Service, Version: notes.DefaultVersion, Broker: socket}
-}
-
-// background runs f until the test's end.
-func background(t *testing.T, f func(context.Context) error) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- f(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
 }
 
 func browser(t *testing.T, opts client.Options) *http.Client {
