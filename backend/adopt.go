@@ -200,13 +200,13 @@ func (l *Listener) take(o *offered, ch *brokerChannel, ack *wire.Ack) *nack {
 	conn := newConn(o.conn, true)
 	conn.placed = true
 	conn.ack = newPendingAck(o.claim, ch, ack)
-	conn.Prefix(o.offer.Preamble)
+	conn.sock.Prefix(o.offer.Preamble)
 	if o.offer.EarlyDataLen > 0 {
 		l.readEarly(conn, o.offer)
 		return nil
 	}
 	conn.acknowledge()
-	if err := conn.Flush(); err != nil {
+	if err := conn.sock.Flush(); err != nil {
 		l.lostClient(conn, o.offer, err)
 		return nil
 	}
@@ -227,7 +227,7 @@ func (l *Listener) lostClient(conn *Conn, offer *wire.Offer, err error) {
 // has some of it. A client that promised bytes and does not send them gets no answer.
 func (l *Listener) readEarly(conn *Conn, offer *wire.Offer) {
 	early := l.scratch[:min(uint64(offer.EarlyDataLen), uint64(len(l.scratch)))]
-	n, err := conn.TryRead(early)
+	n, err := conn.sock.TryRead(early)
 	switch {
 	case err == nil:
 		failpoint.Hit(failpoint.BackendRead)

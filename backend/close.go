@@ -65,7 +65,7 @@ func (l *Listener) endWaits() {
 	l.emptyPipe()
 	l.closePipe()
 	for _, d := range l.dues {
-		_ = d.conn.Flush()
+		_ = d.conn.sock.Flush()
 	}
 	l.dues = nil
 }

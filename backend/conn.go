@@ -19,7 +19,7 @@ import (
 // returns them first, and SyscallConn does not show them. The reply that such a client
 // waits for goes ahead of the first Write, or soon by itself.
 type Conn struct {
-	*unixconn.Conn
+	sock       *unixconn.Conn
 	handedOver bool
 	placed     bool     // holds a place in the accept queue; used on the loop
 	sniff      *sniffer // nil where no identity probe can arrive
@@ -43,7 +43,7 @@ type Client struct {
 }
 
 func newConn(c *unixconn.Conn, handedOver bool) *Conn {
-	return &Conn{Conn: c, handedOver: handedOver, identity: sync.OnceValue(func() Client { return identify(c) })}
+	return &Conn{sock: c, handedOver: handedOver, identity: sync.OnceValue(func() Client { return identify(c) })}
 }
 
 func identify(c *unixconn.Conn) Client {
@@ -73,23 +73,32 @@ func (c *Conn) Client() Client { return c.identity() }
 // descriptor of it, and the client must see its end now all the same.
 func (c *Conn) Close() error {
 	c.dropped.Stop()
-	_ = c.Flush()
+	_ = c.sock.Flush()
 	if c.handedOver {
-		return c.ShutdownClose()
+		return c.sock.ShutdownClose()
 	}
-	return c.Conn.Close()
+	return c.sock.Close()
 }
 
 // CloseWrite ends this side's direction: the client reads end of stream.
 func (c *Conn) CloseWrite() error {
-	_ = c.Flush()
-	return c.Conn.CloseWrite()
+	_ = c.sock.Flush()
+	return c.sock.CloseWrite()
 }
+
+// CloseRead ends the other direction: Read returns no more than has arrived.
+func (c *Conn) CloseRead() error { return c.sock.CloseRead() }
+
+// LocalAddr implements net.Conn.
+func (c *Conn) LocalAddr() net.Addr { return c.sock.LocalAddr() }
+
+// RemoteAddr implements net.Conn. Its name is empty: a client binds no path.
+func (c *Conn) RemoteAddr() net.Addr { return c.sock.RemoteAddr() }
 
 // SyscallConn implements syscall.Conn.
 func (c *Conn) SyscallConn() (syscall.RawConn, error) {
-	_ = c.Flush()
-	raw, err := c.Conn.SyscallConn()
+	_ = c.sock.Flush()
+	raw, err := c.sock.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
@@ -108,20 +117,20 @@ func (c *Conn) Read(p []byte) (int, error) {
 // Write implements net.Conn.
 func (c *Conn) Write(p []byte) (int, error) {
 	defer runtime.KeepAlive(c)
-	return c.Conn.Write(p)
+	return c.sock.Write(p)
 }
 
 // read is Read without regard to identity probes.
 func (c *Conn) read(p []byte) (int, error) {
 	if c.holding.Load() && len(p) > 0 {
-		if err := c.CheckRead(); err != nil {
+		if err := c.sock.CheckRead(); err != nil {
 			return 0, err
 		}
 		if n := c.takeHeld(p); n > 0 {
 			return n, nil
 		}
 	}
-	return c.Conn.Read(p)
+	return c.sock.Read(p)
 }
 
 func (c *Conn) takeHeld(p []byte) int {
@@ -145,7 +154,7 @@ func (c *Conn) hold(p []byte) {
 // SetDeadline implements net.Conn.
 func (c *Conn) SetDeadline(t time.Time) error {
 	if c.sniff == nil {
-		return c.Conn.SetDeadline(t)
+		return c.sock.SetDeadline(t)
 	}
 	if err := c.sniff.setReadDeadline(t); err != nil {
 		return err
@@ -156,9 +165,12 @@ func (c *Conn) SetDeadline(t time.Time) error {
 // SetReadDeadline implements net.Conn.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	if c.sniff == nil {
-		return c.Conn.SetReadDeadline(t)
+		return c.sock.SetReadDeadline(t)
 	}
 	return c.sniff.setReadDeadline(t)
 }
+
+// SetWriteDeadline implements net.Conn.
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.sock.SetWriteDeadline(t) }
 
 var _ net.Conn = (*Conn)(nil)

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"reflect"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -306,5 +308,26 @@ func TestHeldBytesAndDeadline(t *testing.T) {
 				t.Errorf("closed: %d bytes, %v", n, err)
 			}
 		})
+	}
+}
+
+// TestConnMethods: a Conn offers what a net.Conn and a Unix connection do, and who is at
+// the other end; nothing of what it is made of.
+func TestConnMethods(t *testing.T) {
+	want := []string{
+		"Client", "Close", "CloseRead", "CloseWrite", "HandedOver", "LocalAddr", "Read", "RemoteAddr",
+		"SetDeadline", "SetReadDeadline", "SetWriteDeadline", "SyscallConn", "Write",
+	}
+	var got []string
+	for m := range reflect.TypeFor[*backend.Conn]().Methods() {
+		got = append(got, m.Name)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("methods %v; want %v", got, want)
+	}
+	for f := range reflect.TypeFor[backend.Conn]().Fields() {
+		if f.IsExported() {
+			t.Errorf("field %s is exported", f.Name)
+		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 // of SyscallConn).
 
 // closeWhenDropped is called once, when the application gets c.
-func (c *Conn) closeWhenDropped() { c.dropped = runtime.AddCleanup(c, closeDropped, c.Conn) }
+func (c *Conn) closeWhenDropped() { c.dropped = runtime.AddCleanup(c, closeDropped, c.sock) }
 
 func closeDropped(c *unixconn.Conn) {
 	_ = c.Flush()

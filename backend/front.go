@@ -54,7 +54,7 @@ func (l *Listener) yield(c *unixconn.Conn) {
 
 // firstBytes offers Inline the first bytes of a connection without early data.
 func (l *Listener) firstBytes(conn *Conn) {
-	n, err := conn.TryRead(l.scratch)
+	n, err := conn.sock.TryRead(l.scratch)
 	switch {
 	case err == nil:
 		l.first(conn, l.scratch[:n])
@@ -68,7 +68,7 @@ func (l *Listener) firstBytes(conn *Conn) {
 // drop closes a connection that ended before anybody heard of it.
 func (l *Listener) drop(conn *Conn) {
 	conn.acknowledge()
-	conn.Prefix(nil)
+	conn.sock.Prefix(nil)
 	l.release(conn)
 	_ = conn.Close()
 }
@@ -96,7 +96,7 @@ func (l *Listener) first(conn *Conn, request []byte) {
 	if cap(answer) <= maxKept {
 		l.answer = answer
 	}
-	n, err := conn.TryWrite(answer) // behind the reply, where that is owed
+	n, err := conn.sock.TryWrite(answer) // behind the reply, where that is owed
 	failpoint.Hit(failpoint.BackendReplied)
 	switch {
 	case err != nil && !errors.Is(err, syscall.EAGAIN):
@@ -117,7 +117,7 @@ func (l *Listener) idle(conn *Conn) {
 		return
 	}
 	if l.closing {
-		if n, err := conn.TryRead(l.scratch); err != nil {
+		if n, err := conn.sock.TryRead(l.scratch); err != nil {
 			l.drop(conn)
 		} else {
 			l.give(conn, l.scratch[:n])
@@ -149,7 +149,7 @@ func (l *Listener) finishAnswer(conn *Conn, rest []byte) {
 // more hands a connection that was answered inline to Accept when more bytes come,
 // and closes it at its end.
 func (l *Listener) more(conn *Conn) {
-	n, err := conn.TryRead(l.scratch)
+	n, err := conn.sock.TryRead(l.scratch)
 	switch {
 	case err == nil:
 		l.give(conn, l.scratch[:n])
@@ -172,7 +172,7 @@ func (l *Listener) give(conn *Conn, read []byte) {
 
 // oweReply has the reply, if it is not out, written by the first Write, or soon.
 func (l *Listener) oweReply(conn *Conn) {
-	if !conn.Prefixed() {
+	if !conn.sock.Prefixed() {
 		return
 	}
 	at := time.Now().Add(replyDelay)
@@ -187,11 +187,11 @@ func (l *Listener) park(conn *Conn, deadline time.Time, then func(*Conn)) bool {
 	if l.closing {
 		return false
 	}
-	fd, ok := conn.Borrow()
+	fd, ok := conn.sock.Borrow()
 	if !ok {
 		return false
 	}
-	defer conn.Return()
+	defer conn.sock.Return()
 	err := l.loop.Add(fd, func() {
 		l.unpark(conn)
 		then(conn)
@@ -216,7 +216,7 @@ func (l *Listener) unpark(conn *Conn) {
 func (l *Listener) tick(now time.Time) (next time.Time) {
 	n := 0
 	for ; n < len(l.dues) && !now.Before(l.dues[n].at); n++ {
-		_ = l.dues[n].conn.Flush()
+		_ = l.dues[n].conn.sock.Flush()
 	}
 	l.dues = append(l.dues[:0], l.dues[n:]...)
 	clear(l.dues[len(l.dues):cap(l.dues)])

@@ -91,7 +91,7 @@ func (s *sniffer) read(p []byte) (int, error) {
 
 // replay hands on what judge held back, then steps aside.
 func (s *sniffer) replay(p []byte) (int, error) {
-	if err := s.conn.CheckRead(); err != nil {
+	if err := s.conn.sock.CheckRead(); err != nil {
 		return 0, err
 	}
 	if len(s.held) == 0 {
@@ -141,8 +141,8 @@ func (s *sniffer) reply(f *wire.Frame) {
 	if err != nil {
 		return // malformed: a connection error, no answer (spec 01 §11)
 	}
-	_ = s.conn.Conn.SetWriteDeadline(time.Now().Add(probeReply))
-	_, _ = s.conn.Conn.Write(reply)
+	_ = s.conn.sock.SetWriteDeadline(time.Now().Add(probeReply))
+	_, _ = s.conn.sock.Write(reply)
 }
 
 // setReadDeadline sets the application's deadline.
@@ -173,7 +173,7 @@ func (s *sniffer) enforce() error {
 	if t.IsZero() || !s.judgement.IsZero() && s.judgement.Before(t) {
 		t = s.judgement
 	}
-	return s.conn.Conn.SetReadDeadline(t)
+	return s.conn.sock.SetReadDeadline(t)
 }
 
 type probeVerdict int
