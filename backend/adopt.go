@@ -79,7 +79,7 @@ func (l *Listener) adopt(ch *brokerChannel, msg channel.Message) error {
 	o, no := l.check(&msg, ch.page, ack)
 	if no == nil {
 		failpoint.Hit(failpoint.BackendChecked)
-		no = l.take(o, ch, ack)
+		no = l.claim(o, ch, ack)
 	}
 	if no != nil {
 		ack.Reason, ack.Detail = no.reason, no.err.Error()
@@ -176,9 +176,9 @@ func checkedConn(fds *fdpass.Descriptors) (*unixconn.Conn, error) {
 	return unixconn.New(fds.Take(connFD)), nil
 }
 
-// take claims the connection and goes on with it. After the claim there is no
+// claim takes the claim, and with it the connection, through the steps that are left. After the claim there is no
 // way back: whatever fails then, the answer is an ACK.
-func (l *Listener) take(o *offered, ch *brokerChannel, ack *wire.Ack) *nack {
+func (l *Listener) claim(o *offered, ch *brokerChannel, ack *wire.Ack) *nack {
 	if l.ctx.Err() != nil || ch.leaving.Load() {
 		o.close()
 		return &nack{wire.NackReason_NACK_REASON_CLOSING, net.ErrClosed, false}
@@ -211,8 +211,8 @@ func (l *Listener) take(o *offered, ch *brokerChannel, ack *wire.Ack) *nack {
 		return nil
 	}
 	failpoint.Hit(failpoint.BackendReplied)
-	if l.opts.Inline == nil || !l.park(conn, time.Time{}, l.firstBytes) {
-		l.give(conn, nil)
+	if l.opts.Inline == nil || !l.await(conn, time.Time{}, l.firstBytes) {
+		l.enqueue(conn, nil)
 	}
 	return nil
 }
@@ -235,8 +235,8 @@ func (l *Listener) readEarly(conn *Conn, offer *wire.Offer) {
 		l.first(conn, early[:n])
 	case !errors.Is(err, syscall.EAGAIN):
 		l.lostClient(conn, offer, err)
-	case !l.park(conn, time.Now().Add(replyTimeout), func(conn *Conn) { l.readEarly(conn, offer) }):
+	case !l.await(conn, time.Now().Add(replyTimeout), func(conn *Conn) { l.readEarly(conn, offer) }):
 		conn.acknowledge() // the application will wait for them
-		l.give(conn, nil)
+		l.enqueue(conn, nil)
 	}
 }

@@ -53,27 +53,27 @@ func (l *Listener) abandon(conns []*Conn) {
 }
 
 // endWaits gives everything that waits in the loop to Accept, but for connections that
-// were answered and idle. Those whose ACK is owed come before the end of the channel, on
+// were answered and idle. Those whose ACK is pending come before the end of the channel, on
 // which it may have to travel.
 func (l *Listener) endWaits() {
 	l.closing = true
-	l.endParked()
+	l.resumeWaits()
 	l.leave()
 	for s := range l.channels {
 		l.endChannel(s)
 	}
 	l.emptyPipe()
 	l.closePipe()
-	for _, d := range l.dues {
-		_ = d.conn.sock.Flush()
+	for _, r := range l.replies {
+		_ = r.conn.sock.Flush()
 	}
-	l.dues = nil
+	l.replies = nil
 }
 
-// endParked has every parked connection go on. None is parked again.
-func (l *Listener) endParked() {
-	for conn, p := range l.parked {
-		l.unpark(conn)
+// resumeWaits has every waiting connection go on. None waits again.
+func (l *Listener) resumeWaits() {
+	for conn, p := range l.waiting {
+		l.endWait(conn)
 		p.then(conn)
 	}
 }

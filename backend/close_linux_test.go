@@ -261,7 +261,7 @@ func TestSecondRequestAtClose(t *testing.T) {
 	other := dialPipe(t, ln.Addr().String())
 	c := dialPipe(t, ln.Addr().String())
 	send(t, c, "ping")
-	<-entered // the loop is busy; other is parked
+	<-entered // the loop is busy; other waits in its set
 	closed := make(chan error)
 	go func() { closed <- ln.Close() }()
 	closing(t, ln)

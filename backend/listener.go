@@ -25,13 +25,13 @@ type Listener struct {
 
 	queue queue // connections on their way to Accept
 
-	// The loop and what its goroutine alone uses (front.go, adopt.go).
+	// The loop and what its goroutine alone uses (loop.go, adopt.go).
 	loop     *loop.Loop
 	loopDone chan struct{} // closed when the loop has ended
 	pipe     pipe
-	parked   map[*Conn]parked
+	waiting  map[*Conn]readWait
 	channels map[*served]bool
-	dues     []due // replies that wait for the first Write, the oldest first
+	replies  []pendingReply // replies that wait for the first Write, the oldest first
 	scratch  []byte
 	answer   []byte
 	closing  bool // Close has come: nothing waits here any more
@@ -67,7 +67,7 @@ func Listen(ctx context.Context, opts Options) (*Listener, error) {
 	l := &Listener{
 		opts:     opts,
 		loopDone: make(chan struct{}),
-		parked:   make(map[*Conn]parked),
+		waiting:  make(map[*Conn]readWait),
 		channels: make(map[*served]bool),
 		scratch:  make([]byte, MaxInline),
 		renew:    make(chan struct{}, 1),

@@ -199,7 +199,7 @@ func (l *Listener) acceptDialled() {
 	c, err := unixconn.Accept(l.pipe.fd)
 	switch {
 	case err == nil:
-		l.yield(c)
+		l.admit(c)
 	case errors.Is(err, syscall.EAGAIN):
 	default: // a full descriptor table passes
 		l.opts.Logger.Warn("accept on backend pipe failed", "error", err)
@@ -226,7 +226,7 @@ func (l *Listener) emptyPipe() {
 		c, err := unixconn.Accept(l.pipe.fd)
 		switch {
 		case err == nil:
-			l.yield(c)
+			l.admit(c)
 			continue
 		case !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EINVAL): // EINVAL: empty, and shut down
 			l.opts.Logger.Warn("connections on the backend pipe are lost", "error", err)

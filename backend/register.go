@@ -149,7 +149,7 @@ func (l *Listener) start(ch *brokerChannel) <-chan error {
 
 // leaveChannel ends a channel of two. What is owed on it is said before.
 func (l *Listener) leaveChannel(ch *brokerChannel) {
-	for conn := range l.parked {
+	for conn := range l.waiting {
 		if conn.ack.channel == ch {
 			conn.acknowledge()
 		}

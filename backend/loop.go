@@ -13,28 +13,27 @@ import (
 
 // This file is the Listener's event loop but for adoption (adopt.go): connections
 // dialled to the pipe, first requests answered inline, connections that wait for
-// bytes without anybody having accepted them, and replies that are due. All of it
-// runs on the loop's goroutine.
+// bytes before Accept, and pending replies. All of it runs on the loop's goroutine.
 
 // replyDelay is how long the reply to a client with early data waits for the first
 // Write, to go along with it.
 const replyDelay = 2 * time.Millisecond
 
-// parked is a connection in the loop's set that waits for bytes.
-type parked struct {
+// readWait is what follows when a connection in the loop's set becomes readable.
+type readWait struct {
 	fd       int
 	deadline time.Time // zero for none
 	then     func(*Conn)
 }
 
-// due is a reply that must go at a time.
-type due struct {
-	conn *Conn
-	at   time.Time
+// pendingReply is a reply that has not gone out.
+type pendingReply struct {
+	conn     *Conn
+	deadline time.Time // when it goes out by itself
 }
 
-// yield takes in a connection that was accepted from the pipe.
-func (l *Listener) yield(c *unixconn.Conn) {
+// admit takes in a connection that was accepted from the pipe.
+func (l *Listener) admit(c *unixconn.Conn) {
 	if endpoint.IsProbe(c) { // the broker, which asks whose pipe this is
 		_ = c.Close()
 		return
@@ -49,7 +48,7 @@ func (l *Listener) yield(c *unixconn.Conn) {
 		l.firstBytes(conn)
 		return
 	}
-	l.give(conn, nil)
+	l.enqueue(conn, nil)
 }
 
 // firstBytes offers Inline the first bytes of a connection without early data.
@@ -60,12 +59,12 @@ func (l *Listener) firstBytes(conn *Conn) {
 		l.first(conn, l.scratch[:n])
 	case !errors.Is(err, syscall.EAGAIN):
 		l.drop(conn)
-	case !l.park(conn, time.Time{}, l.firstBytes):
-		l.give(conn, nil)
+	case !l.await(conn, time.Time{}, l.firstBytes):
+		l.enqueue(conn, nil)
 	}
 }
 
-// drop closes a connection that ended before anybody heard of it.
+// drop closes a connection that ended before Accept returned it.
 func (l *Listener) drop(conn *Conn) {
 	conn.acknowledge()
 	conn.sock.Prefix(nil)
@@ -85,18 +84,18 @@ func (l *Listener) release(conn *Conn) {
 // Accept.
 func (l *Listener) first(conn *Conn, request []byte) {
 	if l.opts.Inline == nil || !conn.handedOver && mayBeProbe(request) {
-		l.give(conn, request)
+		l.enqueue(conn, request)
 		return
 	}
 	answer, ok := l.opts.Inline(l.answer[:0], request)
 	if !ok {
-		l.give(conn, request)
+		l.enqueue(conn, request)
 		return
 	}
 	if cap(answer) <= maxKept {
 		l.answer = answer
 	}
-	n, err := conn.sock.TryWrite(answer) // behind the reply, where that is owed
+	n, err := conn.sock.TryWrite(answer) // behind the reply, where that is pending
 	failpoint.Hit(failpoint.BackendReplied)
 	switch {
 	case err != nil && !errors.Is(err, syscall.EAGAIN):
@@ -113,18 +112,18 @@ func (l *Listener) first(conn *Conn, request []byte) {
 // closes it ends, as one that is idle does when any server closes, unless it has said
 // more already.
 func (l *Listener) idle(conn *Conn) {
-	if l.park(conn, time.Time{}, l.more) {
+	if l.await(conn, time.Time{}, l.more) {
 		return
 	}
 	if l.closing {
 		if n, err := conn.sock.TryRead(l.scratch); err != nil {
 			l.drop(conn)
 		} else {
-			l.give(conn, l.scratch[:n])
+			l.enqueue(conn, l.scratch[:n])
 		}
 		return
 	}
-	l.give(conn, nil)
+	l.enqueue(conn, nil)
 }
 
 // maxKept is the largest answer buffer that is kept for the next one.
@@ -140,7 +139,7 @@ func (l *Listener) finishAnswer(conn *Conn, rest []byte) {
 		switch {
 		case err != nil:
 			_ = conn.Close()
-		case !l.loop.Post(func() { l.give(conn, nil) }): // the Listener closes, and waits for this
+		case !l.loop.Post(func() { l.enqueue(conn, nil) }): // the Listener closes, and waits for this
 			l.queue.put(conn)
 		}
 	})
@@ -152,7 +151,7 @@ func (l *Listener) more(conn *Conn) {
 	n, err := conn.sock.TryRead(l.scratch)
 	switch {
 	case err == nil:
-		l.give(conn, l.scratch[:n])
+		l.enqueue(conn, l.scratch[:n])
 	case errors.Is(err, syscall.EAGAIN):
 		l.idle(conn)
 	default:
@@ -160,30 +159,31 @@ func (l *Listener) more(conn *Conn) {
 	}
 }
 
-// give hands a connection to Accept, with bytes that have been read from it.
-func (l *Listener) give(conn *Conn, read []byte) {
+// enqueue hands a connection to Accept, with bytes that have been read from it.
+func (l *Listener) enqueue(conn *Conn, read []byte) {
 	conn.hold(read)
-	l.oweReply(conn)
+	l.delayReply(conn)
 	if !conn.handedOver {
 		conn.sniff = &sniffer{conn: conn, answer: l.self.answer}
 	}
 	l.queue.put(conn)
 }
 
-// oweReply has the reply, if it is not out, written by the first Write, or soon.
-func (l *Listener) oweReply(conn *Conn) {
+// delayReply has the reply, if it has not gone out, written by the first Write, or after
+// replyDelay.
+func (l *Listener) delayReply(conn *Conn) {
 	if !conn.sock.Prefixed() {
 		return
 	}
-	at := time.Now().Add(replyDelay)
-	l.dues = append(l.dues, due{conn, at})
-	l.loop.WakeAt(at)
+	deadline := time.Now().Add(replyDelay)
+	l.replies = append(l.replies, pendingReply{conn, deadline})
+	l.loop.WakeAt(deadline)
 }
 
-// park calls then, once, when conn has something to read or has ended, or the Listener
-// closes; a deadline ends it. It is false when the loop can't watch, or the Listener is
-// closing.
-func (l *Listener) park(conn *Conn, deadline time.Time, then func(*Conn)) bool {
+// await calls then once conn is readable, has ended, or the Listener closes. At the
+// deadline conn is closed instead. It returns false when the loop can't watch conn, or the
+// Listener is closing.
+func (l *Listener) await(conn *Conn, deadline time.Time, then func(*Conn)) bool {
 	if l.closing {
 		return false
 	}
@@ -193,50 +193,50 @@ func (l *Listener) park(conn *Conn, deadline time.Time, then func(*Conn)) bool {
 	}
 	defer conn.sock.Return()
 	err := l.loop.Add(fd, func() {
-		l.unpark(conn)
+		l.endWait(conn)
 		then(conn)
 	})
 	if err != nil {
 		return false
 	}
-	l.parked[conn] = parked{fd, deadline, then}
+	l.waiting[conn] = readWait{fd, deadline, then}
 	l.release(conn) // what nobody accepts yet takes no place from what somebody might
 	l.loop.WakeAt(deadline)
 	return true
 }
 
-// unpark takes conn out of the loop's set, which must come before its descriptor
+// endWait takes conn out of the loop's set, which must come before its descriptor
 // is closed or given away: the broker may hold a copy.
-func (l *Listener) unpark(conn *Conn) {
-	l.loop.Remove(l.parked[conn].fd)
-	delete(l.parked, conn)
+func (l *Listener) endWait(conn *Conn) {
+	l.loop.Remove(l.waiting[conn].fd)
+	delete(l.waiting, conn)
 }
 
-// tick writes what is due and ends what is overdue.
+// tick acts on the deadlines that have passed, and returns the next one.
 func (l *Listener) tick(now time.Time) (next time.Time) {
 	n := 0
-	for ; n < len(l.dues) && !now.Before(l.dues[n].at); n++ {
-		_ = l.dues[n].conn.sock.Flush()
+	for ; n < len(l.replies) && !now.Before(l.replies[n].deadline); n++ {
+		_ = l.replies[n].conn.sock.Flush()
 	}
-	l.dues = append(l.dues[:0], l.dues[n:]...)
-	clear(l.dues[len(l.dues):cap(l.dues)])
-	if len(l.dues) > 0 {
-		next = l.dues[0].at
+	l.replies = append(l.replies[:0], l.replies[n:]...)
+	clear(l.replies[len(l.replies):cap(l.replies)])
+	if len(l.replies) > 0 {
+		next = l.replies[0].deadline
 	}
 	next = loop.Earlier(next, l.tickPipe(now))
 	return loop.Earlier(next, l.expire(now))
 }
 
-// expire closes the parked connections whose deadline has passed, and returns the
+// expire closes the waiting connections whose deadline has passed, and returns the
 // next deadline.
 func (l *Listener) expire(now time.Time) (next time.Time) {
-	for conn, p := range l.parked {
+	for conn, p := range l.waiting {
 		switch {
 		case p.deadline.IsZero():
 		case now.Before(p.deadline):
 			next = loop.Earlier(next, p.deadline)
 		default:
-			l.unpark(conn)
+			l.endWait(conn)
 			l.drop(conn)
 		}
 	}
