@@ -79,15 +79,12 @@ func (r *Report) enter(g Goal, field **float64, f *Figure, err error) {
 
 // Handoff measures everything and judges it.
 func Handoff(ctx context.Context, o Options) (r *Report, err error) {
-	if err := o.complete(); err != nil {
-		return nil, err
-	}
-	s, err := newSite(ctx, o.Program, o.Floor)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	r = &Report{Reasons: map[string]string{}, System: System{string(o.Floor), runtime.NumCPU(), kernel(), runtime.Version()}}
+	err = with(ctx, &o, func(s *site) error { r, err = s.handoff(ctx, o); return err })
+	return r, err
+}
+
+func (s *site) handoff(ctx context.Context, o Options) (*Report, error) {
+	r := &Report{Reasons: map[string]string{}, System: System{string(o.Floor), runtime.NumCPU(), kernel(), runtime.Version()}}
 	gated := rounds{Arms: []string{handedOver, reconnect}, Warm: 100, Pairs: o.Pairs}
 	free, err := s.measure(ctx, o, "unpinned", gated, true)
 	if err != nil {

@@ -49,23 +49,19 @@ var clients = [...]string{
 // Process measures ProcessFigures. It builds the two programs, for which it has to
 // run in usher's source tree, with a Go toolchain.
 func Process(ctx context.Context, o Options) (f *ProcessFigures, err error) {
-	if err := o.complete(); err != nil {
-		return nil, err
-	}
-	s, err := newSite(ctx, o.Program, o.Floor)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	o.Progress("building two clients")
-	var programs [len(clients)]string
-	for i, pkg := range clients {
-		programs[i] = s.Path(filepath.Base(pkg))
-		if err := buildClient(ctx, programs[i], pkg); err != nil {
-			return nil, err
+	err = with(ctx, &o, func(s *site) error {
+		o.Progress("building two clients")
+		var programs [len(clients)]string
+		for i, pkg := range clients {
+			programs[i] = s.Path(filepath.Base(pkg))
+			if err := buildClient(ctx, programs[i], pkg); err != nil {
+				return err
+			}
 		}
-	}
-	return s.process(ctx, o, programs)
+		f, err = s.process(ctx, o, programs)
+		return err
+	})
+	return f, err
 }
 
 func buildClient(ctx context.Context, out, pkg string) error {

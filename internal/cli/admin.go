@@ -4,12 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"strings"
 	"time"
-
-	"github.com/spf13/cobra"
 
 	"github.com/seed-7265657e/usher/internal/adminclient"
 	"github.com/seed-7265657e/usher/internal/endpoint"
@@ -62,23 +58,3 @@ func plain(err error) error {
 	}
 	return err
 }
-
-// relay asks the broker, prints its answer as it is and ends with the exit code
-// that it names.
-func (a *app) relay(cmd *cobra.Command, req *wire.AdminRequest) error {
-	reply, err := a.ask(cmd.Context(), req)
-	if err != nil {
-		return err
-	}
-	body := reply.Body
-	if !strings.HasSuffix(body, "\n") {
-		body += "\n"
-	}
-	if _, err := io.WriteString(cmd.OutOrStdout(), body); err != nil {
-		return err
-	}
-	return exitWith(int(min(reply.ExitCode, maxExitCode)))
-}
-
-// maxExitCode is the largest code that a shell tells from others.
-const maxExitCode = 255

@@ -12,20 +12,15 @@ import (
 	"github.com/seed-7265657e/usher/internal/endpoint"
 )
 
-// verbs is every command of usher but cobra's own: help and completion.
+// verbs is every command of usher but those of relayed and cobra's own: help and
+// completion.
 var verbs = []func(*app) *cobra.Command{
 	serveCommand,
 	statusCommand,
 	connectCommand,
 	serviceCommand,
-	healthzCommand,
-	readyzCommand,
-	listInstancesCommand,
-	configCommand,
 	backendHealthCommand,
-	dumpCommand,
 	diagnoseCommand,
-	metricsCommand,
 	shutdownCommand,
 	versionCommand,
 	demoCommand,
@@ -63,6 +58,7 @@ func New(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 	for _, verb := range verbs {
 		root.AddCommand(verb(a))
 	}
+	root.AddCommand(relayCommands(a)...)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

@@ -66,7 +66,8 @@ func clearStale(path string) error {
 	switch {
 	case err == nil:
 		defer conn.Close()
-		return &InUseError{Path: path, PID: listenerPID(conn)}
+		owner, _ := peer.OfConn(conn) // for people alone
+		return &InUseError{Path: path, PID: owner.PID}
 	case errors.Is(err, unix.EAGAIN):
 		return &InUseError{Path: path} // its queue is full: overloaded, but there
 	case errors.Is(err, unix.ENOENT):

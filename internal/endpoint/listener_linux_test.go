@@ -1,3 +1,0 @@
-package endpoint
-
-const listenerPIDKnown = true

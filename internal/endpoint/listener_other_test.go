@@ -1,5 +1,0 @@
-//go:build unix && !linux
-
-package endpoint
-
-const listenerPIDKnown = false
