@@ -18,12 +18,12 @@ func (s *stream) Read(p []byte) (int, error) {
 		}
 	}
 	n := 0
-	if s.resting.Load() && len(p) > 0 {
-		n = s.takeRest(p)
+	if s.unreadSet.Load() && len(p) > 0 {
+		n = s.takeUnread(p)
 	}
 	if n == 0 {
 		if !s.outcome.answered.Load() {
-			o.conn.AwaitRead(soon)
+			o.conn.AwaitRead(kernelWait)
 		}
 		n, err = o.conn.Read(p)
 	}
@@ -43,17 +43,17 @@ func (s *stream) endsItself() bool {
 	return s.halfClosed
 }
 
-// takeRest takes nothing when the socket has to say why.
-func (s *stream) takeRest(p []byte) int {
+// takeUnread takes nothing when the socket has to say why.
+func (s *stream) takeUnread(p []byte) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state == closed || passed(s.waits.read, time.Now()) {
 		return 0
 	}
-	n := copy(p, s.rest)
-	if s.rest = s.rest[n:]; len(s.rest) == 0 {
-		s.rest = nil
-		s.resting.Store(false)
+	n := copy(p, s.unread)
+	if s.unread = s.unread[n:]; len(s.unread) == 0 {
+		s.unread = nil
+		s.unreadSet.Store(false)
 	}
 	return n
 }

@@ -11,11 +11,11 @@ import (
 	"github.com/seed-7265657e/usher/internal/unixconn"
 )
 
-// exchange is the way from the question to a backend. Its steps are taken by
-// whoever has the stream's turn; one that has to wait longer than its caller can be
-// taken again by the next.
+// exchange asks the broker, and leads to a backend. The call that has the stream's turn
+// takes its steps. A step that has to wait longer than its caller is taken again by the
+// next one.
 //
-//	  ┌── later ◀────────────────────┐ refused for a while, or ended with nothing run
+//	  ┌── ask again ◀────────────────┐ refused for a while, or ended with nothing run
 //	  ▼                              │
 //	dial ──▶ send ──▶ reply ──▶ ready ──────────────▶ settled: handed over
 //	                    └─────────┴──▶ redial ──▶ replay ──▶ settled: reconnected
@@ -50,25 +50,25 @@ const (
 	stepReady
 	stepRedial
 	stepReplay
-	stepLater
+	stepAskAgain
 )
 
-// soon is how long a verdict is waited for in the kernel: far longer than one
-// takes. After that the wait goes through the runtime's poller, which costs more
-// and occupies no thread.
-const soon = 5 * time.Millisecond
+// kernelWait bounds the wait for a verdict in the kernel; a verdict takes far less.
+// After that the wait goes through the runtime's poller, which costs more and occupies no
+// thread.
+const kernelWait = 5 * time.Millisecond
 
 func newExchange(s *stream, early []byte) *exchange {
 	return &exchange{dialing: s.dialing, s: s, early: early, deadline: time.Now().Add(s.Timeout)}
 }
 
-// run drives the exchange for c: until there is a connection, or, where c wants no
-// more than that, until the question has been sent. Errors are those of callers
-// (over), or the end of the stream.
+// run drives the exchange for c until the stream is settled, or, with goal asked, until
+// everything before the verdict has been sent. Its errors are c's own (ended), and why
+// the stream failed.
 func (s *stream) run(c *caller, goal state) error {
 	for {
 		s.mu.Lock()
-		state, why, flushed, err := s.state, s.why, s.flushed, s.over(c)
+		state, why, flushed, err := s.state, s.why, s.flushed, s.ended(c)
 		s.mu.Unlock()
 		switch {
 		case state == settled:
@@ -89,7 +89,7 @@ func (s *stream) run(c *caller, goal state) error {
 	}
 }
 
-// advance takes one step. Its error is the end of the stream.
+// advance takes one step. After an error the stream has failed.
 func (x *exchange) advance(c *caller) error {
 	if x.late(c) && !x.arrived() {
 		return x.end(x.lateError(c))
@@ -123,7 +123,7 @@ func (x *exchange) do() (step, error) {
 	case stepReplay:
 		return x.replay()
 	}
-	return x.later()
+	return x.askAgain()
 }
 
 // dial connects to the broker.
@@ -201,7 +201,7 @@ func (x *exchange) ready() (step, error) {
 	}
 	switch {
 	case err == nil:
-		x.granted.route, x.granted.rest = HandedOver, x.buf[:x.n]
+		x.granted.route, x.granted.unread = HandedOver, x.buf[:x.n]
 		x.s.settle(x.granted)
 		return stepReady, nil
 	case x.reached(): // announced as handed over: the backend may have it

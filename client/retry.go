@@ -19,20 +19,20 @@ const (
 	// nextBroker is the pause after a broker has said that it shuts down: it may
 	// take as long until its successor listens.
 	nextBroker = 50 * time.Millisecond
-	// inVain bounds how long a backend that is not registered, and a broker that
-	// does not come back, are asked for. Both take about a second to come back, and
-	// one who asks for what does not exist at all is told soon.
-	inVain = 2 * time.Second
+	// absentWait bounds how long a client asks for a backend that is not registered, or
+	// a broker that does not come back. Both take about a second to come back, and a
+	// client that asks for what does not exist is told soon.
+	absentWait = 2 * time.Second
 )
 
-// retries is what an exchange remembers of the times it was asked in vain.
+// retries is what an exchange keeps of the tries that failed.
 type retries struct {
 	tries   int           // connections that ended without a verdict, or led to nobody
 	lost    error         // the first of unknown outcome
 	refusal *RefusedError // the last
-	waited  time.Time     // when asking for what is not there began
+	waited  time.Time     // when asking for what is absent began
 	times   int           // refusals in all
-	until   time.Time     // of the step later
+	until   time.Time     // of the step askAgain
 	pause   time.Duration // before a full backlog is tried again
 	busy    error         // the backlog is full
 }
@@ -56,7 +56,7 @@ func (x *exchange) retry(err error) (step, error) {
 		}
 	case errors.Is(err, errEnded), errors.Is(err, ErrBackendUnreachable):
 	case errors.Is(err, ErrBrokerUnreachable) && x.refusal != nil && x.refusal.Code == CodeShuttingDown:
-		return x.postpone(x.inVain(nextBroker), fmt.Errorf("%w; then %w", x.refusal, err))
+		return x.postpone(x.whileAbsent(nextBroker), fmt.Errorf("%w; then %w", x.refusal, err))
 	default:
 		return 0, err
 	}
@@ -66,8 +66,8 @@ func (x *exchange) retry(err error) (step, error) {
 	return stepDial, nil
 }
 
-// patience is how long to wait before asking again after a refusal; 0 for not at
-// all. The early data of one that is refused has been read by nobody.
+// patience returns how long to wait before asking again after a refusal; 0 means not at
+// all. Nobody has read the early data of a client that was refused.
 func (x *exchange) patience(r *RefusedError) time.Duration {
 	switch r.Code {
 	case CodeShuttingDown:
@@ -75,23 +75,23 @@ func (x *exchange) patience(r *RefusedError) time.Duration {
 	case CodeRateLimited, CodeFDPressure:
 		return r.RetryAfter
 	case CodeBackendUnavailable:
-		return x.inVain(r.RetryAfter)
+		return x.whileAbsent(r.RetryAfter)
 	}
 	return 0
 }
 
-// inVain shortens a pause so that inVain is not exceeded: 0 when it is over.
-func (x *exchange) inVain(pause time.Duration) time.Duration {
+// whileAbsent shortens a pause so that absentWait is not exceeded; 0 when that is over.
+func (x *exchange) whileAbsent(pause time.Duration) time.Duration {
 	now := time.Now()
 	if x.waited.IsZero() {
 		x.waited = now
 	}
-	return max(min(pause, x.waited.Add(inVain).Sub(now)), 0)
+	return max(min(pause, x.waited.Add(absentWait).Sub(now)), 0)
 }
 
-// postpone waits for pause and then asks again; it is err where that makes no sense.
-// A pause is never less than grows with the refusals, and a little longer than
-// asked for, so that those who were refused together don't come back together.
+// postpone has the broker asked again after pause; it returns err where no time is left
+// for that. Pauses grow with the number of refusals, and each is a little longer than
+// asked for, so that clients that were refused together don't come back together.
 func (x *exchange) postpone(pause time.Duration, err error) (step, error) {
 	if pause <= 0 || pause >= time.Until(x.deadline) {
 		return 0, err
@@ -101,14 +101,14 @@ func (x *exchange) postpone(pause time.Duration, err error) (step, error) {
 	if x.until = time.Now().Add(pause); !x.until.Before(x.deadline) {
 		return 0, err
 	}
-	return stepLater, nil
+	return stepAskAgain, nil
 }
 
-// later waits until it is time to ask again.
-func (x *exchange) later() (step, error) {
+// askAgain waits until it is time to dial the broker again.
+func (x *exchange) askAgain() (step, error) {
 	if !passed(x.until, time.Now()) {
 		x.s.sleep(x.until)
-		return stepLater, nil
+		return stepAskAgain, nil
 	}
 	return stepDial, nil
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/unixconn"
 )
 
-// stream is a connection from before the broker is asked to its end.
+// stream is the state of a Conn, from before the broker is asked to the end.
 //
 //	unasked ──the first byte of Hello──▶ asked ──a backend──▶ settled
 //	   │                                   │                     │
@@ -16,26 +16,26 @@ import (
 //	   │                           │                             │
 //	   └─────────────────────────Close───────────────────────────┴──▶ closed
 //
-// Until it is settled, the calls take turns: whoever has the turn drives the
-// exchange, as far as the call needs and its deadline allows; the others wait,
-// each until its own deadline. Once settled, calls go to the socket.
+// Until the stream is settled, one call at a time has the turn: it drives the exchange
+// as far as it needs and its deadline allows. The others wait for the turn, each until
+// its own deadline. Once the stream is settled, calls go to the socket.
 type stream struct {
 	*dialing
 	writesFirst bool      // a Read waits for somebody else to ask
-	x           *exchange // of who has the turn
+	x           *exchange // used by the call that has the turn
 	outcome     outcome
 
-	opened  atomic.Pointer[opened] // set when settled
-	resting atomic.Bool            // rest is not empty
+	opened    atomic.Pointer[opened] // set when settled
+	unreadSet atomic.Bool            // unread is not empty
 
-	mu         sync.Mutex // guards what follows; not held across what can wait
+	mu         sync.Mutex // guards what follows; not held across a call that can block
 	state      state
 	why        error          // failed: what to say about it
 	sock       *unixconn.Conn // nil before the first
 	early      bool           // the caller's bytes go along with Hello
 	flushed    bool           // all that is to be sent before the verdict has gone to sock
 	halfClosed bool           // the caller has ended its direction, perhaps before sock was there
-	rest       []byte         // read along with the verdict, and not yet by the caller
+	unread     []byte         // read from sock behind the verdict, and not yet by the caller
 	waits      waits
 }
 
@@ -52,7 +52,7 @@ const (
 // opened is a connection to a backend.
 type opened struct {
 	conn     *unixconn.Conn
-	rest     []byte // read from conn already
+	unread   []byte // read from conn already
 	route    Route
 	endpoint string
 	version  string
@@ -79,7 +79,7 @@ func (s *stream) use(c *unixconn.Conn) error {
 	return nil
 }
 
-// drop closes the socket, which is no way to a backend.
+// drop closes the socket, which did not lead to a backend.
 func (s *stream) drop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,8 +93,8 @@ func (s *stream) dropLocked() {
 	s.sock, s.flushed, s.waits.armed = nil, false, false
 }
 
-// begin notes that something has been sent, and flush that all has, so that the
-// caller's direction may end behind it.
+// begin records that something has been sent. flush says that everything before the
+// verdict has, so that the caller's direction may end behind it.
 func (s *stream) begin(early, flush bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,8 +115,8 @@ func (s *stream) settle(o *opened) {
 	}
 	o.conn = s.sock
 	s.state, s.x = settled, nil
-	s.rest, o.rest = o.rest, nil
-	s.resting.Store(len(s.rest) > 0)
+	s.unread, o.unread = o.unread, nil
+	s.unreadSet.Store(len(s.unread) > 0)
 	if w := &s.waits; w.armed || !w.read.IsZero() {
 		_ = o.conn.SetReadDeadline(w.read)
 	}
@@ -143,7 +143,7 @@ func (s *stream) close() error {
 		return opError("close", net.ErrClosed)
 	}
 	s.state = closed
-	s.waits.tell()
+	s.waits.notify()
 	if s.sock != nil {
 		_ = s.sock.Close()
 	}

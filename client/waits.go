@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// waits are the ends of waiting: the caller's deadlines, and that of the exchange.
-// The stream's mu guards them.
+// waits holds every deadline of a stream, and which call has the turn. The stream's mu
+// guards it.
 type waits struct {
 	read, write time.Time
-	changed     chan struct{} // closed when somebody waits in vain: a deadline is new, the turn is free, or all is over
+	changed     chan struct{} // closed when who waits must look again: at a new deadline, the free turn, or the end
 
-	driven  bool        // somebody has the turn:
-	driver  caller      // who
-	release func() bool // lets go of the driver's context
-	until   time.Time   // when the step under way ends, whoever drives it
-	armed   bool        // the socket ends reads and writes in time
+	driven  bool        // a call has the turn
+	driver  caller      // that call
+	release func() bool // stops watching the driver's context
+	until   time.Time   // deadline of the step under way, whoever drives it
+	armed   bool        // the socket has the deadline that enforce chose
 }
 
 // caller is one call that needs the connection.
@@ -61,14 +61,14 @@ func (w *waits) deadline(c *caller) time.Time {
 }
 
 // tell wakes who waits.
-func (w *waits) tell() {
+func (w *waits) notify() {
 	if w.changed != nil {
 		close(w.changed)
 		w.changed = nil
 	}
 }
 
-func (w *waits) change() <-chan struct{} {
+func (w *waits) changes() <-chan struct{} {
 	if w.changed == nil {
 		w.changed = make(chan struct{})
 	}
@@ -99,7 +99,7 @@ func (s *stream) setDeadlines(read, write *time.Time) error {
 	if write != nil {
 		w.write = *write
 	}
-	w.tell()
+	w.notify()
 	switch {
 	case s.state != settled:
 		return s.enforce()
@@ -111,8 +111,8 @@ func (s *stream) setDeadlines(read, write *time.Time) error {
 	return s.sock.SetDeadline(w.read)
 }
 
-// enforce ends the driver's read or write of the socket with the first of all
-// deadlines. The caller holds mu.
+// enforce sets the earliest of the step's and the driver's deadlines on the socket. The
+// caller holds mu.
 func (s *stream) enforce() error {
 	w := &s.waits
 	if !w.armed || !w.driven || s.state >= settled {
@@ -125,12 +125,12 @@ func (s *stream) enforce() error {
 	return s.sock.SetDeadline(by)
 }
 
-// take waits for the turn, until c's own deadline. Who takes it leaves it.
+// take waits for the turn, until c's own deadline. The caller gives it back with leave.
 func (s *stream) take(c *caller) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
-		if err := s.over(c); err != nil {
+		if err := s.ended(c); err != nil {
 			return err
 		}
 		w := &s.waits
@@ -138,15 +138,14 @@ func (s *stream) take(c *caller) error {
 			w.driven, w.driver = true, *c
 			return nil
 		}
-		changed, by := w.change(), w.deadline(c)
+		changed, by := w.changes(), w.deadline(c)
 		s.mu.Unlock()
 		pause(changed, c.done(), by)
 		s.mu.Lock()
 	}
 }
 
-// leave gives the turn to the next. As long as nothing has been sent, that one
-// begins anew.
+// leave gives the turn back. While nothing has been sent, the next one begins anew.
 func (s *stream) leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,11 +158,12 @@ func (s *stream) leave() {
 		w.release()
 	}
 	w.driven, w.driver, w.release = false, caller{}, nil
-	w.tell()
+	w.notify()
 }
 
-// over says why c's own time is over; nil while it is not. The caller holds mu.
-func (s *stream) over(c *caller) error {
+// ended returns why c must return: the stream is closed, or c's own deadline has passed.
+// Nil while neither is so. The caller holds mu.
+func (s *stream) ended(c *caller) error {
 	switch {
 	case s.state == closed:
 		return net.ErrClosed
@@ -173,8 +173,7 @@ func (s *stream) over(c *caller) error {
 	return nil
 }
 
-// arm makes reads and writes of the socket end in time: that of the step, of the
-// driver and of its context.
+// arm gives the socket a deadline: the step's, the driver's, or the end of its context.
 func (s *stream) arm(until time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -190,11 +189,11 @@ func (s *stream) wake() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_ = s.enforce()
-	s.waits.tell()
+	s.waits.notify()
 }
 
-// within is when a wait until then must end for the driver's sake, and whether the
-// socket ends it.
+// within returns the earlier of until and the driver's deadline, and whether the socket
+// has that deadline already.
 func (s *stream) within(until time.Time) (end time.Time, armed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -202,12 +201,11 @@ func (s *stream) within(until time.Time) (end time.Time, armed bool) {
 	return earlier(until, w.deadline(&w.driver)), w.armed
 }
 
-// sleep is a pause of the exchange: until then, or until something has changed that
-// the driver has to look at.
+// sleep pauses the exchange until then, or until a change that the driver must look at.
 func (s *stream) sleep(until time.Time) {
 	s.mu.Lock()
 	c := s.waits.driver
-	changed, by := s.waits.change(), earlier(until, s.waits.deadline(&c))
+	changed, by := s.waits.changes(), earlier(until, s.waits.deadline(&c))
 	ended := s.state == closed
 	s.mu.Unlock()
 	if !ended {
@@ -215,7 +213,7 @@ func (s *stream) sleep(until time.Time) {
 	}
 }
 
-// pause waits for the first of three.
+// pause returns at the first of the three.
 func pause(changed, done <-chan struct{}, by time.Time) {
 	var timer <-chan time.Time
 	if !by.IsZero() {
