@@ -25,24 +25,11 @@ func answering(t testing.TB, p place, answer func(*net.UnixConn, *wire.Frame)) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			c, err := ln.AcceptUnix()
-			if err != nil {
-				return
-			}
-			_ = c.SetDeadline(time.Now().Add(patience))
-			if f, _, err := frame.Read(c, frame.MaxHelloBody); err == nil {
-				answer(c, f)
-			}
-			_ = c.Close()
+	testutil.AcceptEach(t, ln, func(c net.Conn) {
+		_ = c.SetDeadline(time.Now().Add(patience))
+		if f, _, err := frame.Read(c, frame.MaxHelloBody); err == nil {
+			answer(c.(*net.UnixConn), f)
 		}
-	}()
-	t.Cleanup(func() {
-		_ = ln.Close()
-		<-done
 	})
 }
 

@@ -68,22 +68,7 @@ func (p place) startBackend(t *testing.T, name, version string, handle func(net.
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			handle(c)
-			_ = c.Close()
-		}
-	}()
-	t.Cleanup(func() {
-		_ = ln.Close()
-		<-done
-	})
+	testutil.AcceptEach(t, ln, handle)
 	if err := ln.WaitRegistered(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -103,25 +88,12 @@ func (p place) startFake(t *testing.T, answer func(*wire.Frame) *wire.Frame) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
+	testutil.AcceptEach(t, ln, func(c net.Conn) {
+		if f, _, err := frame.Read(c, frame.MaxBody); err == nil {
+			if reply := answer(f); reply != nil {
+				_, _ = frame.Write(c, reply)
 			}
-			if f, _, err := frame.Read(c, frame.MaxBody); err == nil {
-				if reply := answer(f); reply != nil {
-					_, _ = frame.Write(c, reply)
-				}
-			}
-			_ = c.Close()
 		}
-	}()
-	t.Cleanup(func() {
-		_ = ln.Close()
-		<-done
 	})
 }
 

@@ -2,6 +2,7 @@ package testutil
 
 import (
 	"context"
+	"net"
 	"sync"
 	"testing"
 )
@@ -20,4 +21,22 @@ func Background(t testing.TB, serve func(context.Context) error) (stop func()) {
 	})
 	t.Cleanup(stop)
 	return stop
+}
+
+// AcceptEach gives the connections of ln to use, one after the other, and closes each
+// afterwards. The test's end closes ln.
+func AcceptEach(t testing.TB, ln net.Listener, use func(net.Conn)) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			use(c)
+			_ = c.Close()
+		}
+	}()
+	t.Cleanup(func() { _ = ln.Close(); <-done })
 }
