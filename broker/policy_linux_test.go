@@ -115,7 +115,9 @@ func TestKeepalive(t *testing.T) {
 	b := s.fake(demoVersion)
 	for wish, want := range map[uint64]uint64{0: 1800, 30: 30} {
 		c := s.dial()
-		send(t, c, helloFor(t, noHandoff, func(r *hello.Request) { r.Keepalive = wish }))
+		h := hello.Request{Service: demo, Version: demoVersion}.Hello()
+		h.ClientKeepaliveSecs = wish
+		send(t, c, helloFrame(t, h))
 		if g := readSentAway(t, c, b.pipe); g.KeepaliveIntervalSecs != want || g.DaemonVersion != demoVersion {
 			t.Errorf("wish %d: %v", wish, g)
 		}

@@ -25,11 +25,13 @@ const (
 // bytes.
 func helloFor(tb testing.TB, capabilities uint64, change func(*hello.Request)) []byte {
 	tb.Helper()
-	r := hello.Request{Service: demo, Version: demoVersion, Capabilities: capabilities, PID: uint32(os.Getpid())}
+	r := hello.Request{Service: demo, Version: demoVersion, Capabilities: capabilities}
 	if change != nil {
 		change(&r)
 	}
-	return helloFrame(tb, r.Hello())
+	h := r.Hello()
+	h.PeerPid = uint32(os.Getpid())
+	return helloFrame(tb, h)
 }
 
 func helloFrame(tb testing.TB, h *wire.Hello) []byte {

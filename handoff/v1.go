@@ -38,7 +38,6 @@ const v1StepTimeout = 5 * time.Second
 type V1Result struct {
 	SentAt time.Time // zero when the offer did not leave
 	Ack    Ack       // the backend's answer, when Err is nil
-	At     time.Time // when the exchange had ended
 	// Err is a *SendError when SentAt is zero. Else it says why there is no answer:
 	// ErrNoAck, ErrBackendGone, the context's error, or what was wrong with it.
 	Err error
@@ -49,7 +48,6 @@ type V1Result struct {
 // values and gives one, so that it can run on any goroutine; what becomes of the attempt
 // is for its owner to say (Attempt.Exchanged). It borrows conn.
 func (v V1) Exchange(ctx context.Context, token Token, offer Offer, conn syscall.RawConn, wait time.Duration) (r V1Result) {
-	defer func() { r.At = time.Now() }()
 	d, err := v.send(ctx, token, offer, conn)
 	if err != nil {
 		return V1Result{Err: err}

@@ -137,7 +137,7 @@ func v1Attempt(t *testing.T, token []byte) v1Handoff {
 
 func (h v1Handoff) exchange(ctx context.Context, l *v1Line, offer Offer, wait time.Duration) Outcome {
 	r := l.Exchange(ctx, h.Token(), offer, l.raw, wait)
-	return h.Exchanged(r, r.At)
+	return h.Exchanged(r, time.Now())
 }
 
 var v1Offer = Offer{Service: "demo-svc", ConnectionID: 1}

@@ -12,12 +12,9 @@ const (
 	MaxConnections = 50_000
 )
 
-type table struct {
-	*tabwriter.Writer
-	out io.Writer
-}
+type table struct{ *tabwriter.Writer }
 
-func newTable(w io.Writer) *table { return &table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0), w} }
+func newTable(w io.Writer) *table { return &table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)} }
 
 func (t *table) row(format string, args ...any) { _, _ = fmt.Fprintf(t.Writer, format+"\n", args...) }
 

@@ -128,7 +128,8 @@ func TestAcceptedShapes(t *testing.T) {
 
 // TestUnverifiedPeer: a peer that the kernel can't name may claim any pid.
 func TestUnverifiedPeer(t *testing.T) {
-	h := hello.Request{Service: "a", Version: "1.0.0", PID: 7}.Hello()
+	h := hello.Request{Service: "a", Version: "1.0.0"}.Hello()
+	h.PeerPid = 7
 	if refusal := hello.Validate(h, 0); refusal != nil {
 		t.Error(refusal)
 	}

@@ -17,31 +17,28 @@ const (
 	unspecified = wire.ErrorCode_ERROR_CODE_UNSPECIFIED
 )
 
-// Request is what a client asks for (spec 01 §9).
+// Request is what a client asks for (spec 01 §9). It names no pid, so that a client in
+// another pid namespace is not refused, and leaves the keepalive to the broker.
 type Request struct {
 	Service       string // as defined on the broker
 	Version       string // wanted version of the backend
 	ClientVersion string // informational, at most 128 bytes
 	Capabilities  uint64 // frame.Cap… bits
-	PID           uint32 // the sender's own pid; 0 is not checked
-	Keepalive     uint64 // seconds; 0 leaves it to the broker
 	EarlyDataLen  uint32 // bytes sent behind the Hello before any reply is read; then without CapHandlePassing
 }
 
 // Hello is the request as a message.
 func (r Request) Hello() *wire.Hello {
 	return &wire.Hello{
-		ClientMinProtocol:   protocolVersion,
-		ClientMaxProtocol:   protocolVersion,
-		ServiceName:         r.Service,
-		WantedVersion:       r.Version,
-		ClientVersion:       r.ClientVersion,
-		ClientCapabilities:  r.Capabilities,
-		RequestId:           helloID,
-		PeerPid:             r.PID,
-		ClientLibName:       libName,
-		ClientKeepaliveSecs: r.Keepalive,
-		EarlyDataLen:        r.EarlyDataLen,
+		ClientMinProtocol:  protocolVersion,
+		ClientMaxProtocol:  protocolVersion,
+		ServiceName:        r.Service,
+		WantedVersion:      r.Version,
+		ClientVersion:      r.ClientVersion,
+		ClientCapabilities: r.Capabilities,
+		RequestId:          helloID,
+		ClientLibName:      libName,
+		EarlyDataLen:       r.EarlyDataLen,
 	}
 }
 

@@ -15,8 +15,8 @@ import (
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
-// TestRequestBytes: but for the library's name and version and the trace, which
-// the test puts in, the bytes are the stock client's.
+// TestRequestBytes: but for the library's name and version, the pid and the trace,
+// which the test puts in, the bytes are the stock client's.
 func TestRequestBytes(t *testing.T) {
 	var v struct {
 		Vectors []struct {
@@ -30,7 +30,7 @@ func TestRequestBytes(t *testing.T) {
 			continue
 		}
 		f, err := hello.Request{
-			Service: "demo-svc", Version: "1.4.0", Capabilities: frame.CapHandlePassing, PID: 31337,
+			Service: "demo-svc", Version: "1.4.0", Capabilities: frame.CapHandlePassing,
 		}.Frame()
 		if err != nil {
 			t.Fatal(err)
@@ -39,7 +39,7 @@ func TestRequestBytes(t *testing.T) {
 		if err := frame.Unmarshal(f.Payload, h); err != nil || h.ClientLibName != "usher" {
 			t.Fatalf("library %q, %v", h.ClientLibName, err)
 		}
-		h.ClientLibName, h.ClientLibVersion = "running-process", "4.10.6"
+		h.ClientLibName, h.ClientLibVersion, h.PeerPid = "running-process", "4.10.6", 31337
 		f.Payload = wire.Marshal(h)
 		f.Traceparent, f.Tracestate = c.Frame.Traceparent, c.Frame.Tracestate
 		raw, err := frame.Append(nil, f)

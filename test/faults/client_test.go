@@ -5,7 +5,6 @@ package faults
 import (
 	"fmt"
 	"net"
-	"os"
 	"testing"
 
 	"github.com/seed-7265657e/usher/internal/frame"
@@ -69,7 +68,7 @@ func TestClientNeverReads(t *testing.T) {
 // mute sends a Hello, and a request behind it, on a connection that nobody reads.
 func (w *fixture) mute(capabilities uint64, early bool, id string) net.Conn {
 	w.t.Helper()
-	ask := hello.Request{Service: service, Version: version, Capabilities: capabilities, PID: uint32(os.Getpid())}
+	ask := hello.Request{Service: service, Version: version, Capabilities: capabilities}
 	request := []byte(id + "\n")
 	if early {
 		ask.EarlyDataLen = uint32(len(request))
