@@ -18,7 +18,8 @@ type Dialer struct {
 // Dial is as the function Dial, until a broker has answered as usher. From then on it
 // returns at once: the first Write sends Hello and takes its bytes along, if they are
 // at most MaxEarlyData; a Read that comes first sends Hello alone. The errors of Dial
-// then come from that Write or Read. Options.Eager turns this off.
+// then come from that Write or Read; after a refusal the next Dial asks again.
+// Options.Eager turns this off.
 func (d *Dialer) Dial(ctx context.Context) (*Conn, error) { return d.open(ctx, false) }
 
 // open is Dial; writesFirst says that the connection's user writes before it
