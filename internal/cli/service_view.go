@@ -4,7 +4,6 @@ import (
 	"strings"
 
 	"github.com/seed-7265657e/usher/internal/service"
-	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // definitionView is a definition as people and --json see it. The keys are those
@@ -31,26 +30,13 @@ func view(l service.Listed) definitionView {
 		Service:             d.ServiceName,
 		Path:                d.Path,
 		BinaryPath:          d.BinaryPath,
-		Isolation:           isolationWord(d.Isolation),
+		Isolation:           service.IsolationWord(d.Isolation),
 		ExplicitInstance:    d.ExplicitInstance,
 		PerVersionBinaryDir: d.PerVersionBinaryDir,
 		MinVersion:          d.MinVersion,
 		VersionAllowList:    d.VersionAllowList,
 		Labels:              d.Labels,
 	}
-}
-
-// isolationWord is the word that service.ParseIsolation reads.
-func isolationWord(i wire.BrokerIsolation) string {
-	switch i {
-	case wire.BrokerIsolation_PRIVATE_BROKER:
-		return "private"
-	case wire.BrokerIsolation_SHARED_BROKER:
-		return "shared"
-	case wire.BrokerIsolation_EXPLICIT_INSTANCE:
-		return "explicit"
-	}
-	return i.String()
 }
 
 // versions says which versions may be asked for.

@@ -28,7 +28,7 @@ var ErrProbeTimeout = errors.New("the endpoint did not answer the identity probe
 // to 9. conn stays the caller's; after an error it is good for nothing but closing.
 // Errors: ErrProbeTimeout; the
 // framing errors of frame; *frame.EnvelopeError, *frame.MismatchError (request
-// id), *PayloadError; those of Decode; ctx.Err when ctx was cancelled.
+// id), or what is wrong with the payload; those of Decode; ctx.Err when ctx was cancelled.
 func Fetch(ctx context.Context, conn net.Conn) (*wire.DaemonProcess, error) {
 	ctx, cancel := context.WithTimeout(ctx, ProbeTimeout)
 	defer cancel()
@@ -85,10 +85,10 @@ func judge(request, response *wire.Frame) (*wire.DaemonProcess, error) {
 	}
 	nonce, payload := request.Payload, response.Payload
 	if len(payload) < nonceLen {
-		return nil, &PayloadError{Text: "payload shorter than nonce"}
+		return nil, errors.New("payload shorter than nonce")
 	}
 	if !bytes.Equal(payload[:nonceLen], nonce) {
-		return nil, &PayloadError{Text: "nonce does not match endpoint probe request"}
+		return nil, errors.New("nonce does not match endpoint probe request")
 	}
 	return Decode(payload[nonceLen:])
 }

@@ -48,6 +48,16 @@ func ParseIsolation(word string) (wire.BrokerIsolation, error) {
 	return i, nil
 }
 
+// IsolationWord is the word that ParseIsolation reads; for an unknown value, its number.
+func IsolationWord(i wire.BrokerIsolation) string {
+	for word, isolation := range isolations {
+		if isolation == i {
+			return word
+		}
+	}
+	return i.String()
+}
+
 // decodeTOML reads a TOML definition of the service name. A key that usher does
 // not know is an error with its line, since it may be a misspelt limit.
 func decodeTOML(name string, content []byte) (*wire.ServiceDefinition, error) {
@@ -103,16 +113,12 @@ func encodeTOML(d *wire.ServiceDefinition) ([]byte, error) {
 	f := tomlFile{
 		ServiceName:         d.ServiceName,
 		BinaryPath:          d.BinaryPath,
+		Isolation:           IsolationWord(d.Isolation),
 		ExplicitInstance:    d.ExplicitInstance,
 		PerVersionBinaryDir: d.PerVersionBinaryDir,
 		MinVersion:          d.MinVersion,
 		VersionAllowList:    d.VersionAllowList,
 		Labels:              d.Labels,
-	}
-	for word, isolation := range isolations {
-		if isolation == d.Isolation {
-			f.Isolation = word
-		}
 	}
 	var text bytes.Buffer
 	enc := toml.NewEncoder(&text)
