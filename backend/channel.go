@@ -67,38 +67,12 @@ type served struct {
 // returns says, once, why the channel ended.
 func (l *Listener) serveChannel(ch *brokerChannel) <-chan error {
 	ended := make(chan error, 1)
-	if ch.Kind() == channel.Stream {
-		l.wg.Go(func() { ended <- l.serveStream(ch) })
-		return ended
-	}
 	s := &served{brokerChannel: ch, ended: ended}
 	if !l.loop.Post(func() { l.watchChannel(s) }) {
 		_ = ch.Close()
 		ended <- net.ErrClosed
 	}
 	return ended
-}
-
-// serveStream is serveChannel where messages arrive in parts, for want of
-// SOCK_SEQPACKET: they are put together here and adopted on the loop.
-func (l *Listener) serveStream(ch *brokerChannel) error {
-	defer func() { _ = ch.Close() }()
-	adopted := make(chan error, 1)
-	for {
-		msg, err := ch.Recv()
-		if err != nil {
-			l.answerBroken(ch.Conn, err)
-			return err
-		}
-		failpoint.Hit(failpoint.BackendReceived)
-		if !l.loop.Post(func() { adopted <- l.adopt(ch, msg) }) {
-			msg.FDs.Close()
-			return net.ErrClosed
-		}
-		if err := <-adopted; err != nil {
-			return err
-		}
-	}
 }
 
 // answerBroken tells a broker that broke the framing, so that it need not wait.

@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/backend"
-	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
@@ -96,7 +95,7 @@ func TestCloseGivesWhatWaits(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			testutil.Leaks(t)
 			p := newPlace(t)
-			wires := fakeBroker(t, p, channel.Seqpacket)
+			wires := fakeBroker(t, p)
 			var change []func(*backend.Options)
 			if c.change != nil {
 				change = append(change, c.change)
@@ -204,7 +203,7 @@ func (l *lines) String() string {
 func TestCloseLeavesUnclaimed(t *testing.T) {
 	testutil.Leaks(t)
 	p := newPlace(t)
-	wires := fakeBroker(t, p, channel.Seqpacket)
+	wires := fakeBroker(t, p)
 	reading, hold := make(chan struct{}), make(chan struct{})
 	goOn := sync.OnceFunc(func() { close(hold) })
 	ln := listen(t, p, func(o *backend.Options) {

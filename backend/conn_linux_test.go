@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/backend"
-	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
@@ -120,7 +119,7 @@ func openState(t *testing.T, name string) (net.Conn, net.Conn) {
 	t.Helper()
 	s := states[name]
 	p := newPlace(t)
-	wires := fakeBroker(t, p, channel.Seqpacket)
+	wires := fakeBroker(t, p)
 	var change []func(*backend.Options)
 	if s.change != nil {
 		change = append(change, s.change)
@@ -158,7 +157,7 @@ func TestConnContract(t *testing.T) {
 func owing(t *testing.T) (*load, *backend.Conn) {
 	t.Helper()
 	p := newPlace(t)
-	wires := fakeBroker(t, p, channel.Seqpacket)
+	wires := fakeBroker(t, p)
 	reading, queued, hold := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	ln := listen(t, p, func(o *backend.Options) {
 		o.Inline = func(answer, request []byte) ([]byte, bool) {

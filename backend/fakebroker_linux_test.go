@@ -43,26 +43,22 @@ type session struct {
 
 // fakeBroker takes every backend in and yields the near ends of the channels. Claims
 // are descriptors.
-func fakeBroker(t testing.TB, p place, kind channel.Kind) <-chan session {
+func fakeBroker(t testing.TB, p place) <-chan session {
 	t.Helper()
-	return takingIn(t, p, kind, nil)
+	return takingIn(t, p, nil)
 }
 
 // takingIn is fakeBroker with a page of claims, and its descriptor, from newPage.
-func takingIn(t testing.TB, p place, kind channel.Kind, newPage func() (*claim.Page, int, error)) <-chan session {
+func takingIn(t testing.TB, p place, newPage func() (*claim.Page, int, error)) <-chan session {
 	t.Helper()
 	wires := make(chan session, 16)
 	answering(t, p, func(c *net.UnixConn, f *wire.Frame) {
-		near, far, err := newWire(t, kind)
+		near, far, err := newWire(t)
 		if err != nil {
 			t.Error(err)
 			return
 		}
 		defer func() { _ = unix.Close(far) }()
-		protocol := wire.ChannelKind_CHANNEL_KIND_SEQPACKET
-		if kind == channel.Stream {
-			protocol = wire.ChannelKind_CHANNEL_KIND_STREAM
-		}
 		fds := []int{far}
 		if newPage != nil {
 			page, fd, err := newPage()
@@ -73,7 +69,7 @@ func takingIn(t testing.TB, p place, kind channel.Kind, newPage func() (*claim.P
 			defer func() { _ = unix.Close(fd) }()
 			fds, near.page = append(fds, fd), page
 		}
-		reply(t, c, frame.Registered(f, &wire.Registered{Accepted: true, Channel: protocol, ClaimPage: newPage != nil}), fds...)
+		reply(t, c, frame.Registered(f, &wire.Registered{Accepted: true, ClaimPage: newPage != nil}), fds...)
 		wires <- near
 	})
 	t.Cleanup(func() {
@@ -93,13 +89,9 @@ func (w session) end() {
 	}
 }
 
-func newWire(t testing.TB, kind channel.Kind) (near session, far int, err error) {
-	sotype := unix.SOCK_SEQPACKET
-	if kind == channel.Stream {
-		sotype = unix.SOCK_STREAM
-	}
-	fds := testutil.FDPair(t, sotype)
-	ch := channel.New(fds[0], kind)
+func newWire(t testing.TB) (near session, far int, err error) {
+	fds := testutil.FDPair(t, unix.SOCK_SEQPACKET)
+	ch := channel.New(fds[0])
 	_ = ch.SetDeadline(time.Now().Add(patience))
 	return session{Conn: ch, fd: fds[0]}, fds[1], nil
 }
@@ -136,10 +128,10 @@ func next(t testing.TB, wires <-chan session) session {
 }
 
 // behindFake is a backend with its channel in the hands of the test.
-func behindFake(t testing.TB, kind channel.Kind, change ...func(*backend.Options)) (*backend.Listener, session, <-chan session) {
+func behindFake(t testing.TB, change ...func(*backend.Options)) (*backend.Listener, session, <-chan session) {
 	t.Helper()
 	p := newPlace(t)
-	wires := fakeBroker(t, p, kind)
+	wires := fakeBroker(t, p)
 	ln := listen(t, p, change...)
 	return ln, next(t, wires), wires
 }

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
@@ -25,7 +24,7 @@ func TestForeignClient(t *testing.T) {
 		t.Skip("only root can have another user connect; run this test as root")
 	}
 	testutil.Leaks(t)
-	ln, w, _ := behindFake(t, channel.Seqpacket)
+	ln, w, _ := behindFake(t)
 
 	pipe := ln.Addr().String()
 	if n, err := foreign(t, pipe, nil); n != 0 || err != nil {

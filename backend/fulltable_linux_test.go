@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/backend"
-	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
@@ -21,7 +20,7 @@ import (
 func TestFullDescriptorTable(t *testing.T) {
 	testutil.Leaks(t)
 	p := newPlace(t)
-	wires := fakeBroker(t, p, channel.Seqpacket)
+	wires := fakeBroker(t, p)
 	helper := testutil.Helper(t, "full table")
 	helper.Env = append(helper.Env, "USHER_TEST_SOCKET="+p.socket(), "USHER_TEST_PIPE="+p.pipe("p"))
 	control, err := helper.StdinPipe()

@@ -3,7 +3,6 @@ package backend_test
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"io"
 	"net"
 	"os"
@@ -85,21 +84,16 @@ var hostiles = []hostile{
 }
 
 func TestHostileMessages(t *testing.T) {
-	for _, kind := range []channel.Kind{channel.Seqpacket, channel.Stream} {
-		for _, h := range hostiles {
-			if kind == channel.Stream && h.name == "cut header" {
-				continue // on a stream the rest is still to come
-			}
-			t.Run([]string{"seqpacket", "stream"}[kind]+"/"+h.name, func(t *testing.T) {
-				testutil.Leaks(t)
-				h.run(t, kind)
-			})
-		}
+	for _, h := range hostiles {
+		t.Run(h.name, func(t *testing.T) {
+			testutil.Leaks(t)
+			h.run(t)
+		})
 	}
 }
 
-func (h *hostile) run(t *testing.T, kind channel.Kind) {
-	ln, w, wires := behindFake(t, kind)
+func (h *hostile) run(t *testing.T) {
+	ln, w, wires := behindFake(t)
 	w.works(t, ln, 1)
 	l := newLoad(t)
 	h.send(t, w, l)
@@ -168,7 +162,7 @@ func (h *hostile) send(t *testing.T, w session, l *load) {
 // TestTwoRightsMessages: the kernel merges them, so they count together.
 func TestTwoRightsMessages(t *testing.T) {
 	testutil.Leaks(t)
-	ln, w, wires := behindFake(t, channel.Seqpacket)
+	ln, w, wires := behindFake(t)
 	l := newLoad(t)
 	rights := append(unix.UnixRights(l.conn, l.claim.FD()), unix.UnixRights(l.conn)...)
 	err := unix.Sendmsg(w.fd, framed(t, frame.ChannelOffer(offer(1))), rights, nil, unix.MSG_DONTWAIT)
@@ -187,7 +181,7 @@ func TestTwoRightsMessages(t *testing.T) {
 // is answered.
 func TestTruncatedMessage(t *testing.T) {
 	testutil.Leaks(t)
-	ln, w, _ := behindFake(t, channel.Seqpacket)
+	ln, w, _ := behindFake(t)
 	l := newLoad(t)
 	f := frame.ChannelOffer(offer(1, func(o *wire.Offer) { o.Tracestate = strings.Repeat("x", channel.MaxMessage) }))
 	if err := unix.Sendmsg(w.fd, framed(t, f), unix.UnixRights(l.conn, l.claim.FD()), nil, unix.MSG_DONTWAIT); err != nil {
@@ -201,45 +195,11 @@ func TestTruncatedMessage(t *testing.T) {
 	w.works(t, ln, 2)
 }
 
-// TestStreamOfferInPieces: on a stream a message comes as it comes, its
-// descriptors with the first byte; anywhere else they break the framing.
-func TestStreamOfferInPieces(t *testing.T) {
-	testutil.Leaks(t)
-	ln, w, wires := behindFake(t, channel.Stream)
-	l := newLoad(t)
-	data := framed(t, frame.ChannelOffer(offer(1)))
-	if err := w.Send(data[:1], l.conn, l.claim.FD()); err != nil {
-		t.Fatal(err)
-	}
-	for _, b := range data[1:] {
-		if err := w.Send([]byte{b}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if ack := w.ack(t); !ack.Accepted {
-		t.Fatalf("answer %v", ack)
-	}
-	l.drop()
-	wantBytes(t, l.client, preamble)
-	_ = accept(t, ln).Close()
-
-	late := newLoad(t)
-	if err := errors.Join(w.Send(data[:10]), w.Send(data[10:], late.conn, late.claim.FD())); err != nil {
-		t.Fatal(err)
-	}
-	if ack := w.ack(t); ack.Accepted || ack.Reason != rejected {
-		t.Errorf("answer %v", ack)
-	}
-	late.drop()
-	wantEnd(t, late.client)
-	next(t, wires).works(t, ln, 2)
-}
-
 // TestReplayedClaim: the same connection and claim, offered twice, are adopted
 // once.
 func TestReplayedClaim(t *testing.T) {
 	testutil.Leaks(t)
-	ln, w, _ := behindFake(t, channel.Seqpacket)
+	ln, w, _ := behindFake(t)
 	l := newLoad(t)
 	for id := range uint64(2) {
 		if err := w.Send(framed(t, frame.ChannelOffer(offer(id+1))), l.conn, l.claim.FD()); err != nil {
@@ -261,7 +221,7 @@ func TestReplayedClaim(t *testing.T) {
 // connection are still there for its owner.
 func TestUnreadBeforeTheClaim(t *testing.T) {
 	testutil.Leaks(t)
-	_, w, _ := behindFake(t, channel.Seqpacket)
+	_, w, _ := behindFake(t)
 	l := newLoad(t)
 	send(t, l.client, "early")
 	if won, err := l.claim.Take(); !won || err != nil {
@@ -284,7 +244,7 @@ func TestUnreadBeforeTheClaim(t *testing.T) {
 // back.
 func TestBusyNACK(t *testing.T) {
 	testutil.Leaks(t)
-	ln, w, _ := behindFake(t, channel.Seqpacket, func(o *backend.Options) { o.Backlog = 1 })
+	ln, w, _ := behindFake(t, func(o *backend.Options) { o.Backlog = 1 })
 	first, second := newLoad(t), newLoad(t)
 	for id, l := range []*load{first, second} {
 		if err := w.Send(framed(t, frame.ChannelOffer(offer(uint64(id)+1))), l.conn, l.claim.FD()); err != nil {
@@ -308,7 +268,7 @@ func TestBusyNACK(t *testing.T) {
 // connection is nobody's trouble.
 func TestClientGoneBeforeAdoption(t *testing.T) {
 	testutil.Leaks(t)
-	ln, w, _ := behindFake(t, channel.Seqpacket, func(o *backend.Options) { o.Backlog = 1 })
+	ln, w, _ := behindFake(t, func(o *backend.Options) { o.Backlog = 1 })
 	for id := range uint64(3) { // more than the queue has places
 		l := newLoad(t)
 		_ = l.client.Close()
@@ -409,7 +369,7 @@ func FuzzChannelMessage(f *testing.F) {
 		if len(data) == 0 || len(data) > channel.MaxMessage {
 			return // an empty datagram without descriptors is the channel's end
 		}
-		ln, w, wires := behindFake(t, channel.Seqpacket)
+		ln, w, wires := behindFake(t)
 		l := newLoad(t)
 		if err := w.Send(data, []int{l.conn, l.claim.FD(), l.conn}[:n%4]...); err != nil {
 			t.Fatal(err)

@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/seed-7265657e/usher/backend"
-	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/loglimit"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
@@ -35,7 +34,7 @@ func (w *written) count(text string) int {
 // times, and then counted.
 func TestOffersCantFillTheLog(t *testing.T) {
 	log := new(written)
-	ln, w, _ := behindFake(t, channel.Seqpacket, func(o *backend.Options) { o.Logger = slog.New(slog.NewTextHandler(log, nil)) })
+	ln, w, _ := behindFake(t, func(o *backend.Options) { o.Logger = slog.New(slog.NewTextHandler(log, nil)) })
 	w.works(t, ln, 1)
 	bad := hostile{fds: func(_, _ int) []int { return nil }}
 	for range 3 * loglimit.Burst {

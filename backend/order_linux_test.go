@@ -8,7 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/backend"
-	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/failpoint"
 	"github.com/seed-7265657e/usher/internal/testutil"
@@ -61,7 +60,7 @@ func TestOrderOfAdoption(t *testing.T) {
 
 func (a adoption) run(t *testing.T, inPage bool) {
 	p := newPlace(t)
-	wires := takingIn(t, p, channel.Seqpacket, claim.NewPage)
+	wires := takingIn(t, p, claim.NewPage)
 	ln := listen(t, p, func(o *backend.Options) {
 		if a.inline {
 			o.Inline = func(answer, _ []byte) ([]byte, bool) { return append(answer, "answer"...), true }
@@ -147,38 +146,37 @@ func (a adoption) run(t *testing.T, inPage bool) {
 // TestAckOutlivesTheChannel: a connection that waits for its early bytes when the
 // channel ends is acknowledged in the page when they come, and served.
 func TestAckOutlivesTheChannel(t *testing.T) {
-	onBothKinds(t, func(t *testing.T, kind channel.Kind) {
-		p := newPlace(t)
-		wires := takingIn(t, p, kind, claim.NewPage)
-		ln := listen(t, p)
-		w := next(t, wires)
-		paged, alone := newLoad(t), newLoad(t)
-		mine, o := w.inPage(t, 1)
-		declared(o)
-		w.offer(t, o, paged.conn)
-		w.offer(t, offer(2, declared), alone.conn, alone.claim.FD())
-		w.works(t, ln, 3)
-		_ = w.Close()
-		next(t, wires) // the backend has left the first channel behind
-		for _, l := range []*load{paged, alone} {
-			l.drop()
-			send(t, l.client, earlyBytes)
-			c := accept(t, ln)
-			wantBytes(t, c, earlyBytes)
-			wantBytes(t, l.client, preamble)
-			_ = c.Close()
-		}
-		if !mine.Acknowledged() {
-			t.Error("no ACK in the page")
-		}
-	})
+	testutil.Leaks(t)
+	p := newPlace(t)
+	wires := takingIn(t, p, claim.NewPage)
+	ln := listen(t, p)
+	w := next(t, wires)
+	paged, alone := newLoad(t), newLoad(t)
+	mine, o := w.inPage(t, 1)
+	declared(o)
+	w.offer(t, o, paged.conn)
+	w.offer(t, offer(2, declared), alone.conn, alone.claim.FD())
+	w.works(t, ln, 3)
+	_ = w.Close()
+	next(t, wires) // the backend has left the first channel behind
+	for _, l := range []*load{paged, alone} {
+		l.drop()
+		send(t, l.client, earlyBytes)
+		c := accept(t, ln)
+		wantBytes(t, c, earlyBytes)
+		wantBytes(t, l.client, preamble)
+		_ = c.Close()
+	}
+	if !mine.Acknowledged() {
+		t.Error("no ACK in the page")
+	}
 }
 
 // TestPromisedAndNotSent: a client that declares early data and sends none gets no
 // answer, and holds nothing for long.
 func TestPromisedAndNotSent(t *testing.T) {
 	testutil.Leaks(t)
-	ln, w, _ := behindFake(t, channel.Seqpacket, func(o *backend.Options) { o.Backlog = 1 })
+	ln, w, _ := behindFake(t, func(o *backend.Options) { o.Backlog = 1 })
 	l := newLoad(t)
 	w.offer(t, offer(1, declared), l.conn, l.claim.FD())
 	w.works(t, ln, 2) // it takes no place meanwhile

@@ -14,7 +14,6 @@ import (
 	"github.com/seed-7265657e/usher/backend"
 	"github.com/seed-7265657e/usher/broker"
 	"github.com/seed-7265657e/usher/client"
-	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
@@ -165,7 +164,7 @@ func TestNewPathFirst(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", testutil.SocketDir(t))
 	p := newPlace(t)
 	var older atomic.Pointer[session]
-	wires := takingIn(t, p, channel.Seqpacket, func() (*claim.Page, int, error) {
+	wires := takingIn(t, p, func() (*claim.Page, int, error) {
 		if w := older.Load(); w != nil {
 			fds := []unix.PollFd{{Fd: int32(w.fd), Events: unix.POLLRDHUP}}
 			if n, err := unix.Poll(fds, 0); n != 0 || err != nil {

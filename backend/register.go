@@ -13,6 +13,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/unixconn"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -190,6 +191,7 @@ func (l *Listener) register(ctx context.Context) (*brokerChannel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("register: %w", err)
 	}
+	defer func() { _ = c.Close() }()
 	deadline, _ := ctx.Deadline()
 	_ = c.SetDeadline(deadline)
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
@@ -202,9 +204,7 @@ func (l *Listener) register(ctx context.Context) (*brokerChannel, error) {
 	}))
 	// The answer may be there even when the request could not be sent: a broker
 	// that refuses does not wait for it.
-	reply := channel.Over(c, channel.Stream)
-	defer func() { _ = reply.Close() }()
-	ch, replyErr := receiveChannel(reply)
+	ch, replyErr := receiveChannel(c)
 	if replyErr != nil {
 		return nil, fmt.Errorf("register: %w", errors.Join(replyErr, err))
 	}
@@ -212,8 +212,9 @@ func (l *Listener) register(ctx context.Context) (*brokerChannel, error) {
 	return ch, nil
 }
 
-func receiveChannel(reply *channel.Conn) (*brokerChannel, error) {
-	msg, err := reply.Recv()
+// receiveChannel reads the answer to a registration from c, which it borrows.
+func receiveChannel(c *unixconn.Conn) (*brokerChannel, error) {
+	msg, err := channel.ReceiveFramed(c)
 	if err != nil {
 		return nil, err
 	}
@@ -234,6 +235,8 @@ func receiveChannel(reply *channel.Conn) (*brokerChannel, error) {
 		return nil, fmt.Errorf("%w: %s", ErrNotRegistered, registered.Reason)
 	case msg.Fault != nil:
 		return nil, msg.Fault
+	case registered.Channel != wire.ChannelKind_CHANNEL_KIND_SEQPACKET:
+		return nil, fmt.Errorf("%w: its channel is a %s, which this backend can't use", ErrNotRegistered, registered.Channel)
 	}
 	want := 1
 	if registered.ClaimPage {
@@ -248,10 +251,6 @@ func receiveChannel(reply *channel.Conn) (*brokerChannel, error) {
 			return nil, fmt.Errorf("%w: %w", ErrNotRegistered, err)
 		}
 	}
-	kind := channel.Seqpacket
-	if registered.Channel == wire.ChannelKind_CHANNEL_KIND_STREAM {
-		kind = channel.Stream
-	}
-	b.Conn = channel.New(msg.FDs.Take(0), kind)
+	b.Conn = channel.New(msg.FDs.Take(0))
 	return b, nil
 }

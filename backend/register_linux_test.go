@@ -14,7 +14,6 @@ import (
 
 	"github.com/seed-7265657e/usher/backend"
 	"github.com/seed-7265657e/usher/client"
-	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/testutil"
@@ -140,6 +139,9 @@ func TestUnusableBrokers(t *testing.T) {
 		{"a file for a channel", func(t *testing.T, c *net.UnixConn, f *wire.Frame) {
 			reply(t, c, frame.Registered(f, accepted), null)
 		}, "channel ended"},
+		{"another kind of channel", func(t *testing.T, c *net.UnixConn, f *wire.Frame) {
+			reply(t, c, frame.Registered(f, &wire.Registered{Accepted: true, Channel: 1}), null)
+		}, "can't use"},
 		{"wrong id", func(t *testing.T, c *net.UnixConn, f *wire.Frame) {
 			f.RequestId++
 			reply(t, c, frame.Registered(f, accepted), null)
@@ -210,16 +212,6 @@ func TestSilentBroker(t *testing.T) {
 	}
 	if took := time.Since(begin); took > time.Second {
 		t.Errorf("Close took %v", took)
-	}
-}
-
-// TestStreamChannel: where the system has no SOCK_SEQPACKET, the channel is a
-// stream.
-func TestStreamChannel(t *testing.T) {
-	testutil.Leaks(t)
-	ln, w, _ := behindFake(t, channel.Stream)
-	for id := range uint64(5) {
-		w.works(t, ln, id+1)
 	}
 }
 

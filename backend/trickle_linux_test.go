@@ -8,7 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/backend"
-	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
@@ -24,7 +23,7 @@ func TestTrickle(t *testing.T) {
 			t.Run(name+answers, func(t *testing.T) {
 				testutil.Leaks(t)
 				p := newPlace(t)
-				wires := fakeBroker(t, p, channel.Seqpacket)
+				wires := fakeBroker(t, p)
 				var seen atomic.Int64
 				ln := listen(t, p, func(o *backend.Options) {
 					o.Inline = func(answer, request []byte) ([]byte, bool) {

@@ -67,7 +67,7 @@ func register(socket string, r *wire.Register) (*wire.Registered, *channel.Conn,
 	if err != nil || want == 0 {
 		return answer, nil, err
 	}
-	return answer, channel.New(fds.Take(0), channel.Kind(answer.Channel)), nil
+	return answer, channel.New(fds.Take(0)), nil
 }
 
 // registration makes the exchange, and returns what came with the answer.
@@ -76,13 +76,12 @@ func registration(socket string, r *wire.Register) (answer *wire.Registered, fds
 	if err != nil {
 		return nil, fds, err
 	}
+	defer func() { _ = c.Close() }()
 	_ = c.SetDeadline(time.Now().Add(patience))
 	if _, err := frame.Write(c, frame.RegisterRequest(r)); err != nil {
-		return nil, fds, errors.Join(err, c.Close())
+		return nil, fds, err
 	}
-	reply := channel.Over(c, channel.Stream)
-	defer func() { _ = reply.Close() }()
-	msg, err := reply.Recv()
+	msg, err := channel.ReceiveFramed(c)
 	if err != nil {
 		return nil, fds, err
 	}

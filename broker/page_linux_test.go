@@ -35,7 +35,7 @@ func (s *site) paged(version string) *paged {
 	if err != nil {
 		s.tb.Fatal(err)
 	}
-	p := &paged{&fake{tb: s.tb, ch: channel.New(fds.Take(0), channel.Kind(answer.Channel)), pipe: pipe}, page, memory}
+	p := &paged{&fake{tb: s.tb, ch: channel.New(fds.Take(0)), pipe: pipe}, page, memory}
 	s.later = append(s.later, func() { _ = p.ch.Close(); page.Close(); _ = unix.Munmap(memory) })
 	return p
 }

@@ -46,7 +46,7 @@ func adopterProcess() error {
 	if err != nil || !answer.Accepted {
 		return fmt.Errorf("%v: %w", answer, err)
 	}
-	a := &adopter{ch: channel.New(fds.Take(0), channel.Seqpacket)}
+	a := &adopter{ch: channel.New(fds.Take(0))}
 	if page {
 		if a.page, err = claim.ReceivePage(fds.Borrow(1)); err != nil {
 			return err

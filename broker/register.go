@@ -162,15 +162,11 @@ func (c *connection) takeIn(request *wire.Frame, e *entry, wantsPage bool) error
 	given := fdpass.Own(fds...)
 	defer given.Close()
 	e.Handle.left = make(chan left, 1)
-	kind := wire.ChannelKind_CHANNEL_KIND_SEQPACKET
-	if ch.Stream() {
-		kind = wire.ChannelKind_CHANNEL_KIND_STREAM
-	}
 	// In the registry before the answer leaves: a backend that knows itself registered
 	// is. Nothing is offered to it before this function has returned, on the loop.
 	s.backends.Add(e)
 	err = writeNow(c.conn, frame.Registered(request, &wire.Registered{
-		Accepted: true, BrokerPid: uint32(os.Getpid()), Channel: kind, ClaimPage: len(fds) > 1,
+		Accepted: true, BrokerPid: uint32(os.Getpid()), Channel: wire.ChannelKind_CHANNEL_KIND_SEQPACKET, ClaimPage: len(fds) > 1,
 	}), fds...)
 	if err != nil {
 		s.backends.Remove(e)

@@ -49,10 +49,6 @@ func (c *Channel) SharePage() (fd int, err error) {
 	return fd, err
 }
 
-// Stream reports whether the channel is a byte stream, for want of
-// SOCK_SEQPACKET.
-func (c *Channel) Stream() bool { return c.conn.Kind() == channel.Stream }
-
 // Claim is the second half of step 5, issue: it gives a its claim, and binds it to
 // the channel. The claim is in the channel's page; without one, or with no word left in
 // it, it is a descriptor.
@@ -92,15 +88,11 @@ func (c *Channel) Send(a *Attempt, o Offer, conn int) error {
 		return &SendError{Stage: StageSend, Class: SendFailed, Err: err}
 	}
 	err = c.conn.Send(msg, beside...)
-	var partial *channel.PartialSendError
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, syscall.EMSGSIZE):
 		return &SendError{Stage: StageSend, Class: SendTooLarge, Err: err}
-	case errors.As(err, &partial):
-		c.Close() // the next message would begin inside this one
-		return &SendError{Stage: StageSend, Class: SendPartial, Sent: partial.Sent, Err: err}
 	case errors.Is(err, os.ErrClosed):
 		return &SendError{Stage: StageSend, Class: SendBackendUnavailable, Err: ErrBackendGone}
 	}

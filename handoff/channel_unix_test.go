@@ -180,31 +180,7 @@ func TestNewChannel(t *testing.T) {
 	defer c.Retire()
 	defer func() { _ = unix.Close(far) }()
 	sotype, err := unix.GetsockoptInt(far, unix.SOL_SOCKET, unix.SO_TYPE)
-	if err != nil || (sotype == unix.SOCK_STREAM) != c.Stream() {
-		t.Errorf("type %d, %v; stream %v", sotype, err, c.Stream())
-	}
-}
-
-// TestPartialSend: a stream channel that tore a message can't be used again, and
-// its descriptors may have arrived.
-func TestPartialSend(t *testing.T) {
-	l := newLine(t)
-	fds := testutil.FDPair(t, unix.SOCK_STREAM)
-	if err := unix.SetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_SNDBUF, 1); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = unix.Close(fds[1]) }()
-	c := newChannel(channel.New(fds[0], channel.Stream), l.table)
-	defer c.Retire()
-	var err error
-	for err == nil {
-		err = c.Send(l.issue(t), Offer{Preamble: make([]byte, channel.MaxMessage/2)}, l.conn)
-	}
-	var send *SendError
-	if !errors.As(err, &send) || send.Class != SendPartial || send.Sent <= 0 || !send.Reached() {
-		t.Errorf("got %v", err)
-	}
-	if _, err := c.conn.Recv(); err == nil {
-		t.Error("the channel goes on")
+	if err != nil || sotype != unix.SOCK_SEQPACKET {
+		t.Errorf("type %d, %v", sotype, err)
 	}
 }

@@ -34,7 +34,7 @@ func newLine(t *testing.T) *line {
 func lineOn(t *testing.T, table *Table) *line {
 	t.Helper()
 	fds := testutil.FDPair(t, unix.SOCK_SEQPACKET)
-	near, far := channel.New(fds[0], channel.Seqpacket), channel.New(fds[1], channel.Seqpacket)
+	near, far := channel.New(fds[0]), channel.New(fds[1])
 	client, conn := testutil.SocketPair(t)
 	l := &line{newChannel(near, table), far, client, testutil.FD(t, conn)}
 	t.Cleanup(func() {

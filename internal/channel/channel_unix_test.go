@@ -13,42 +13,25 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
 func TestMessagesKeepTheirDescriptors(t *testing.T) {
-	bothKinds(t, func(t *testing.T, kind Kind) {
-		near, far := ends(t, kind)
-		fd := openFile(t)
-		for id := range uint64(5) {
-			send(t, near, message(t, id, int(id)*100), []int{fd, fd, fd, fd}[:id]...)
-		}
-		for id := range uint64(5) {
-			f, n := receive(t, far)
-			if f.RequestId != id || len(f.Payload) != int(id)*100 || n != int(id) {
-				t.Errorf("message %d came as %d with %d bytes and %d descriptors", id, f.RequestId, len(f.Payload), n)
-			}
-		}
-		send(t, far, message(t, 9, 0))
-		if f, n := receive(t, near); f.RequestId != 9 || n != 0 {
-			t.Errorf("the answer came as %d with %d descriptors", f.RequestId, n)
-		}
-	})
-}
-
-func TestPairFallsBackToStream(t *testing.T) {
 	testutil.Leaks(t)
-	for _, missing := range []error{unix.EPROTONOSUPPORT, unix.ESOCKTNOSUPPORT, unix.EPROTOTYPE} {
-		near, far, err := pair(without(missing))
-		if err != nil || near.Kind() != Stream {
-			t.Fatalf("%v: got %v", missing, err)
-		}
-		_ = near.Close()
-		_ = unix.Close(far)
+	near, far := ends(t)
+	fd := openFile(t)
+	for id := range uint64(5) {
+		send(t, near, message(t, id, int(id)*100), []int{fd, fd, fd, fd}[:id]...)
 	}
-	if near, far, err := pair(without(unix.EMFILE)); near != nil || far != -1 || !errors.Is(err, unix.EMFILE) {
-		t.Errorf("got %v, %d, %v", near, far, err)
+	for id := range uint64(5) {
+		f, n := receiveWhole(t, far)
+		if f.RequestId != id || len(f.Payload) != int(id)*100 || n != int(id) {
+			t.Errorf("message %d came as %d with %d bytes and %d descriptors", id, f.RequestId, len(f.Payload), n)
+		}
+	}
+	send(t, far, message(t, 9, 0))
+	if f, n := receiveWhole(t, near); f.RequestId != 9 || n != 0 {
+		t.Errorf("the answer came as %d with %d descriptors", f.RequestId, n)
 	}
 }
 
@@ -73,155 +56,148 @@ func TestPairFlags(t *testing.T) {
 // TestManyQueued: what nobody reads yet is bounded by the socket's buffer, not by
 // net.unix.max_dgram_qlen.
 func TestManyQueued(t *testing.T) {
-	bothKinds(t, func(t *testing.T, kind Kind) {
-		const queued = 200
-		near, far := ends(t, kind)
-		fd := openFile(t)
-		for id := range uint64(queued) {
-			send(t, near, message(t, id, 100), fd, fd)
+	testutil.Leaks(t)
+	const queued = 200
+	near, far := ends(t)
+	fd := openFile(t)
+	for id := range uint64(queued) {
+		send(t, near, message(t, id, 100), fd, fd)
+	}
+	for id := range uint64(queued) {
+		if f, n := receiveWhole(t, far); f.RequestId != id || n != 2 {
+			t.Fatalf("message %d came as %d with %d descriptors", id, f.RequestId, n)
 		}
-		for id := range uint64(queued) {
-			if f, n := receive(t, far); f.RequestId != id || n != 2 {
-				t.Fatalf("message %d came as %d with %d descriptors", id, f.RequestId, n)
-			}
-		}
-	})
+	}
 }
 
 // TestFullChannel: nobody reads, Send says so at once and sends nothing; when
 // somebody reads, there is room again.
 func TestFullChannel(t *testing.T) {
-	bothKinds(t, func(t *testing.T, kind Kind) {
-		near, far := ends(t, kind)
-		fd := openFile(t)
-		var sent uint64
-		var err error
-		for ; err == nil; sent++ {
-			err = near.Send(message(t, sent, 0), fd)
+	testutil.Leaks(t)
+	near, far := ends(t)
+	fd := openFile(t)
+	var sent uint64
+	var err error
+	for ; err == nil; sent++ {
+		err = near.Send(message(t, sent, 0), fd)
+	}
+	sent-- // the last one did not go
+	if err != syscall.EAGAIN {
+		t.Fatalf("after %d messages: %v", sent, err)
+	}
+	for id := range sent {
+		if f, n := receiveWhole(t, far); f.RequestId != id || n != 1 {
+			t.Fatalf("message %d came as %d with %d descriptors", id, f.RequestId, n)
 		}
-		sent-- // the last one did not go
-		if err != syscall.EAGAIN {
-			t.Fatalf("after %d messages: %v", sent, err)
-		}
-		for id := range sent {
-			if f, n := receive(t, far); f.RequestId != id || n != 1 {
-				t.Fatalf("message %d came as %d with %d descriptors", id, f.RequestId, n)
-			}
-		}
-		send(t, near, message(t, sent, 0))
-		if f, n := receive(t, far); f.RequestId != sent || n != 0 {
-			t.Errorf("then came %d with %d descriptors", f.RequestId, n)
-		}
-	})
+	}
+	send(t, near, message(t, sent, 0))
+	if f, n := receiveWhole(t, far); f.RequestId != sent || n != 0 {
+		t.Errorf("then came %d with %d descriptors", f.RequestId, n)
+	}
 }
 
 func TestMaxMessage(t *testing.T) {
-	bothKinds(t, func(t *testing.T, kind Kind) {
-		near, far := ends(t, kind)
-		overhead := len(message(t, 1, MaxMessage/2)) - MaxMessage/2
-		if err := near.Send(message(t, 1, MaxMessage-overhead+1)); !errors.Is(err, syscall.EMSGSIZE) {
-			t.Errorf("one byte too many: %v", err)
-		}
-		largest := message(t, 2, MaxMessage-overhead)
-		if len(largest) != MaxMessage {
-			t.Fatalf("the message is %d bytes long", len(largest))
-		}
-		send(t, near, largest)
-		if f, _ := receive(t, far); f.RequestId != 2 || len(f.Payload) != MaxMessage-overhead {
-			t.Errorf("came as %d with %d bytes", f.RequestId, len(f.Payload))
-		}
-	})
+	testutil.Leaks(t)
+	near, far := ends(t)
+	overhead := len(message(t, 1, MaxMessage/2)) - MaxMessage/2
+	if err := near.Send(message(t, 1, MaxMessage-overhead+1)); !errors.Is(err, syscall.EMSGSIZE) {
+		t.Errorf("one byte too many: %v", err)
+	}
+	largest := message(t, 2, MaxMessage-overhead)
+	if len(largest) != MaxMessage {
+		t.Fatalf("the message is %d bytes long", len(largest))
+	}
+	send(t, near, largest)
+	if f, _ := receiveWhole(t, far); f.RequestId != 2 || len(f.Payload) != MaxMessage-overhead {
+		t.Errorf("came as %d with %d bytes", f.RequestId, len(f.Payload))
+	}
 }
 
 func TestPeerGone(t *testing.T) {
-	bothKinds(t, func(t *testing.T, kind Kind) {
-		near, far := ends(t, kind)
-		send(t, far, message(t, 1, 0), openFile(t))
-		_ = far.Close()
-		if f, n := receive(t, near); f.RequestId != 1 || n != 1 {
-			t.Errorf("the last message came as %d with %d descriptors", f.RequestId, n)
-		}
-		wantEnd(t, near, io.EOF)
-		wantEnd(t, near, io.EOF)
-		if err := near.Send(message(t, 2, 0), openFile(t)); err != syscall.EPIPE {
-			t.Errorf("sent to nobody: %v", err)
-		}
-	})
+	testutil.Leaks(t)
+	near, far := ends(t)
+	send(t, far, message(t, 1, 0), openFile(t))
+	_ = far.Close()
+	if f, n := receiveWhole(t, near); f.RequestId != 1 || n != 1 {
+		t.Errorf("the last message came as %d with %d descriptors", f.RequestId, n)
+	}
+	wantEnd(t, near, io.EOF)
+	wantEnd(t, near, io.EOF)
+	if err := near.Send(message(t, 2, 0), openFile(t)); err != syscall.EPIPE {
+		t.Errorf("sent to nobody: %v", err)
+	}
 }
 
 // TestPeerGoneWithMessagesUnread: what it had sent itself still arrives. An ACK
 // must not get lost because its backend died with the next offer in its queue.
 func TestPeerGoneWithMessagesUnread(t *testing.T) {
-	bothKinds(t, func(t *testing.T, kind Kind) {
-		near, far := ends(t, kind)
-		send(t, near, message(t, 1, 0), openFile(t))
-		send(t, far, message(t, 2, 0))
-		_ = far.Close()
-		if f, _ := receive(t, near); f.RequestId != 2 {
-			t.Errorf("received %d", f.RequestId)
-		}
-		wantEnd(t, near, io.EOF)
-	})
+	testutil.Leaks(t)
+	near, far := ends(t)
+	send(t, near, message(t, 1, 0), openFile(t))
+	send(t, far, message(t, 2, 0))
+	_ = far.Close()
+	if f, _ := receiveWhole(t, near); f.RequestId != 2 {
+		t.Errorf("received %d", f.RequestId)
+	}
+	wantEnd(t, near, io.EOF)
 }
 
 func TestDeadline(t *testing.T) {
-	bothKinds(t, func(t *testing.T, kind Kind) {
-		near, far := ends(t, kind)
-		if err := near.SetDeadline(time.Unix(1, 0)); err != nil {
-			t.Fatal(err)
-		}
-		wantEnd(t, near, os.ErrDeadlineExceeded)
-		if err := near.SetDeadline(time.Time{}); err != nil {
-			t.Fatal(err)
-		}
-		ended := make(chan error)
-		go func() { _, err := near.Recv(); ended <- err }()
-		if err := near.SetDeadline(time.Unix(1, 0)); err != nil {
-			t.Fatal(err)
-		}
-		if err := <-ended; !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("under way: %v", err)
-		}
-		// It bounds Recv alone, and the channel is as good as before.
-		send(t, near, message(t, 1, 0))
-		if f, _ := receive(t, far); f.RequestId != 1 {
-			t.Errorf("received %d", f.RequestId)
-		}
-		if err := near.SetDeadline(time.Time{}); err != nil {
-			t.Fatal(err)
-		}
-		send(t, far, message(t, 2, 0))
-		if f, _ := receive(t, near); f.RequestId != 2 {
-			t.Errorf("received %d", f.RequestId)
-		}
-	})
+	testutil.Leaks(t)
+	near, far := ends(t)
+	if err := near.SetDeadline(time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	wantEnd(t, near, os.ErrDeadlineExceeded)
+	if err := near.SetDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() { _, err := near.Recv(); ended <- err }()
+	if err := near.SetDeadline(time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("under way: %v", err)
+	}
+	// It bounds Recv alone, and the channel is as good as before.
+	send(t, near, message(t, 1, 0))
+	if f, _ := receiveWhole(t, far); f.RequestId != 1 {
+		t.Errorf("received %d", f.RequestId)
+	}
+	if err := near.SetDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	send(t, far, message(t, 2, 0))
+	if f, _ := receiveWhole(t, near); f.RequestId != 2 {
+		t.Errorf("received %d", f.RequestId)
+	}
 }
 
 func TestClose(t *testing.T) {
-	bothKinds(t, func(t *testing.T, kind Kind) {
-		near, far := ends(t, kind)
-		send(t, near, message(t, 1, 0), openFile(t))
-		ended := make(chan error)
-		go func() { _, err := near.Recv(); ended <- err }()
-		for range 2 {
-			if err := near.Close(); err != nil {
-				t.Error(err)
-			}
+	testutil.Leaks(t)
+	near, far := ends(t)
+	send(t, near, message(t, 1, 0), openFile(t))
+	ended := make(chan error)
+	go func() { _, err := near.Recv(); ended <- err }()
+	for range 2 {
+		if err := near.Close(); err != nil {
+			t.Error(err)
 		}
-		if err := <-ended; err != os.ErrClosed {
-			t.Errorf("Recv under way: %v", err)
-		}
-		if _, err := near.Recv(); err != os.ErrClosed {
-			t.Errorf("Recv: %v", err)
-		}
-		if err := near.Send(message(t, 2, 0)); err != os.ErrClosed {
-			t.Errorf("Send: %v", err)
-		}
-		if f, n := receive(t, far); f.RequestId != 1 || n != 1 {
-			t.Errorf("what was sent came as %d with %d descriptors", f.RequestId, n)
-		}
-		wantEnd(t, far, io.EOF)
-	})
+	}
+	if err := <-ended; err != os.ErrClosed {
+		t.Errorf("Recv under way: %v", err)
+	}
+	if _, err := near.Recv(); err != os.ErrClosed {
+		t.Errorf("Recv: %v", err)
+	}
+	if err := near.Send(message(t, 2, 0)); err != os.ErrClosed {
+		t.Errorf("Send: %v", err)
+	}
+	if f, n := receiveWhole(t, far); f.RequestId != 1 || n != 1 {
+		t.Errorf("what was sent came as %d with %d descriptors", f.RequestId, n)
+	}
+	wantEnd(t, far, io.EOF)
 }
 
 func TestNewOfNoSocket(t *testing.T) {
@@ -230,65 +206,40 @@ func TestNewOfNoSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := New(copied, Seqpacket) // it shows when it is used
+	c := New(copied) // it shows when it is used
 	if _, err := c.Recv(); !errors.Is(err, unix.ENOTSOCK) {
 		t.Errorf("received from a file: %v", err)
 	}
 	_ = c.Close()
 }
 
-// TestOverLeavesTheRest: a reader that takes one message off a connection leaves
-// what follows to the next owner.
-func TestOverLeavesTheRest(t *testing.T) {
-	testutil.Leaks(t)
-	a, b := testutil.SocketPair(t)
-	copied, err := unix.FcntlInt(uintptr(testutil.FD(t, b)), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := New(copied, Stream)
-	defer func() { _ = c.Close() }()
-	wire := append(message(t, 1, 10), "rest"...)
-	if n, err := fdpass.Send(testutil.FD(t, a), wire, openFile(t)); n != len(wire) || err != nil {
-		t.Fatal(n, err)
-	}
-	if f, n := receive(t, c); f.RequestId != 1 || n != 1 {
-		t.Errorf("received %d with %d descriptors", f.RequestId, n)
-	}
-	rest := make([]byte, 4)
-	if _, err := io.ReadFull(b, rest); err != nil || string(rest) != "rest" {
-		t.Errorf("left: %q, %v", rest, err)
-	}
-}
-
 // TestConcurrentSends: messages of many senders never mix.
 func TestConcurrentSends(t *testing.T) {
-	bothKinds(t, func(t *testing.T, kind Kind) {
-		const senders, each = 4, 100
-		near, far := ends(t, kind)
-		fd := openFile(t)
-		var group sync.WaitGroup
-		for s := range uint64(senders) {
-			group.Go(func() {
-				for i := range uint64(each) {
-					msg := message(t, s*each+i, 50)
-					for err := near.Send(msg, fd); err != nil; err = near.Send(msg, fd) {
-						if err != syscall.EAGAIN {
-							t.Error(err)
-							return
-						}
+	testutil.Leaks(t)
+	const senders, each = 4, 100
+	near, far := ends(t)
+	fd := openFile(t)
+	var group sync.WaitGroup
+	for s := range uint64(senders) {
+		group.Go(func() {
+			for i := range uint64(each) {
+				msg := message(t, s*each+i, 50)
+				for err := near.Send(msg, fd); err != nil; err = near.Send(msg, fd) {
+					if err != syscall.EAGAIN {
+						t.Error(err)
+						return
 					}
 				}
-			})
-		}
-		seen := make(map[uint64]bool)
-		for range senders * each {
-			f, n := receive(t, far)
-			if n != 1 || seen[f.RequestId] {
-				t.Fatalf("%d came with %d descriptors, before: %v", f.RequestId, n, seen[f.RequestId])
 			}
-			seen[f.RequestId] = true
+		})
+	}
+	seen := make(map[uint64]bool)
+	for range senders * each {
+		f, n := receiveWhole(t, far)
+		if n != 1 || seen[f.RequestId] {
+			t.Fatalf("%d came with %d descriptors, before: %v", f.RequestId, n, seen[f.RequestId])
 		}
-		group.Wait()
-	})
+		seen[f.RequestId] = true
+	}
+	group.Wait()
 }

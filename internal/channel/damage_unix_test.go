@@ -5,7 +5,6 @@ package channel
 import (
 	"errors"
 	"io"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -22,93 +21,6 @@ func sendRaw(tb testing.TB, sock int, data []byte, fds ...int) {
 	}
 }
 
-// drained waits until the reader at the other end has taken everything.
-func drained(t *testing.T, near *Conn) {
-	t.Helper()
-	testutil.WaitFor(t, "all is read", func() bool { return testutil.Unread(t, near.sock) == 0 })
-}
-
-// TestStreamSplitAnywhere: however the bytes of a message are cut, it comes out
-// whole, with the descriptors that came with its first byte.
-func TestStreamSplitAnywhere(t *testing.T) {
-	testutil.Leaks(t)
-	near, far := rawEnd(t, Stream)
-	defer func() { _ = unix.Close(far) }()
-	fd, msg := openFile(t), message(t, 7, 20)
-	for at := 1; at < len(msg); at++ {
-		received := make(chan struct{})
-		go func() {
-			defer close(received)
-			if f, n := receive(t, near); f.RequestId != 7 || n != 2 {
-				t.Errorf("cut at %d: got %d with %d descriptors", at, f.RequestId, n)
-			}
-		}()
-		sendRaw(t, far, msg[:at], fd, fd)
-		drained(t, near)
-		sendRaw(t, far, msg[at:])
-		<-received
-	}
-}
-
-// TestStreamDescriptorsInside: descriptors that come with any byte but the first
-// belong to no message; all are closed, those of the message too.
-func TestStreamDescriptorsInside(t *testing.T) {
-	testutil.Leaks(t)
-	fd, msg := openFile(t), message(t, 7, 20)
-	for at := 1; at < len(msg); at++ {
-		near, far := rawEnd(t, Stream)
-		sendRaw(t, far, msg[:at], fd)
-		sendRaw(t, far, msg[at:], fd, fd)
-		wantEnd(t, near, ErrProtocol)
-		_ = near.Close()
-		_ = unix.Close(far)
-	}
-}
-
-func TestStreamEndsInside(t *testing.T) {
-	testutil.Leaks(t)
-	fd, msg := openFile(t), message(t, 7, 20)
-	for at := 1; at < len(msg); at++ {
-		near, far := rawEnd(t, Stream)
-		sendRaw(t, far, msg[:at], fd)
-		_ = unix.Close(far)
-		wantEnd(t, near, io.ErrUnexpectedEOF)
-		_ = near.Close()
-	}
-}
-
-// TestStreamShortWrite: the descriptors are with the peer, the bytes are not.
-// Nothing may follow: it would be read as the missing part.
-func TestStreamShortWrite(t *testing.T) {
-	testutil.Leaks(t)
-	near, far := ends(t, Stream)
-	if err := unix.SetsockoptInt(testutil.FD(t, near.sock), unix.SOL_SOCKET, unix.SO_SNDBUF, 1); err != nil {
-		t.Fatal(err)
-	}
-	fd, msg := openFile(t), message(t, 1, MaxMessage/2)
-	err := near.Send(msg, fd)
-	for err == nil {
-		err = near.Send(msg, fd)
-	}
-	var partial *PartialSendError
-	if !errors.As(err, &partial) || partial.Sent <= 0 || partial.Sent >= partial.Size || partial.Size != len(msg) {
-		t.Fatalf("got %v", err)
-	}
-	if err := near.Send(message(t, 2, 0)); err != syscall.EPIPE {
-		t.Errorf("sent behind a torn message: %v", err)
-	}
-	_ = near.Close()
-	var last error
-	for last == nil {
-		var m Message
-		m, last = far.Recv()
-		m.FDs.Close()
-	}
-	if last != io.ErrUnexpectedEOF {
-		t.Errorf("the reader got %v", last)
-	}
-}
-
 // header is a frame's header with a length.
 func header(version byte, size uint32) []byte {
 	return []byte{version, byte(size), byte(size >> 8), byte(size >> 16), byte(size >> 24)}
@@ -118,29 +30,34 @@ func header(version byte, size uint32) []byte {
 // allocated for them, and with every descriptor closed.
 func TestNoFrame(t *testing.T) {
 	for _, c := range []struct {
-		name string
-		data []byte
-		kind []Kind
+		name   string
+		data   []byte
+		stream bool // it breaks a stream too, where the rest may be still to come
 	}{
-		{"version 2", header(2, 0), []Kind{Seqpacket, Stream}},
-		{"version 0", make([]byte, 40), []Kind{Seqpacket, Stream}},
-		{"huge", header(frame.Version, 0xFFFFFFFF), []Kind{Seqpacket, Stream}},
-		{"one too large", header(frame.Version, MaxMessage-frame.HeaderLen+1), []Kind{Seqpacket, Stream}},
-		{"no header", header(frame.Version, 0)[:4], []Kind{Seqpacket}},
-		{"body too short", append(header(frame.Version, 3), "ab"...), []Kind{Seqpacket}},
-		{"body too long", append(header(frame.Version, 3), "abcd"...), []Kind{Seqpacket}},
+		{"version 2", header(2, 0), true},
+		{"version 0", make([]byte, 40), true},
+		{"huge", header(frame.Version, 0xFFFFFFFF), true},
+		{"one too large", header(frame.Version, MaxMessage-frame.HeaderLen+1), true},
+		{"no header", header(frame.Version, 0)[:4], false},
+		{"body too short", append(header(frame.Version, 3), "ab"...), false},
+		{"body too long", append(header(frame.Version, 3), "abcd"...), false},
 	} {
-		for _, kind := range c.kind {
-			for fds := range 3 {
-				t.Run(c.name+" "+kindNames[kind], func(t *testing.T) {
-					testutil.Leaks(t)
-					near, far := rawEnd(t, kind)
-					defer func() { _ = unix.Close(far) }()
-					fd := openFile(t)
-					sendRaw(t, far, c.data, []int{fd, fd}[:fds]...)
-					wantEnd(t, near, ErrProtocol)
-				})
-			}
+		for fds := range 3 {
+			t.Run(c.name, func(t *testing.T) {
+				testutil.Leaks(t)
+				fd := openFile(t)
+				near, far := rawEnd(t)
+				defer func() { _ = unix.Close(far) }()
+				sendRaw(t, far, c.data, []int{fd, fd}[:fds]...)
+				wantEnd(t, near, ErrProtocol)
+				if !c.stream {
+					return
+				}
+				reader, writer := stream(t)
+				defer func() { _ = unix.Close(writer) }()
+				sendRaw(t, writer, c.data, []int{fd, fd}[:fds]...)
+				wantEnd(t, reader, ErrProtocol)
+			})
 		}
 	}
 }
@@ -149,7 +66,7 @@ func TestNoFrame(t *testing.T) {
 // with it.
 func TestEmptyDatagram(t *testing.T) {
 	testutil.Leaks(t)
-	near, far := rawEnd(t, Seqpacket)
+	near, far := rawEnd(t)
 	defer func() { _ = unix.Close(far) }()
 	if _, err := unix.SendmsgN(far, nil, nil, nil, 0); err != nil {
 		t.Fatal(err)
@@ -164,7 +81,7 @@ func TestEmptyDatagram(t *testing.T) {
 // TestTruncatedDatagram: it must be answered, so it comes out, marked.
 func TestTruncatedDatagram(t *testing.T) {
 	testutil.Leaks(t)
-	near, far := rawEnd(t, Seqpacket)
+	near, far := rawEnd(t)
 	defer func() { _ = unix.Close(far) }()
 	fd := openFile(t)
 	sendRaw(t, far, message(t, 1, MaxMessage), fd, fd)
@@ -180,7 +97,7 @@ func TestTruncatedDatagram(t *testing.T) {
 		t.Errorf("a part was decoded: %v", err)
 	}
 	m.FDs.Close()
-	if f, _ := receive(t, near); f.RequestId != 2 {
+	if f, _ := receiveWhole(t, near); f.RequestId != 2 {
 		t.Errorf("then came %d", f.RequestId)
 	}
 }
@@ -188,24 +105,23 @@ func TestTruncatedDatagram(t *testing.T) {
 // TestDescriptorsLost: with the descriptor table full a message comes out whole,
 // but for its descriptors, and marked; it can be answered at once (faults row 9).
 func TestDescriptorsLost(t *testing.T) {
-	bothKinds(t, func(t *testing.T, kind Kind) {
-		near, far := ends(t, kind)
-		fd := openFile(t)
-		send(t, near, message(t, 1, 0), fd, fd)
-		send(t, near, message(t, 2, 0), fd, fd)
-		release := testutil.FillTable(t)
-		m, err := far.Recv()
-		release()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if f, err := m.Frame(); err != nil || f.RequestId != 1 || m.FDs.Len() != 0 || !errors.Is(m.Fault, fdpass.ErrDescriptorsLost) {
-			t.Errorf("got %v, %v, %d descriptors, %v", f, err, m.FDs.Len(), m.Fault)
-		}
-		if f, n := receive(t, far); f.RequestId != 2 || n != 2 {
-			t.Errorf("then came %d with %d descriptors", f.RequestId, n)
-		}
-	})
+	testutil.Leaks(t)
+	near, far := ends(t)
+	fd := openFile(t)
+	send(t, near, message(t, 1, 0), fd, fd)
+	send(t, near, message(t, 2, 0), fd, fd)
+	release := testutil.FillTable(t)
+	m, err := far.Recv()
+	release()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, err := m.Frame(); err != nil || f.RequestId != 1 || m.FDs.Len() != 0 || !errors.Is(m.Fault, fdpass.ErrDescriptorsLost) {
+		t.Errorf("got %v, %v, %d descriptors, %v", f, err, m.FDs.Len(), m.Fault)
+	}
+	if f, n := receiveWhole(t, far); f.RequestId != 2 || n != 2 {
+		t.Errorf("then came %d with %d descriptors", f.RequestId, n)
+	}
 }
 
 func TestPairWithAFullTable(t *testing.T) {
@@ -231,14 +147,19 @@ func FuzzRecv(f *testing.F) {
 	f.Add(header(frame.Version, 0xFFFFFFFF), uint32(0), uint16(2), true)
 	f.Add(header(2, 0), uint32(0), uint16(0), false)
 	f.Add([]byte{}, uint32(0), uint16(1), false)
-	f.Fuzz(func(t *testing.T, data []byte, cuts uint32, rights uint16, stream bool) {
-		kind := Seqpacket
-		if stream {
-			kind = Stream
-		}
+	f.Fuzz(func(t *testing.T, data []byte, cuts uint32, rights uint16, onStream bool) {
 		fd := openFile(t)
 		before := testutil.OpenDescriptors(t)
-		near, far := rawEnd(t, kind)
+		var near receiver
+		var far int
+		var end func() error
+		if onStream {
+			reader, writer := stream(t)
+			near, far, end = reader, writer, reader.sock.Close
+		} else {
+			conn, peer := rawEnd(t)
+			near, far, end = conn, peer, conn.Close
+		}
 		sent := 0
 		for ; len(data) > 0; cuts, rights = cuts>>8, rights>>2 {
 			piece := data[:min(len(data), MaxMessage+100)]
@@ -266,7 +187,7 @@ func FuzzRecv(f *testing.F) {
 			received += m.FDs.Len()
 			m.FDs.Close()
 		}
-		_ = near.Close()
+		_ = end()
 		if received > sent {
 			t.Errorf("%d descriptors went in, %d came out", sent, received)
 		}

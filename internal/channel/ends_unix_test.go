@@ -11,56 +11,48 @@ import (
 
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/unixconn"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
-var kindNames = map[Kind]string{Seqpacket: "seqpacket", Stream: "stream"}
-
-// bothKinds runs the test on either kind of channel, on any system.
-func bothKinds(t *testing.T, test func(t *testing.T, kind Kind)) {
-	for kind, name := range kindNames {
-		t.Run(name, func(t *testing.T) {
-			testutil.Leaks(t)
-			test(t, kind)
-		})
-	}
-}
-
-// without is a system that answers err to a request for SOCK_SEQPACKET.
-func without(err error) func(sotype int) ([2]int, error) {
-	return func(sotype int) ([2]int, error) {
-		if sotype == unix.SOCK_SEQPACKET {
-			return [2]int{-1, -1}, err
-		}
-		return socketpair(sotype)
-	}
-}
-
 // ends makes a channel and closes both ends at the test's end.
-func ends(tb testing.TB, kind Kind) (near, far *Conn) {
+func ends(tb testing.TB) (near, far *Conn) {
 	tb.Helper()
-	near, fd := rawEnd(tb, kind)
-	far = New(fd, kind)
+	near, fd := rawEnd(tb)
+	far = New(fd)
 	tb.Cleanup(func() { _ = far.Close() })
 	return near, far
 }
 
 // rawEnd makes a channel whose far end is a descriptor that the caller closes.
-func rawEnd(tb testing.TB, kind Kind) (near *Conn, far int) {
+func rawEnd(tb testing.TB) (near *Conn, far int) {
 	tb.Helper()
-	make := socketpair
-	if kind == Stream {
-		make = without(unix.EPROTONOSUPPORT)
+	near, far, err := Pair()
+	if errors.Is(err, errors.ErrUnsupported) {
+		tb.Skip(err)
 	}
-	near, far, err := pair(make)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = near.Close() })
-	if near.Kind() != kind {
-		tb.Skipf("this system has no %s channel", kindNames[kind])
-	}
 	return near, far
+}
+
+// receiver is a Conn, or the reader of a stream.
+type receiver interface{ Recv() (Message, error) }
+
+// framed has ReceiveFramed called on a stream.
+type framed struct{ sock *unixconn.Conn }
+
+func (f framed) Recv() (Message, error) { return ReceiveFramed(f.sock) }
+
+// stream makes a stream whose far end is a descriptor that the caller closes.
+func stream(tb testing.TB) (near framed, far int) {
+	tb.Helper()
+	fds := testutil.FDPair(tb, unix.SOCK_STREAM)
+	near = framed{unixconn.New(fds[0])}
+	tb.Cleanup(func() { _ = near.sock.Close() })
+	return near, fds[1]
 }
 
 // message is a framed message that tells id apart.
@@ -91,9 +83,9 @@ func send(t *testing.T, c *Conn, msg []byte, fds ...int) {
 	}
 }
 
-// receive takes the next message, which must be whole, and closes what came
+// receiveWhole takes the next message, which must be whole, and closes what came
 // with it.
-func receive(t *testing.T, c *Conn) (f *wire.Frame, descriptors int) {
+func receiveWhole(t *testing.T, c receiver) (f *wire.Frame, descriptors int) {
 	t.Helper()
 	msg, err := c.Recv()
 	if err != nil {
@@ -108,7 +100,7 @@ func receive(t *testing.T, c *Conn) (f *wire.Frame, descriptors int) {
 }
 
 // wantEnd receives nothing but an error, and no descriptor stays open.
-func wantEnd(t *testing.T, c *Conn, want error) {
+func wantEnd(t *testing.T, c receiver, want error) {
 	t.Helper()
 	before := testutil.OpenDescriptors(t)
 	msg, err := c.Recv()

@@ -12,33 +12,23 @@ import (
 
 // Pair makes a channel: the near end as a Conn, the far end as a bare
 // descriptor to be sent or inherited. Both are non-blocking and close-on-exec,
-// and both are the caller's. It uses a stream pair where the system has no
-// SOCK_SEQPACKET.
-func Pair() (near *Conn, far int, err error) { return pair(socketpair) }
-
-// pair takes the system call as an argument, so that a system without
-// SOCK_SEQPACKET can be tried anywhere.
-func pair(socketpair func(sotype int) ([2]int, error)) (*Conn, int, error) {
-	kind := Seqpacket
-	fds, err := socketpair(unix.SOCK_SEQPACKET)
-	if noSeqpacket(err) {
-		kind = Stream
-		fds, err = socketpair(unix.SOCK_STREAM)
+// and both are the caller's. Where the system has no SOCK_SEQPACKET the error wraps
+// errors.ErrUnsupported: backends are reached through their own pipes there.
+func Pair() (near *Conn, far int, err error) {
+	fds, err := socketpair()
+	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.ESOCKTNOSUPPORT) || errors.Is(err, unix.EPROTOTYPE) {
+		err = fmt.Errorf("%w on this system: %w", errors.ErrUnsupported, err)
 	}
 	if err != nil {
 		return nil, -1, fmt.Errorf("make a channel: %w", err)
 	}
-	return New(fds[0], kind), fds[1], nil
+	return New(fds[0]), fds[1], nil
 }
 
-func noSeqpacket(err error) bool {
-	return errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.ESOCKTNOSUPPORT) || errors.Is(err, unix.EPROTOTYPE)
-}
-
-func socketpair(sotype int) ([2]int, error) {
+func socketpair() ([2]int, error) {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
-	fds, err := unix.Socketpair(unix.AF_UNIX, sotype, 0)
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET, 0)
 	if err != nil {
 		return fds, err
 	}

@@ -36,7 +36,7 @@ func TestRegistrationRoundTrip(t *testing.T) {
 	if err != nil || !testutil.Equal(got, request) {
 		t.Errorf("request: got %v, %v", got, err)
 	}
-	answer := &wire.Registered{Accepted: true, BrokerPid: 3, Channel: wire.ChannelKind_CHANNEL_KIND_STREAM}
+	answer := &wire.Registered{Accepted: true, BrokerPid: 3, Channel: 2}
 	gotAnswer, err := frame.ParseRegistered(overTheWire(t, frame.Registered(req, answer)))
 	if err != nil || !testutil.Equal(gotAnswer, answer) {
 		t.Errorf("answer: got %v, %v", gotAnswer, err)

@@ -88,18 +88,15 @@ type ChannelKind int32
 
 const (
 	ChannelKind_CHANNEL_KIND_SEQPACKET ChannelKind = 0 // one message, one datagram
-	ChannelKind_CHANNEL_KIND_STREAM    ChannelKind = 1 // frames on a byte stream
 )
 
 // Enum value maps for ChannelKind.
 var (
 	ChannelKind_name = map[int32]string{
 		0: "CHANNEL_KIND_SEQPACKET",
-		1: "CHANNEL_KIND_STREAM",
 	}
 	ChannelKind_value = map[string]int32{
 		"CHANNEL_KIND_SEQPACKET": 0,
-		"CHANNEL_KIND_STREAM":    1,
 	}
 )
 
@@ -535,10 +532,9 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\x17NACK_REASON_DESCRIPTORS\x10\x02\x12\x1a\n" +
 	"\x16NACK_REASON_CLAIM_LOST\x10\x03\x12\x14\n" +
 	"\x10NACK_REASON_BUSY\x10\x04\x12\x17\n" +
-	"\x13NACK_REASON_CLOSING\x10\x05*B\n" +
+	"\x13NACK_REASON_CLOSING\x10\x05*/\n" +
 	"\vChannelKind\x12\x1a\n" +
-	"\x16CHANNEL_KIND_SEQPACKET\x10\x00\x12\x17\n" +
-	"\x13CHANNEL_KIND_STREAM\x10\x01B1Z/github.com/seed-7265657e/usher/internal/usherpbb\x06proto3"
+	"\x16CHANNEL_KIND_SEQPACKET\x10\x00\"\x04\b\x01\x10\x01B1Z/github.com/seed-7265657e/usher/internal/usherpbb\x06proto3"
 
 var (
 	file_usher_v1_usher_proto_rawDescOnce sync.Once

@@ -122,18 +122,16 @@ var nackReasonNames = [...]string{
 
 func (v NackReason) String() string { return enumName(nackReasonNames[:], int32(v)) }
 
-// ChannelKind is the socket type of a backend's channel.
+// ChannelKind is the socket type of a backend's channel. The number 1 is reserved.
 type ChannelKind int32
 
 // The values of ChannelKind.
 const (
 	ChannelKind_CHANNEL_KIND_SEQPACKET ChannelKind = 0 // one message, one datagram
-	ChannelKind_CHANNEL_KIND_STREAM    ChannelKind = 1 // frames on a byte stream
 )
 
 var channelKindNames = [...]string{
 	ChannelKind_CHANNEL_KIND_SEQPACKET: "CHANNEL_KIND_SEQPACKET",
-	ChannelKind_CHANNEL_KIND_STREAM:    "CHANNEL_KIND_STREAM",
 }
 
 func (v ChannelKind) String() string { return enumName(channelKindNames[:], int32(v)) }
