@@ -76,7 +76,14 @@ type nack struct {
 func (l *Listener) adopt(ch *brokerChannel, msg channel.Message) error {
 	defer msg.FDs.Close()
 	ack := &wire.Ack{}
-	o, no := l.check(&msg, ch.page, ack)
+	f, err := msg.Frame()
+	if err == nil && frame.UnknownOnChannel(f, wire.FrameKind_FRAME_KIND_REQUEST) {
+		ack.Reason, ack.Detail = wire.NackReason_NACK_REASON_UNSUPPORTED, fmt.Sprintf("%s of protocol %#x is not known", f.Kind, f.PayloadProtocol)
+		_ = answer(ch.Conn, ack)
+		l.opts.Logger.Info("message from the broker ignored", "reason", ack.Detail)
+		return nil
+	}
+	o, no := l.check(&msg, f, err, ch.page, ack)
 	if no == nil {
 		failpoint.Hit(failpoint.BackendChecked)
 		no = l.claim(o, ch, ack)
@@ -93,10 +100,10 @@ func (l *Listener) adopt(ch *brokerChannel, msg channel.Message) error {
 	return nil
 }
 
-// check judges a message without reading the connection in it. It fills into
-// ack which offer is being answered, as far as that could be read.
-func (l *Listener) check(msg *channel.Message, page *claim.Page, ack *wire.Ack) (*offered, *nack) {
-	f, frameErr := msg.Frame()
+// check judges a message, which is the frame f unless frameErr says why not, without
+// reading the connection in it. It fills into ack which offer is being answered, as far
+// as that could be read.
+func (l *Listener) check(msg *channel.Message, f *wire.Frame, frameErr error, page *claim.Page, ack *wire.Ack) (*offered, *nack) {
 	var offer *wire.Offer
 	if frameErr == nil {
 		offer, frameErr = frame.ParseChannelOffer(f)

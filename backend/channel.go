@@ -23,6 +23,8 @@ type brokerChannel struct {
 	uses    atomic.Int32 // who may touch the page: the channel itself, and what is owed
 	leaving atomic.Bool  // End has come
 	closed  atomic.Bool
+
+	capabilities uint64 // the broker's; bits that are not known mean nothing
 }
 
 func newBrokerChannel() *brokerChannel {

@@ -22,6 +22,7 @@ const (
 	rejected    = wire.NackReason_NACK_REASON_REJECTED
 	descriptors = wire.NackReason_NACK_REASON_DESCRIPTORS
 	claimLost   = wire.NackReason_NACK_REASON_CLAIM_LOST
+	unsupported = wire.NackReason_NACK_REASON_UNSUPPORTED
 	busy        = wire.NackReason_NACK_REASON_BUSY
 )
 
@@ -70,8 +71,13 @@ var hostiles = []hostile{
 	{name: "token fills the message", offer: func(o *wire.Offer) { o.Token, o.Preamble = make([]byte, channel.MaxMessage-40), nil }, reason: rejected},
 	{name: "no preamble", offer: func(o *wire.Offer) { o.Preamble = nil }, reason: rejected},
 
-	{name: "wrong protocol", frame: func(f *wire.Frame) { f.PayloadProtocol = frame.Control }, reason: rejected, silent: true},
-	{name: "wrong kind", frame: func(f *wire.Frame) { f.Kind = wire.FrameKind_FRAME_KIND_RESPONSE }, reason: rejected, silent: true},
+	{name: "wrong protocol", frame: func(f *wire.Frame) { f.PayloadProtocol = frame.Control }, reason: unsupported, silent: true},
+	{name: "wrong kind", frame: func(f *wire.Frame) { f.Kind = wire.FrameKind_FRAME_KIND_RESPONSE }, reason: unsupported, silent: true},
+	{name: "event", frame: func(f *wire.Frame) { f.Kind = wire.FrameKind_FRAME_KIND_EVENT }, reason: unsupported, silent: true},
+	{name: "another protocol, payload and descriptors", frame: func(f *wire.Frame) { f.PayloadProtocol, f.Payload = 0xF0AB, []byte{0xff} },
+		fds: func(c, k int) []int { return []int{c, k, c} }, reason: unsupported, silent: true},
+	{name: "another protocol, no descriptor", frame: func(f *wire.Frame) { f.PayloadProtocol = 0xF0AB },
+		fds: func(_, _ int) []int { return nil }, reason: unsupported, silent: true},
 	{name: "wrong envelope", frame: func(f *wire.Frame) { f.EnvelopeVersion = 2 }, reason: rejected, silent: true},
 	{name: "compressed", frame: func(f *wire.Frame) { f.PayloadEncoding = 1 }, reason: rejected, silent: true},
 	{name: "ids differ", frame: func(f *wire.Frame) { f.RequestId++ }, reason: rejected, silent: true},

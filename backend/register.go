@@ -76,7 +76,8 @@ func (l *Listener) stayRegistered(first *brokerChannel, err error) {
 	delay, said := firstRetry, ""
 	for ch := first; ; ch, err = l.register(l.ctx) {
 		if err == nil {
-			l.opts.Logger.Info("registered with the broker", "broker", l.opts.Broker, "pipe", ch.path)
+			l.opts.Logger.Info("registered with the broker", "broker", l.opts.Broker, "pipe", ch.path,
+				"capabilities", fmt.Sprintf("%#x", ch.capabilities))
 			err = fmt.Errorf("channel ended: %w", l.serveRenewed(ch))
 			delay, said = firstRetry, ""
 		}
@@ -201,6 +202,7 @@ func (l *Listener) register(ctx context.Context) (*brokerChannel, error) {
 		ServiceVersion: l.opts.Version,
 		BackendPipe:    path,
 		ClaimPage:      true,
+		Capabilities:   frame.CapUnknownMessages,
 	}))
 	// The answer may be there even when the request could not be sent: a broker
 	// that refuses does not wait for it.
@@ -246,6 +248,7 @@ func receiveChannel(c *unixconn.Conn) (*brokerChannel, error) {
 		return nil, fmt.Errorf("%w: broker sent %d descriptors, not %d", ErrNotRegistered, msg.FDs.Len(), want)
 	}
 	b := newBrokerChannel()
+	b.capabilities = registered.Capabilities
 	if registered.ClaimPage {
 		if b.page, err = claim.ReceivePage(msg.FDs.Borrow(1)); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrNotRegistered, err)

@@ -88,6 +88,7 @@ func (s *server) snapshot() admin.Snapshot {
 	for _, e := range s.backends.All() {
 		if ch := e.Handle.channel; ch != nil {
 			snapshot.Handoffs.StrayAck += ch.Strays().Total()
+			snapshot.Handoffs.UnknownMessages += ch.UnknownMessages()
 		}
 		row := admin.Backend{
 			Service:      e.Service,

@@ -68,7 +68,8 @@ type handoffCounts struct {
 	Retried  int
 	StrayAck int `json:"stray_ack"`
 
-	ProvenUnread int `json:"proven_unread"`
+	ProvenUnread    int `json:"proven_unread"`
+	UnknownMessages int `json:"unknown_messages"`
 
 	Fallbacks []fallbackCount
 }

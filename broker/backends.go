@@ -226,7 +226,7 @@ func (s *server) backendLeft(e *entry, fault error) {
 	for _, attempt := range h.channel.Retire() {
 		attempt.Owner.(*connection).unanswered(handoff.ErrBackendGone)
 	}
-	ended := event.ChannelEnded{PID: e.PID, Strays: h.channel.Strays().Total()}
+	ended := event.ChannelEnded{PID: e.PID, Strays: h.channel.Strays().Total(), Unknown: h.channel.UnknownMessages()}
 	if fault != nil {
 		ended.Fault = fault.Error()
 	}

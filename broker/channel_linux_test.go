@@ -34,8 +34,10 @@ func TestBackendBreaksProtocol(t *testing.T) {
 		"another version":     func(f *fake, _, _ *offered) { f.raw([]byte{2, 0, 0, 0, 0}) },
 		"length does not fit": func(f *fake, _, _ *offered) { f.raw([]byte{1, 9, 0, 0, 0, 8}) },
 		"not a frame":         func(f *fake, _, _ *offered) { f.raw([]byte{1, 1, 0, 0, 0, 0xff}) },
-		"a request":           func(f *fake, o, _ *offered) { f.raw(bytesOf(f.tb, frame.ChannelOffer(o.Offer))) },
-		"hangs up":            func(f *fake, _, _ *offered) { _ = f.ch.Close() },
+		"another envelope": func(f *fake, o, _ *offered) {
+			f.raw(bytesOf(f.tb, &wire.Frame{EnvelopeVersion: 2, PayloadProtocol: frame.Channel}))
+		},
+		"hangs up": func(f *fake, _, _ *offered) { _ = f.ch.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, func(o *options) { o.AckDeadline = time.Minute })

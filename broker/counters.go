@@ -37,6 +37,7 @@ func (c *counters) note(e event.Event) {
 		c.handoffs.ProvenUnread++
 	case event.ChannelEnded:
 		c.handoffs.StrayAck += e.Strays
+		c.handoffs.UnknownMessages += e.Unknown
 	case event.Reconnected:
 		c.clients.Reconnected++
 	case event.Waited:

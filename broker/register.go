@@ -167,6 +167,7 @@ func (c *connection) takeIn(request *wire.Frame, e *entry, wantsPage bool) error
 	s.backends.Add(e)
 	err = writeNow(c.conn, frame.Registered(request, &wire.Registered{
 		Accepted: true, BrokerPid: uint32(os.Getpid()), Channel: wire.ChannelKind_CHANNEL_KIND_SEQPACKET, ClaimPage: len(fds) > 1,
+		Capabilities: frame.CapUnknownMessages,
 	}), fds...)
 	if err != nil {
 		s.backends.Remove(e)

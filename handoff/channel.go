@@ -18,12 +18,15 @@ import (
 // means that the backend is gone for handoffs; whether the process is gone is another
 // question.
 //
-// It belongs to the goroutine that its table belongs to, but for Close and Strays.
+// It belongs to the goroutine that its table belongs to, but for Close, Strays and
+// UnknownMessages.
 type Channel struct {
 	conn   *channel.Conn
 	table  *Table      // of the attempts that are sent on it
 	page   *claim.Page // nil without one
 	strays [strayKinds]atomic.Uint64
+
+	unknown atomic.Uint64 // messages of kinds that are not known here
 }
 
 // NewChannel makes a channel for the attempts of table and returns with it the far
@@ -100,7 +103,8 @@ func (c *Channel) Send(a *Attempt, o Offer, conn int) error {
 }
 
 // Next reads one answer if there is one, and returns it with the pending attempt that
-// it is for; nil when there is none. The token that it presents is that attempt's. An
+// it is for; nil when there is none. A message of another kind is counted, and ignored
+// with what came beside it. The token that it presents is that attempt's. An
 // error ends the channel: the caller stops to watch it, calls Retire, and learns from
 // Blame what the backend did wrong.
 func (c *Channel) Next() (*Attempt, Ack, error) {
@@ -112,13 +116,17 @@ func (c *Channel) Next() (*Attempt, Ack, error) {
 		return nil, Ack{}, err
 	case err != nil:
 		return nil, Ack{}, fmt.Errorf("%w: %w", errEnded, err)
-	case msg.FDs.Len() > 0: // a backend has no descriptor to give
-		msg.FDs.Close()
-		return nil, Ack{}, errUnasked
 	}
+	defer msg.FDs.Close()
 	f, err := msg.Frame()
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, Ack{}, err
+	case frame.UnknownOnChannel(f, wire.FrameKind_FRAME_KIND_RESPONSE):
+		c.unknown.Add(1)
+		return nil, Ack{}, nil
+	case msg.FDs.Len() > 0: // a backend has no descriptor to give
+		return nil, Ack{}, errUnasked
 	}
 	ack, err := frame.ParseChannelAck(f)
 	if err != nil {
@@ -199,6 +207,10 @@ func (c *Channel) Strays() Strays {
 		Unknown:  c.strays[strayUnknown].Load(),
 	}
 }
+
+// UnknownMessages counts the messages of kinds that are not known here. It may be
+// called on any goroutine.
+func (c *Channel) UnknownMessages() uint64 { return c.unknown.Load() }
 
 // Watched lends the descriptor to an event loop until Retire; false when there is
 // none to watch.

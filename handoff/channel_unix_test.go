@@ -113,6 +113,40 @@ func TestStrays(t *testing.T) {
 	l.idle(t)
 }
 
+// TestUnknownMessages: what the backend says beside answers is counted, and ignored
+// with its descriptors; the channel goes on.
+func TestUnknownMessages(t *testing.T) {
+	l := newLine(t)
+	a := l.offer(t)
+	o := l.receive(t)
+	for n, f := range []*wire.Frame{
+		frame.Event(frame.Channel, 1, nil),
+		frame.Request(frame.Channel, o.HandoffId, []byte{0xff}),
+		frame.Request(0xF0AB, 0, nil),
+		{EnvelopeVersion: 1, Kind: 99, PayloadProtocol: 0xF0AB, PayloadEncoding: 9},
+	} {
+		msg, err := frame.Append(nil, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.backend.Send(msg, []int{l.conn, l.conn, l.conn}[:n]...); err != nil {
+			t.Fatal(err)
+		}
+		before := testutil.OpenDescriptors(t)
+		if l.wantNobody(t); l.UnknownMessages() != uint64(n+1) {
+			t.Errorf("%d are counted after %d", l.UnknownMessages(), n+1)
+		}
+		if after := testutil.OpenDescriptors(t); after != before {
+			t.Errorf("%d descriptors were open before, %d after", before, after)
+		}
+	}
+	l.answer(t, accept(o))
+	l.wantAnswer(t, a, Ack{Token: o.Token, Accepted: true})
+	if l.Strays() != (Strays{}) {
+		t.Errorf("%+v", l.Strays())
+	}
+}
+
 // TestAnswerOnAnotherChannel: a backend that names another backend's handoff, with its
 // very token, has named nothing.
 func TestAnswerOnAnotherChannel(t *testing.T) {

@@ -42,14 +42,15 @@ func (h Handoffs) body() object {
 		fallbacks = append(fallbacks, object{"stage": f.Stage, "reason": f.Reason, "count": f.Count})
 	}
 	return object{
-		"adopted":       h.Adopted,
-		"not_taken":     h.NotTaken,
-		"unknown":       h.Unknown,
-		"late_ack":      h.LateAck,
-		"retried":       h.Retried,
-		"stray_ack":     h.StrayAck,
-		"proven_unread": h.ProvenUnread,
-		"fallbacks":     fallbacks,
+		"adopted":          h.Adopted,
+		"not_taken":        h.NotTaken,
+		"unknown":          h.Unknown,
+		"late_ack":         h.LateAck,
+		"retried":          h.Retried,
+		"stray_ack":        h.StrayAck,
+		"unknown_messages": h.UnknownMessages,
+		"proven_unread":    h.ProvenUnread,
+		"fallbacks":        fallbacks,
 	}
 }
 

@@ -64,6 +64,9 @@ type Handoffs struct {
 	LateAck  uint64 // adopted, and the acknowledgement came after the deadline
 	Retried  uint64 // sent to another instance after it was not taken
 	StrayAck uint64 // answers to handoffs that nobody waited for any more
+	// UnknownMessages counts what backends said on their channels that this broker does
+	// not know, and ignored.
+	UnknownMessages uint64
 	// ProvenUnread counts adoptions by a backend that died before it read the request,
 	// whose client was sent on with it.
 	ProvenUnread uint64

@@ -168,6 +168,8 @@ type (
 	ChannelEnded struct {
 		PID    int
 		Strays uint64 // answers on it for which nobody waited
+		// Unknown are messages on it of kinds that the broker does not know.
+		Unknown uint64
 		Fault  string // what the backend did wrong; empty for nothing
 	}
 	// Exited: a backend's process has ended.

@@ -7,6 +7,17 @@ import (
 // registerID is the frame id of a registration: one per connection.
 const registerID = 1
 
+// CapUnknownMessages is a bit of the capabilities in Register and Registered: whoever
+// sets it keeps the channel when a message comes that it does not know
+// (docs/protocol.md, section "Channel").
+const CapUnknownMessages uint64 = 1 << 0
+
+// UnknownOnChannel reports whether f is a sound message of another kind than the one
+// that its reader expects: kind, with the protocol Channel.
+func UnknownOnChannel(f *wire.Frame, kind wire.FrameKind) bool {
+	return f.EnvelopeVersion == envelopeVersion && (f.Kind != kind || f.PayloadProtocol != Channel)
+}
+
 // ChannelOffer builds the offer that travels with the connection and the claim,
 // broker to backend. Its frame id is the handoff id.
 func ChannelOffer(o *wire.Offer) *wire.Frame {

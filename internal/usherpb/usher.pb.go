@@ -35,6 +35,7 @@ const (
 	NackReason_NACK_REASON_CLAIM_LOST  NackReason = 3 // the broker took the claim back first
 	NackReason_NACK_REASON_BUSY        NackReason = 4 // accept queue full
 	NackReason_NACK_REASON_CLOSING     NackReason = 5 // the listener is closing
+	NackReason_NACK_REASON_UNSUPPORTED NackReason = 6 // no offer, but a message of a kind that the backend does not know
 )
 
 // Enum value maps for NackReason.
@@ -46,6 +47,7 @@ var (
 		3: "NACK_REASON_CLAIM_LOST",
 		4: "NACK_REASON_BUSY",
 		5: "NACK_REASON_CLOSING",
+		6: "NACK_REASON_UNSUPPORTED",
 	}
 	NackReason_value = map[string]int32{
 		"NACK_REASON_UNSPECIFIED": 0,
@@ -54,6 +56,7 @@ var (
 		"NACK_REASON_CLAIM_LOST":  3,
 		"NACK_REASON_BUSY":        4,
 		"NACK_REASON_CLOSING":     5,
+		"NACK_REASON_UNSUPPORTED": 6,
 	}
 )
 
@@ -325,6 +328,7 @@ type Register struct {
 	BackendPipe    string                 `protobuf:"bytes,3,opt,name=backend_pipe,json=backendPipe,proto3" json:"backend_pipe,omitempty"` // absolute path of the backend's own socket
 	LibVersion     string                 `protobuf:"bytes,4,opt,name=lib_version,json=libVersion,proto3" json:"lib_version,omitempty"`    // informational
 	ClaimPage      bool                   `protobuf:"varint,5,opt,name=claim_page,json=claimPage,proto3" json:"claim_page,omitempty"`      // the backend takes claims from a page
+	Capabilities   uint64                 `protobuf:"varint,6,opt,name=capabilities,proto3" json:"capabilities,omitempty"`                 // bit set of what the backend can on a channel; 0: built before it was
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -394,6 +398,13 @@ func (x *Register) GetClaimPage() bool {
 	return false
 }
 
+func (x *Register) GetCapabilities() uint64 {
+	if x != nil {
+		return x.Capabilities
+	}
+	return 0
+}
+
 // Registered answers Register, kind RESPONSE. accepted = true comes with one
 // descriptor, the backend's end of its channel, and behind it the page when
 // claim_page says so.
@@ -405,6 +416,7 @@ type Registered struct {
 	BrokerPid     uint32                 `protobuf:"varint,4,opt,name=broker_pid,json=brokerPid,proto3" json:"broker_pid,omitempty"`
 	Channel       ChannelKind            `protobuf:"varint,5,opt,name=channel,proto3,enum=usher.v1.ChannelKind" json:"channel,omitempty"`
 	ClaimPage     bool                   `protobuf:"varint,6,opt,name=claim_page,json=claimPage,proto3" json:"claim_page,omitempty"` // never true unless the request's is
+	Capabilities  uint64                 `protobuf:"varint,7,opt,name=capabilities,proto3" json:"capabilities,omitempty"`            // bit set of what the broker can on a channel; 0: built before it was
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -481,6 +493,13 @@ func (x *Registered) GetClaimPage() bool {
 	return false
 }
 
+func (x *Registered) GetCapabilities() uint64 {
+	if x != nil {
+		return x.Capabilities
+	}
+	return 0
+}
+
 var File_usher_v1_usher_proto protoreflect.FileDescriptor
 
 const file_usher_v1_usher_proto_rawDesc = "" +
@@ -506,7 +525,7 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"handoff_id\x18\x02 \x01(\x04R\thandoffId\x12\x1a\n" +
 	"\baccepted\x18\x03 \x01(\bR\baccepted\x12,\n" +
 	"\x06reason\x18\x04 \x01(\x0e2\x14.usher.v1.NackReasonR\x06reason\x12\x16\n" +
-	"\x06detail\x18\x05 \x01(\tR\x06detail\"\xb9\x01\n" +
+	"\x06detail\x18\x05 \x01(\tR\x06detail\"\xdd\x01\n" +
 	"\bRegister\x12!\n" +
 	"\fservice_name\x18\x01 \x01(\tR\vserviceName\x12'\n" +
 	"\x0fservice_version\x18\x02 \x01(\tR\x0eserviceVersion\x12!\n" +
@@ -514,7 +533,8 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\vlib_version\x18\x04 \x01(\tR\n" +
 	"libVersion\x12\x1d\n" +
 	"\n" +
-	"claim_page\x18\x05 \x01(\bR\tclaimPage\"\xd5\x01\n" +
+	"claim_page\x18\x05 \x01(\bR\tclaimPage\x12\"\n" +
+	"\fcapabilities\x18\x06 \x01(\x04R\fcapabilities\"\xf9\x01\n" +
 	"\n" +
 	"Registered\x12\x1a\n" +
 	"\baccepted\x18\x01 \x01(\bR\baccepted\x12\x16\n" +
@@ -524,7 +544,8 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"broker_pid\x18\x04 \x01(\rR\tbrokerPid\x12/\n" +
 	"\achannel\x18\x05 \x01(\x0e2\x15.usher.v1.ChannelKindR\achannel\x12\x1d\n" +
 	"\n" +
-	"claim_page\x18\x06 \x01(\bR\tclaimPage*\xab\x01\n" +
+	"claim_page\x18\x06 \x01(\bR\tclaimPage\x12\"\n" +
+	"\fcapabilities\x18\a \x01(\x04R\fcapabilities*\xc8\x01\n" +
 	"\n" +
 	"NackReason\x12\x1b\n" +
 	"\x17NACK_REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
@@ -532,7 +553,8 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\x17NACK_REASON_DESCRIPTORS\x10\x02\x12\x1a\n" +
 	"\x16NACK_REASON_CLAIM_LOST\x10\x03\x12\x14\n" +
 	"\x10NACK_REASON_BUSY\x10\x04\x12\x17\n" +
-	"\x13NACK_REASON_CLOSING\x10\x05*/\n" +
+	"\x13NACK_REASON_CLOSING\x10\x05\x12\x1b\n" +
+	"\x17NACK_REASON_UNSUPPORTED\x10\x06*/\n" +
 	"\vChannelKind\x12\x1a\n" +
 	"\x16CHANNEL_KIND_SEQPACKET\x10\x00\"\x04\b\x01\x10\x01B1Z/github.com/seed-7265657e/usher/internal/usherpbb\x06proto3"
 

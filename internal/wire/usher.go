@@ -61,6 +61,7 @@ type Register struct {
 	BackendPipe    string // absolute path of the backend's own socket
 	LibVersion     string // informational
 	ClaimPage      bool   // the backend takes claims from a page
+	Capabilities   uint64 // bit set of what the backend can on a channel; 0: built before it was
 }
 
 // Name implements Message.
@@ -72,6 +73,7 @@ func (m *Register) fields(c *coder) {
 	c.text(3, &m.BackendPipe)
 	c.text(4, &m.LibVersion)
 	c.bool(5, &m.ClaimPage)
+	scalar(c, 6, &m.Capabilities)
 }
 
 // Registered answers Register, kind RESPONSE. accepted = true comes with one
@@ -83,7 +85,8 @@ type Registered struct {
 	RetryAfterMs uint64 // 0: retrying does not help until something changes
 	BrokerPid    uint32
 	Channel      ChannelKind
-	ClaimPage    bool // never true unless the request's is
+	ClaimPage    bool   // never true unless the request's is
+	Capabilities uint64 // bit set of what the broker can on a channel; 0: built before it was
 }
 
 // Name implements Message.
@@ -96,6 +99,7 @@ func (m *Registered) fields(c *coder) {
 	scalar(c, 4, &m.BrokerPid)
 	scalar(c, 5, &m.Channel)
 	c.bool(6, &m.ClaimPage)
+	scalar(c, 7, &m.Capabilities)
 }
 
 // NackReason says why a backend did not take the claim.
@@ -109,6 +113,7 @@ const (
 	NackReason_NACK_REASON_CLAIM_LOST  NackReason = 3 // the broker took the claim back first
 	NackReason_NACK_REASON_BUSY        NackReason = 4 // accept queue full
 	NackReason_NACK_REASON_CLOSING     NackReason = 5 // the listener is closing
+	NackReason_NACK_REASON_UNSUPPORTED NackReason = 6 // no offer, but a message of a kind that the backend does not know
 )
 
 var nackReasonNames = [...]string{
@@ -118,6 +123,7 @@ var nackReasonNames = [...]string{
 	NackReason_NACK_REASON_CLAIM_LOST:  "NACK_REASON_CLAIM_LOST",
 	NackReason_NACK_REASON_BUSY:        "NACK_REASON_BUSY",
 	NackReason_NACK_REASON_CLOSING:     "NACK_REASON_CLOSING",
+	NackReason_NACK_REASON_UNSUPPORTED: "NACK_REASON_UNSUPPORTED",
 }
 
 func (v NackReason) String() string { return enumName(nackReasonNames[:], int32(v)) }
