@@ -1,0 +1,160 @@
+// Package launch starts processes that outlive the one that starts them: a broker, or an
+// instance of a service. They get a session of their own, no terminal, no descriptor but
+// those that are meant for them, an environment that is written out, and a log in place
+// of standard output and error.
+//
+// The file that runs is the one that was opened, whatever has become of its path since.
+package launch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"sync"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/peer"
+)
+
+// Spec says what to start.
+type Spec struct {
+	// Program is the opened executable; Start borrows it. Where it is nil, Path is run.
+	Program *os.File
+	// Path is what the process is told to be called.
+	Path string
+	Args []string
+	// Env is the whole environment.
+	Env []string
+	// Dir is the working directory; "/" when empty.
+	Dir string
+	// Output takes standard output and error, /dev/null when nil. Start borrows it.
+	Output *os.File
+	// Inherit are the child's descriptors 3, 4, … . Start borrows them.
+	Inherit []*os.File
+}
+
+// Process is a process that was started here. Its methods are safe for concurrent use.
+//
+//	running ──ends by itself, or End──▶ ended ──Wait──▶ reaped
+type Process struct {
+	cmd    *exec.Cmd
+	handle *peer.Process
+
+	mu     sync.Mutex // held while a signal is sent: until the leader is reaped, its group's id is its own
+	ending bool       // nothing of its group may be left behind
+	reaped bool
+	exit   Exit // once reaped
+}
+
+// Exit is how a process ended.
+type Exit struct {
+	Code   int    // of exit; −1 after a signal
+	Signal string // that ended it; "" otherwise
+}
+
+// String says it in words: "exited with code 3", "was ended by signal: killed".
+func (e Exit) String() string {
+	if e.Signal != "" {
+		return "was ended by signal: " + e.Signal
+	}
+	return fmt.Sprintf("exited with code %d", e.Code)
+}
+
+// Start starts what s says. The caller calls Wait until it has returned an Exit: until
+// then the process, once ended, stays a zombie, and its id can't be used again.
+func Start(s Spec) (*Process, error) {
+	p, err := start(s)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", s.Path, err)
+	}
+	return p, nil
+}
+
+func start(s Spec) (*Process, error) {
+	path := s.Path
+	if s.Program != nil {
+		opened, err := reopen(s.Program, firstInherited+len(s.Inherit))
+		if err != nil {
+			return nil, err
+		}
+		defer opened.close()
+		path = opened.path(path)
+	}
+	cmd := &exec.Cmd{
+		Path: path, Args: append([]string{s.Path}, s.Args...), Dir: s.Dir,
+		Env:        append([]string{}, s.Env...), // never nil, which would be this process' own
+		ExtraFiles: s.Inherit, SysProcAttr: detached(),
+	}
+	if cmd.Dir == "" {
+		cmd.Dir = root
+	}
+	if s.Output != nil {
+		cmd.Stdout, cmd.Stderr = s.Output, s.Output
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	p := &Process{cmd: cmd}
+	var err error
+	if p.handle, err = peer.OpenPID(cmd.Process.Pid); err != nil { // the pid is its own: nobody has reaped it
+		_ = endGroup(cmd.Process.Pid, true)
+		_ = cmd.Wait()
+		return nil, err
+	}
+	return p, nil
+}
+
+// firstInherited is the number of the first descriptor in Spec.Inherit.
+const firstInherited = 3
+
+// PID returns the process' id, which is that of its group and session too.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Handle lends the handle on the process. It is good until Wait has returned an Exit.
+func (p *Process) Handle() *peer.Process { return p.handle }
+
+// Wait returns how the process ended, as soon as it has, and frees what the kernel keeps
+// of it. It returns ctx's error when ctx ends first.
+func (p *Process) Wait(ctx context.Context) (Exit, error) {
+	if err := p.handle.Wait(ctx); err != nil && !errors.Is(err, os.ErrClosed) {
+		return Exit{}, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.reaped {
+		if p.ending {
+			_ = endGroup(p.PID(), true)
+		}
+		_ = p.cmd.Wait() // at once; what it says is in ProcessState
+		p.exit, p.reaped = exitOf(p.cmd.ProcessState), true
+		p.handle.Close()
+	}
+	return p.exit, nil
+}
+
+// End has the process and its group end: they are asked, and ended after grace, or when
+// ctx ends. What is left of the group goes with its leader, even where that went by
+// itself. End returns how the process ended, which may take a moment longer than grace.
+func (p *Process) End(ctx context.Context, grace time.Duration) Exit {
+	patience, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	if p.signal(false) == nil {
+		_ = p.handle.Wait(patience)
+	}
+	_ = p.signal(true)
+	exit, _ := p.Wait(context.WithoutCancel(ctx))
+	return exit
+}
+
+// signal asks the group to end, or ends it.
+func (p *Process) signal(now bool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ending = true
+	if p.reaped {
+		return os.ErrProcessDone
+	}
+	return endGroup(p.PID(), now)
+}

@@ -1,0 +1,19 @@
+//go:build !unix
+
+package launch
+
+import (
+	"errors"
+	"os"
+	"syscall"
+)
+
+const root = ""
+
+func detached() *syscall.SysProcAttr { return nil }
+
+// endGroup answers errors.ErrUnsupported: groups of processes are not ended on this
+// system yet.
+func endGroup(int, bool) error { return errors.ErrUnsupported }
+
+func exitOf(s *os.ProcessState) Exit { return Exit{Code: s.ExitCode()} }

@@ -1,0 +1,30 @@
+//go:build unix
+
+package launch
+
+import (
+	"os"
+	"syscall"
+)
+
+const root = "/"
+
+// detached gives the process a session of its own: no terminal reaches it.
+func detached() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
+
+// endGroup asks the group of leader to end, or ends it.
+func endGroup(leader int, now bool) error {
+	sig := syscall.SIGTERM
+	if now {
+		sig = syscall.SIGKILL
+	}
+	return syscall.Kill(-leader, sig)
+}
+
+func exitOf(s *os.ProcessState) Exit {
+	exit := Exit{Code: s.ExitCode()}
+	if status, ok := s.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		exit.Signal = status.Signal().String()
+	}
+	return exit
+}

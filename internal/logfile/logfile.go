@@ -1,0 +1,153 @@
+// Package logfile keeps what a process that nobody watches says: in a file that is
+// bounded, and whose last lines explain its end.
+//
+// A process writes to its log by itself, through a descriptor that appends, so that it
+// goes on when whoever started it has ended. Once the file has grown beyond its bound,
+// its content moves to a second file (NAME.1), which replaces the one before, and it
+// begins anew; a writer that appends need not know.
+//
+// A leaf: it imports nothing of usher. Who opens a file closes it.
+package logfile
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+)
+
+// Max is the bound of one file, in bytes; a log takes twice as much on disk.
+const Max = 1 << 20
+
+// Open opens the log at path for appending, for its owner alone, and makes the directory
+// above it. The caller closes it.
+func Open(path string) (*os.File, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("log: %w", err)
+	}
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("log: %w", err)
+	}
+	return f, nil
+}
+
+// Older is the path of what was moved away from the log at path.
+func Older(path string) string { return path + ".1" }
+
+// Bound moves the log's content away when it is longer than limit, in bytes. What is
+// written between the copy and the cut is lost; processes that append are not disturbed.
+func Bound(path string, limit int64) error {
+	fi, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && fi.Size() <= limit {
+		return nil
+	}
+	if err == nil {
+		err = moveAway(path)
+	}
+	if err != nil {
+		return fmt.Errorf("bound the log: %w", err)
+	}
+	return nil
+}
+
+// moveAway copies at most the last Max bytes: a process may have filled the disk before
+// anybody looked.
+func moveAway(path string) error {
+	from, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	fi, err := from.Stat()
+	if err != nil {
+		return err
+	}
+	to, err := os.OpenFile(Older(path), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	begin := max(0, fi.Size()-Max)
+	if _, err := io.Copy(to, io.NewSectionReader(from, begin, fi.Size()-begin)); err != nil {
+		return err
+	}
+	return from.Truncate(0)
+}
+
+// Writer is a log that its own process writes to, bounded at each write. It is safe for
+// concurrent use. Its owner closes it.
+type Writer struct {
+	mu   sync.Mutex
+	file *os.File
+	size int64
+	max  int64
+}
+
+// NewWriter opens the log at path, whose files grow to limit bytes each.
+func NewWriter(path string, limit int64) (*Writer, error) {
+	f, err := Open(path)
+	if err != nil {
+		return nil, err
+	}
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &Writer{file: f, size: fi.Size(), max: limit}, nil
+}
+
+// Write implements io.Writer.
+func (w *Writer) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n, err := w.file.Write(p)
+	if w.size += int64(n); err != nil || w.size <= w.max {
+		return n, err
+	}
+	w.size = 0
+	return n, Bound(w.file.Name(), w.max)
+}
+
+// Close closes the file.
+func (w *Writer) Close() error { return w.file.Close() }
+
+const (
+	// lastLines and lastBytes are what is shown of a log to explain an end.
+	lastLines = 8
+	lastBytes = 2 << 10
+)
+
+// Last returns the last lines that were written to the log at path behind byte from, at
+// most 8 lines and 2 KiB; "" when there are none, or the log can't be read.
+func Last(path string, from int64) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return ""
+	}
+	if from > fi.Size() { // it has begun anew since
+		from = 0
+	}
+	begin := max(from, fi.Size()-lastBytes)
+	text, err := io.ReadAll(io.NewSectionReader(f, begin, fi.Size()-begin))
+	if err != nil {
+		return ""
+	}
+	if begin > from { // within a line
+		if _, rest, cut := bytes.Cut(text, []byte("\n")); cut {
+			text = rest
+		}
+	}
+	lines := strings.Split(strings.TrimRight(strings.ToValidUTF8(string(text), "�"), "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-lastLines):], "\n")
+}
