@@ -10,6 +10,8 @@ import (
 
 const root = ""
 
+var standardPath = os.Getenv("PATH")
+
 func detached() *syscall.SysProcAttr { return nil }
 
 // endGroup answers errors.ErrUnsupported: groups of processes are not ended on this

@@ -9,6 +9,9 @@ import (
 
 const root = "/"
 
+// standardPath is PATH at login (spec 03 §11, step 6).
+const standardPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 // detached gives the process a session of its own: no terminal reaches it.
 func detached() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
 
