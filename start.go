@@ -1,0 +1,112 @@
+package usher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/launch"
+	"github.com/seed-7265657e/usher/internal/logfile"
+)
+
+// startBroker makes sure that a broker serves at the tool's socket: this process starts
+// one, or another has. The lock is held until that one serves or has ended, so that nobody
+// finds neither lock nor broker.
+func (t *Tool) startBroker(ctx context.Context) error {
+	socket, err := t.socket()
+	if err != nil {
+		return err
+	}
+	lock, err := endpoint.LockStart(ctx, socket)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = lock.Unlock() }()
+	if c, err := endpoint.DialNow(socket); err == nil { // another was faster
+		return c.Close()
+	}
+	if err := t.launchBroker(ctx); err != nil {
+		return fmt.Errorf("start the broker of %s: %w", t.Name, err)
+	}
+	return nil
+}
+
+// launchBroker starts this very executable as the tool's broker, and waits until it
+// serves.
+func (t *Tool) launchBroker(ctx context.Context) error {
+	state, err := t.stateDir()
+	if err != nil {
+		return err
+	}
+	path, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	self, err := os.Open(ownImage(path))
+	if err != nil {
+		return err
+	}
+	defer self.Close()
+	log, err := logfile.Open(brokerLog(state))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	written, err := log.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	ready, told, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer ready.Close()
+	p, err := launch.Start(launch.Spec{
+		Program: self, Path: path,
+		Env:    launch.Baseline(roleVariable + "=" + roleBroker),
+		Output: log, Inherit: []*os.File{told},
+	})
+	_ = told.Close()
+	if err != nil {
+		return err
+	}
+	go func() { _, _ = p.Wait(context.Background()) }() // until the broker ends: it outlives this call, and must not stay a zombie
+	word, err := readAll(ctx, ready)
+	switch {
+	case err != nil:
+		return errors.Join(err, errors.New("it has not said that it serves; its log is "+log.Name()))
+	case word == readyWord:
+		return nil
+	case word != "":
+		return fmt.Errorf("%s; its log is %s", oneLine(word), log.Name())
+	}
+	exit, err := p.Wait(ctx)
+	if err != nil {
+		return err
+	}
+	return ended(exit, log.Name(), written)
+}
+
+// ended says how a process ended before it served, and what it said behind byte from of
+// its log.
+func ended(exit launch.Exit, log string, from int64) error {
+	if last := logfile.Last(log, from); last != "" {
+		return fmt.Errorf("it %v: %s; its log is %s", exit, oneLine(last), log)
+	}
+	return fmt.Errorf("it %v and said nothing; its log is %s", exit, log)
+}
+
+// readAll reads from to its end, until ctx ends.
+func readAll(ctx context.Context, from *os.File) (string, error) {
+	stop := context.AfterFunc(ctx, func() { _ = from.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	text, err := io.ReadAll(io.LimitReader(from, 4<<10))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = ctx.Err()
+	}
+	return string(text), err
+}
