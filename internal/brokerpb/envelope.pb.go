@@ -332,7 +332,11 @@ type Hello struct {
 	// another meaning, and a v1 broker skips the unknown field. The client leaves
 	// capability bit 0 clear, so a v1 broker hands the connection to nobody and
 	// the early bytes stay unread; the missing bit 40 in its reply says so.
-	EarlyDataLen  uint32 `protobuf:"varint,100,opt,name=early_data_len,json=earlyDataLen,proto3" json:"early_data_len,omitempty"`
+	EarlyDataLen uint32 `protobuf:"varint,100,opt,name=early_data_len,json=earlyDataLen,proto3" json:"early_data_len,omitempty"`
+	// usher: a usher.v1.OwnBuild, when the client wants to be served by its own build,
+	// which the broker is to start where none runs. A v1 broker skips the field and
+	// looks for a definition of the service, as it would without it.
+	OwnBuild      []byte `protobuf:"bytes,101,opt,name=own_build,json=ownBuild,proto3" json:"own_build,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -477,6 +481,13 @@ func (x *Hello) GetEarlyDataLen() uint32 {
 		return x.EarlyDataLen
 	}
 	return 0
+}
+
+func (x *Hello) GetOwnBuild() []byte {
+	if x != nil {
+		return x.OwnBuild
+	}
+	return nil
 }
 
 // HelloReply answers Hello, kind RESPONSE. Neither arm set is an error.
@@ -903,7 +914,7 @@ const file_running_process_broker_v1_envelope_proto_rawDesc = "" +
 	"\n" +
 	"tracestate\x18\t \x01(\tR\n" +
 	"tracestateJ\x04\b\n" +
-	"\x10\x10\"\x9e\x05\n" +
+	"\x10\x10\"\xbb\x05\n" +
 	"\x05Hello\x12.\n" +
 	"\x13client_min_protocol\x18\x01 \x01(\rR\x11clientMinProtocol\x12.\n" +
 	"\x13client_max_protocol\x18\x02 \x01(\rR\x11clientMaxProtocol\x12!\n" +
@@ -923,7 +934,8 @@ const file_running_process_broker_v1_envelope_proto_rawDesc = "" +
 	"\x16peer_attestation_nonce\x18\r \x01(\fR\x14peerAttestationNonce\x12)\n" +
 	"\x10capability_token\x18\x0e \x01(\fR\x0fcapabilityToken\x122\n" +
 	"\x15client_keepalive_secs\x18\x0f \x01(\x04R\x13clientKeepaliveSecs\x12$\n" +
-	"\x0eearly_data_len\x18d \x01(\rR\fearlyDataLenJ\x04\b\x10\x10\x15\"\x9f\x01\n" +
+	"\x0eearly_data_len\x18d \x01(\rR\fearlyDataLen\x12\x1b\n" +
+	"\town_build\x18e \x01(\fR\bownBuildJ\x04\b\x10\x10\x15\"\x9f\x01\n" +
 	"\n" +
 	"HelloReply\x12G\n" +
 	"\n" +

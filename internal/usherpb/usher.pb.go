@@ -87,6 +87,61 @@ func (NackReason) EnumDescriptor() ([]byte, []int) {
 	return file_usher_v1_usher_proto_rawDescGZIP(), []int{0}
 }
 
+type NoteKind int32
+
+const (
+	NoteKind_NOTE_KIND_UNSPECIFIED NoteKind = 0
+	NoteKind_NOTE_KIND_READY       NoteKind = 1 // backend: it serves; sent on a channel that it inherited
+	NoteKind_NOTE_KIND_IDLE        NoteKind = 2 // backend: it has had no connection for its time, and would go
+	NoteKind_NOTE_KIND_BUSY        NoteKind = 3 // backend: it has a connection again, and stays
+	NoteKind_NOTE_KIND_DRAIN       NoteKind = 4 // broker: nothing more comes; serve what there is, and end
+)
+
+// Enum value maps for NoteKind.
+var (
+	NoteKind_name = map[int32]string{
+		0: "NOTE_KIND_UNSPECIFIED",
+		1: "NOTE_KIND_READY",
+		2: "NOTE_KIND_IDLE",
+		3: "NOTE_KIND_BUSY",
+		4: "NOTE_KIND_DRAIN",
+	}
+	NoteKind_value = map[string]int32{
+		"NOTE_KIND_UNSPECIFIED": 0,
+		"NOTE_KIND_READY":       1,
+		"NOTE_KIND_IDLE":        2,
+		"NOTE_KIND_BUSY":        3,
+		"NOTE_KIND_DRAIN":       4,
+	}
+)
+
+func (x NoteKind) Enum() *NoteKind {
+	p := new(NoteKind)
+	*p = x
+	return p
+}
+
+func (x NoteKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NoteKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_usher_v1_usher_proto_enumTypes[1].Descriptor()
+}
+
+func (NoteKind) Type() protoreflect.EnumType {
+	return &file_usher_v1_usher_proto_enumTypes[1]
+}
+
+func (x NoteKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NoteKind.Descriptor instead.
+func (NoteKind) EnumDescriptor() ([]byte, []int) {
+	return file_usher_v1_usher_proto_rawDescGZIP(), []int{1}
+}
+
 type ChannelKind int32
 
 const (
@@ -114,11 +169,11 @@ func (x ChannelKind) String() string {
 }
 
 func (ChannelKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_usher_v1_usher_proto_enumTypes[1].Descriptor()
+	return file_usher_v1_usher_proto_enumTypes[2].Descriptor()
 }
 
 func (ChannelKind) Type() protoreflect.EnumType {
-	return &file_usher_v1_usher_proto_enumTypes[1]
+	return &file_usher_v1_usher_proto_enumTypes[2]
 }
 
 func (x ChannelKind) Number() protoreflect.EnumNumber {
@@ -127,7 +182,7 @@ func (x ChannelKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ChannelKind.Descriptor instead.
 func (ChannelKind) EnumDescriptor() ([]byte, []int) {
-	return file_usher_v1_usher_proto_rawDescGZIP(), []int{1}
+	return file_usher_v1_usher_proto_rawDescGZIP(), []int{2}
 }
 
 // Offer travels broker -> backend on a channel, payload protocol 0xF001, kind
@@ -329,6 +384,7 @@ type Register struct {
 	LibVersion     string                 `protobuf:"bytes,4,opt,name=lib_version,json=libVersion,proto3" json:"lib_version,omitempty"`    // informational
 	ClaimPage      bool                   `protobuf:"varint,5,opt,name=claim_page,json=claimPage,proto3" json:"claim_page,omitempty"`      // the backend takes claims from a page
 	Capabilities   uint64                 `protobuf:"varint,6,opt,name=capabilities,proto3" json:"capabilities,omitempty"`                 // bit set of what the backend can on a channel; 0: built before it was
+	OwnBuild       []byte                 `protobuf:"bytes,7,opt,name=own_build,json=ownBuild,proto3" json:"own_build,omitempty"`          // an OwnBuild, from a backend that was started for one
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -405,6 +461,146 @@ func (x *Register) GetCapabilities() uint64 {
 	return 0
 }
 
+func (x *Register) GetOwnBuild() []byte {
+	if x != nil {
+		return x.OwnBuild
+	}
+	return nil
+}
+
+// OwnBuild is the wish to be served by the sender's own executable. What it says separates
+// the instances of one build: two clients share one only where all of it is equal. It
+// travels in Hello.own_build and in Register.own_build.
+type OwnBuild struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`                         // of the client's choice, such as a workspace
+	Dir           string                 `protobuf:"bytes,2,opt,name=dir,proto3" json:"dir,omitempty"`                         // the instance's working directory; "/" when empty
+	Env           []string               `protobuf:"bytes,3,rep,name=env,proto3" json:"env,omitempty"`                         // NAME=value, sorted: what the instance gets beside a login's environment
+	IdleMs        uint64                 `protobuf:"varint,4,opt,name=idle_ms,json=idleMs,proto3" json:"idle_ms,omitempty"`    // how long an instance without a connection lives
+	StartMs       uint64                 `protobuf:"varint,5,opt,name=start_ms,json=startMs,proto3" json:"start_ms,omitempty"` // how long it may take until it is ready
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OwnBuild) Reset() {
+	*x = OwnBuild{}
+	mi := &file_usher_v1_usher_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OwnBuild) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OwnBuild) ProtoMessage() {}
+
+func (x *OwnBuild) ProtoReflect() protoreflect.Message {
+	mi := &file_usher_v1_usher_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OwnBuild.ProtoReflect.Descriptor instead.
+func (*OwnBuild) Descriptor() ([]byte, []int) {
+	return file_usher_v1_usher_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *OwnBuild) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *OwnBuild) GetDir() string {
+	if x != nil {
+		return x.Dir
+	}
+	return ""
+}
+
+func (x *OwnBuild) GetEnv() []string {
+	if x != nil {
+		return x.Env
+	}
+	return nil
+}
+
+func (x *OwnBuild) GetIdleMs() uint64 {
+	if x != nil {
+		return x.IdleMs
+	}
+	return 0
+}
+
+func (x *OwnBuild) GetStartMs() uint64 {
+	if x != nil {
+		return x.StartMs
+	}
+	return 0
+}
+
+// Note travels on a channel in both directions, payload protocol 0xF001, kind EVENT. Who
+// does not know its kind ignores it.
+type Note struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          NoteKind               `protobuf:"varint,1,opt,name=kind,proto3,enum=usher.v1.NoteKind" json:"kind,omitempty"`
+	BackendPipe   string                 `protobuf:"bytes,2,opt,name=backend_pipe,json=backendPipe,proto3" json:"backend_pipe,omitempty"` // of READY: the backend's own socket
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Note) Reset() {
+	*x = Note{}
+	mi := &file_usher_v1_usher_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Note) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Note) ProtoMessage() {}
+
+func (x *Note) ProtoReflect() protoreflect.Message {
+	mi := &file_usher_v1_usher_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Note.ProtoReflect.Descriptor instead.
+func (*Note) Descriptor() ([]byte, []int) {
+	return file_usher_v1_usher_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Note) GetKind() NoteKind {
+	if x != nil {
+		return x.Kind
+	}
+	return NoteKind_NOTE_KIND_UNSPECIFIED
+}
+
+func (x *Note) GetBackendPipe() string {
+	if x != nil {
+		return x.BackendPipe
+	}
+	return ""
+}
+
 // Registered answers Register, kind RESPONSE. accepted = true comes with one
 // descriptor, the backend's end of its channel, and behind it the page when
 // claim_page says so.
@@ -423,7 +619,7 @@ type Registered struct {
 
 func (x *Registered) Reset() {
 	*x = Registered{}
-	mi := &file_usher_v1_usher_proto_msgTypes[3]
+	mi := &file_usher_v1_usher_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -435,7 +631,7 @@ func (x *Registered) String() string {
 func (*Registered) ProtoMessage() {}
 
 func (x *Registered) ProtoReflect() protoreflect.Message {
-	mi := &file_usher_v1_usher_proto_msgTypes[3]
+	mi := &file_usher_v1_usher_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -448,7 +644,7 @@ func (x *Registered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registered.ProtoReflect.Descriptor instead.
 func (*Registered) Descriptor() ([]byte, []int) {
-	return file_usher_v1_usher_proto_rawDescGZIP(), []int{3}
+	return file_usher_v1_usher_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Registered) GetAccepted() bool {
@@ -525,7 +721,7 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"handoff_id\x18\x02 \x01(\x04R\thandoffId\x12\x1a\n" +
 	"\baccepted\x18\x03 \x01(\bR\baccepted\x12,\n" +
 	"\x06reason\x18\x04 \x01(\x0e2\x14.usher.v1.NackReasonR\x06reason\x12\x16\n" +
-	"\x06detail\x18\x05 \x01(\tR\x06detail\"\xdd\x01\n" +
+	"\x06detail\x18\x05 \x01(\tR\x06detail\"\xfa\x01\n" +
 	"\bRegister\x12!\n" +
 	"\fservice_name\x18\x01 \x01(\tR\vserviceName\x12'\n" +
 	"\x0fservice_version\x18\x02 \x01(\tR\x0eserviceVersion\x12!\n" +
@@ -534,7 +730,17 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"libVersion\x12\x1d\n" +
 	"\n" +
 	"claim_page\x18\x05 \x01(\bR\tclaimPage\x12\"\n" +
-	"\fcapabilities\x18\x06 \x01(\x04R\fcapabilities\"\xf9\x01\n" +
+	"\fcapabilities\x18\x06 \x01(\x04R\fcapabilities\x12\x1b\n" +
+	"\town_build\x18\a \x01(\fR\bownBuild\"t\n" +
+	"\bOwnBuild\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x10\n" +
+	"\x03dir\x18\x02 \x01(\tR\x03dir\x12\x10\n" +
+	"\x03env\x18\x03 \x03(\tR\x03env\x12\x17\n" +
+	"\aidle_ms\x18\x04 \x01(\x04R\x06idleMs\x12\x19\n" +
+	"\bstart_ms\x18\x05 \x01(\x04R\astartMs\"Q\n" +
+	"\x04Note\x12&\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x12.usher.v1.NoteKindR\x04kind\x12!\n" +
+	"\fbackend_pipe\x18\x02 \x01(\tR\vbackendPipe\"\xf9\x01\n" +
 	"\n" +
 	"Registered\x12\x1a\n" +
 	"\baccepted\x18\x01 \x01(\bR\baccepted\x12\x16\n" +
@@ -554,7 +760,13 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\x16NACK_REASON_CLAIM_LOST\x10\x03\x12\x14\n" +
 	"\x10NACK_REASON_BUSY\x10\x04\x12\x17\n" +
 	"\x13NACK_REASON_CLOSING\x10\x05\x12\x1b\n" +
-	"\x17NACK_REASON_UNSUPPORTED\x10\x06*/\n" +
+	"\x17NACK_REASON_UNSUPPORTED\x10\x06*w\n" +
+	"\bNoteKind\x12\x19\n" +
+	"\x15NOTE_KIND_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fNOTE_KIND_READY\x10\x01\x12\x12\n" +
+	"\x0eNOTE_KIND_IDLE\x10\x02\x12\x12\n" +
+	"\x0eNOTE_KIND_BUSY\x10\x03\x12\x13\n" +
+	"\x0fNOTE_KIND_DRAIN\x10\x04*/\n" +
 	"\vChannelKind\x12\x1a\n" +
 	"\x16CHANNEL_KIND_SEQPACKET\x10\x00\"\x04\b\x01\x10\x01B1Z/github.com/seed-7265657e/usher/internal/usherpbb\x06proto3"
 
@@ -570,24 +782,28 @@ func file_usher_v1_usher_proto_rawDescGZIP() []byte {
 	return file_usher_v1_usher_proto_rawDescData
 }
 
-var file_usher_v1_usher_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_usher_v1_usher_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_usher_v1_usher_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_usher_v1_usher_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_usher_v1_usher_proto_goTypes = []any{
 	(NackReason)(0),    // 0: usher.v1.NackReason
-	(ChannelKind)(0),   // 1: usher.v1.ChannelKind
-	(*Offer)(nil),      // 2: usher.v1.Offer
-	(*Ack)(nil),        // 3: usher.v1.Ack
-	(*Register)(nil),   // 4: usher.v1.Register
-	(*Registered)(nil), // 5: usher.v1.Registered
+	(NoteKind)(0),      // 1: usher.v1.NoteKind
+	(ChannelKind)(0),   // 2: usher.v1.ChannelKind
+	(*Offer)(nil),      // 3: usher.v1.Offer
+	(*Ack)(nil),        // 4: usher.v1.Ack
+	(*Register)(nil),   // 5: usher.v1.Register
+	(*OwnBuild)(nil),   // 6: usher.v1.OwnBuild
+	(*Note)(nil),       // 7: usher.v1.Note
+	(*Registered)(nil), // 8: usher.v1.Registered
 }
 var file_usher_v1_usher_proto_depIdxs = []int32{
 	0, // 0: usher.v1.Ack.reason:type_name -> usher.v1.NackReason
-	1, // 1: usher.v1.Registered.channel:type_name -> usher.v1.ChannelKind
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	1, // 1: usher.v1.Note.kind:type_name -> usher.v1.NoteKind
+	2, // 2: usher.v1.Registered.channel:type_name -> usher.v1.ChannelKind
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_usher_v1_usher_proto_init() }
@@ -600,8 +816,8 @@ func file_usher_v1_usher_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_usher_v1_usher_proto_rawDesc), len(file_usher_v1_usher_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   4,
+			NumEnums:      3,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

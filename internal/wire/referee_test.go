@@ -42,6 +42,8 @@ var pairs = []pair{
 	{&wire.Ack{}, &usherpb.Ack{}},
 	{&wire.Register{}, &usherpb.Register{}},
 	{&wire.Registered{}, &usherpb.Registered{}},
+	{&wire.OwnBuild{}, &usherpb.OwnBuild{}},
+	{&wire.Note{}, &usherpb.Note{}},
 }
 
 // fresh returns the pair with both messages new.

@@ -62,6 +62,7 @@ type Register struct {
 	LibVersion     string // informational
 	ClaimPage      bool   // the backend takes claims from a page
 	Capabilities   uint64 // bit set of what the backend can on a channel; 0: built before it was
+	OwnBuild       []byte // an OwnBuild, from a backend that was started for one
 }
 
 // Name implements Message.
@@ -74,7 +75,67 @@ func (m *Register) fields(c *coder) {
 	c.text(4, &m.LibVersion)
 	c.bool(5, &m.ClaimPage)
 	scalar(c, 6, &m.Capabilities)
+	c.bytes(7, &m.OwnBuild)
 }
+
+// OwnBuild is the wish to be served by the sender's own executable. What it says separates
+// the instances of one build: two clients share one only where all of it is equal. It
+// travels in Hello.OwnBuild and in Register.OwnBuild.
+type OwnBuild struct {
+	Key     string   // of the client's choice, such as a workspace
+	Dir     string   // the instance's working directory; "/" when empty
+	Env     []string // NAME=value, sorted: what the instance gets beside a login's environment
+	IdleMs  uint64   // how long an instance without a connection lives
+	StartMs uint64   // how long it may take until it is ready
+}
+
+// Name implements Message.
+func (*OwnBuild) Name() string { return "OwnBuild" }
+
+func (m *OwnBuild) fields(c *coder) {
+	c.text(1, &m.Key)
+	c.text(2, &m.Dir)
+	c.texts(3, &m.Env)
+	scalar(c, 4, &m.IdleMs)
+	scalar(c, 5, &m.StartMs)
+}
+
+// Note travels on a channel in both directions, payload protocol 0xF001, kind EVENT. Who
+// does not know its kind ignores it.
+type Note struct {
+	Kind        NoteKind
+	BackendPipe string // of READY: the backend's own socket
+}
+
+// Name implements Message.
+func (*Note) Name() string { return "Note" }
+
+func (m *Note) fields(c *coder) {
+	scalar(c, 1, &m.Kind)
+	c.text(2, &m.BackendPipe)
+}
+
+// NoteKind says what a Note is about.
+type NoteKind int32
+
+// The values of NoteKind.
+const (
+	NoteKind_NOTE_KIND_UNSPECIFIED NoteKind = 0
+	NoteKind_NOTE_KIND_READY       NoteKind = 1 // backend: it serves; sent on a channel that it inherited
+	NoteKind_NOTE_KIND_IDLE        NoteKind = 2 // backend: it has had no connection for its time, and would go
+	NoteKind_NOTE_KIND_BUSY        NoteKind = 3 // backend: it has a connection again, and stays
+	NoteKind_NOTE_KIND_DRAIN       NoteKind = 4 // broker: nothing more comes; serve what there is, and end
+)
+
+var noteKindNames = [...]string{
+	NoteKind_NOTE_KIND_UNSPECIFIED: "NOTE_KIND_UNSPECIFIED",
+	NoteKind_NOTE_KIND_READY:       "NOTE_KIND_READY",
+	NoteKind_NOTE_KIND_IDLE:        "NOTE_KIND_IDLE",
+	NoteKind_NOTE_KIND_BUSY:        "NOTE_KIND_BUSY",
+	NoteKind_NOTE_KIND_DRAIN:       "NOTE_KIND_DRAIN",
+}
+
+func (v NoteKind) String() string { return enumName(noteKindNames[:], int32(v)) }
 
 // Registered answers Register, kind RESPONSE. accepted = true comes with one
 // descriptor, the backend's end of its channel, and behind it the page when

@@ -53,6 +53,10 @@ type Hello struct {
 	// capability bit 0 clear, so a v1 broker hands the connection to nobody and
 	// the early bytes stay unread; the missing bit 40 in its reply says so.
 	EarlyDataLen uint32
+	// usher: an OwnBuild, when the client wants to be served by its own build, which
+	// the broker is to start where none runs. A v1 broker skips the field and looks
+	// for a definition of the service, as it would without it.
+	OwnBuild []byte
 }
 
 // Name implements Message.
@@ -75,6 +79,7 @@ func (m *Hello) fields(c *coder) {
 	c.bytes(14, &m.CapabilityToken)
 	scalar(c, 15, &m.ClientKeepaliveSecs)
 	scalar(c, 100, &m.EarlyDataLen)
+	c.bytes(101, &m.OwnBuild)
 }
 
 // HelloReply answers Hello, kind RESPONSE. It has one of the two: of both that
