@@ -72,16 +72,21 @@ func DialWith(ctx context.Context, opts Options, request []byte) (*Conn, error) 
 
 // dialing is what a connection is made for.
 type dialing struct {
-	Options         // complete
-	by      *Dialer // is told what the broker is
+	Options          // complete
+	ownBuild []byte  // Options.OwnBuild as a message
+	by       *Dialer // is told what the broker is
 }
 
 func prepare(ctx context.Context, by *Dialer) (*stream, error) {
 	if err := checkEnabled(); err != nil {
 		return nil, err
 	}
-	d := &dialing{by.Options, by}
+	d := &dialing{Options: by.Options, by: by}
 	if err := d.complete(); err != nil {
+		return nil, err
+	}
+	var err error
+	if d.ownBuild, err = d.OwnBuild.message(); err != nil {
 		return nil, err
 	}
 	if _, err := d.hello(0); err != nil { // what is wrong with the Options shows here

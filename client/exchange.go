@@ -18,7 +18,9 @@ import (
 //	  ┌── ask again ◀────────────────┐ refused for a while, or ended with nothing run
 //	  ▼                              │
 //	dial ──▶ send ──▶ reply ──▶ ready ──────────────▶ settled: handed over
-//	                    └─────────┴──▶ redial ──▶ replay ──▶ settled: reconnected
+//	  │ ▲               └─────────┴──▶ redial ──▶ replay ──▶ settled: reconnected
+//	  ▼ │
+//	 start, where no broker answers and Options.Start is set
 type exchange struct {
 	*dialing
 	s    *stream
@@ -38,6 +40,7 @@ type exchange struct {
 	buf   []byte
 	n     int // bytes in buf
 
+	starting *starting // of a broker
 	retries
 }
 
@@ -45,6 +48,7 @@ type step uint8
 
 const (
 	stepDial step = iota
+	stepStart
 	stepSend
 	stepReply
 	stepReady
@@ -112,6 +116,8 @@ func (x *exchange) do() (step, error) {
 	switch x.step {
 	case stepDial:
 		return x.dial()
+	case stepStart:
+		return x.start()
 	case stepSend:
 		return x.send()
 	case stepReply:
@@ -130,16 +136,32 @@ func (x *exchange) do() (step, error) {
 func (x *exchange) dial() (step, error) {
 	connected, err := x.connect(x.Broker)
 	switch {
-	case err != nil:
-		if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED) { // else starting one is no help
-			err = fmt.Errorf("%w (start one with \"usher serve\")", err)
+	case errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED): // else starting one is no help
+		if x.Start != nil && x.starts < attempts {
+			x.starts++
+			x.starting = x.s.start(x.Start, x.deadline)
+			return stepStart, nil
 		}
+		return 0, fmt.Errorf("%w at %s: %w (start one with \"usher serve\")", ErrBrokerUnreachable, x.Broker, err)
+	case err != nil:
 		return 0, fmt.Errorf("%w at %s: %w", ErrBrokerUnreachable, x.Broker, err)
 	case !connected:
 		return stepDial, nil
 	}
 	x.head, err = x.hello(len(x.early))
 	return stepSend, err
+}
+
+// start waits until Options.Start has returned.
+func (x *exchange) start() (step, error) {
+	if !x.starting.ended() {
+		x.s.sleep(x.deadline, x.starting.done)
+		return stepStart, nil
+	}
+	if err := x.starting.err; err != nil {
+		return 0, fmt.Errorf("%w at %s: %w", ErrBrokerUnreachable, x.Broker, err)
+	}
+	return stepDial, nil
 }
 
 // send sends Hello with the early data behind it. A broker that refuses without

@@ -14,6 +14,7 @@ type greeting struct {
 	service, version, ownVersion string
 	capabilities                 uint64
 	early                        int
+	ownBuild                     string // the message
 }
 
 // greetings keeps the framed Hellos: encoding one takes half a microsecond, looking it up
@@ -27,7 +28,7 @@ var greetings struct {
 // names no pid: the kernel's word is what counts, and in another pid namespace the
 // own idea of it is another.
 func (d *dialing) hello(early int) ([]byte, error) {
-	g := greeting{d.Service, d.Version, d.OwnVersion, frame.CapUsher | frame.CapHandlePassing, early}
+	g := greeting{d.Service, d.Version, d.OwnVersion, frame.CapUsher | frame.CapHandlePassing, early, string(d.ownBuild)}
 	switch {
 	case d.NoHandoff:
 		g.capabilities = 0
@@ -46,6 +47,7 @@ func (d *dialing) hello(early int) ([]byte, error) {
 		ClientVersion: g.ownVersion,
 		Capabilities:  g.capabilities,
 		EarlyDataLen:  uint32(early),
+		OwnBuild:      d.ownBuild,
 	}.Frame()
 	if err != nil {
 		return nil, err

@@ -1,12 +1,14 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // Options say what a client wants. Service and Version must be set.
@@ -39,6 +41,14 @@ type Options struct {
 	// they return, always, as the function Dial does.
 	Eager bool
 
+	// Start, when set, is called where no broker answers at Broker. It returns nil when
+	// one does, and the client goes on. Its ctx ends with Timeout, and with the
+	// connection. It may be called from several goroutines at once.
+	Start func(ctx context.Context) error
+	// OwnBuild, when set, asks for an instance of the calling executable, which the broker
+	// starts where none runs. No definition of the service is needed.
+	OwnBuild *OwnBuild
+
 	// CachedEndpoint is the backend's pipe from an earlier connection's
 	// Endpoint. It is dialled first, without asking the broker, when Version
 	// equals OwnVersion (Hello-skip, spec 01 §9); if that fails, the broker is
@@ -46,6 +56,31 @@ type Options struct {
 	CachedEndpoint string
 	// OwnVersion is the version of the calling program.
 	OwnVersion string
+}
+
+// OwnBuild says which instance of the own executable is wanted. Two clients share one only
+// where their executables, Key, Dir and Env are equal.
+type OwnBuild struct {
+	// Key is of the client's choice, such as the root of a workspace.
+	Key string
+	// Dir is the instance's working directory, an absolute path; "/" when empty.
+	Dir string
+	// Env are variables, NAME=value each, that the instance gets beside those of a login.
+	Env []string
+	// IdleTimeout is how long the instance lives without a connection, and StartTimeout
+	// how long it may take until it is ready; the broker's own where 0.
+	IdleTimeout, StartTimeout time.Duration
+}
+
+// message is what the broker is told: bytes of a Hello.
+func (o *OwnBuild) message() ([]byte, error) {
+	if o == nil {
+		return nil, nil
+	}
+	return wire.Append(nil, &wire.OwnBuild{
+		Key: o.Key, Dir: o.Dir, Env: o.Env,
+		IdleMs: uint64(max(o.IdleTimeout, 0).Milliseconds()), StartMs: uint64(max(o.StartTimeout, 0).Milliseconds()),
+	})
 }
 
 const (

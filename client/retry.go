@@ -27,6 +27,7 @@ const (
 
 // retries is what an exchange keeps of the tries that failed.
 type retries struct {
+	starts  int           // of a broker
 	tries   int           // connections that ended without a verdict, or led to nobody
 	lost    error         // the first of unknown outcome
 	refusal *RefusedError // the last
@@ -107,7 +108,7 @@ func (x *exchange) postpone(pause time.Duration, err error) (step, error) {
 // askAgain waits until it is time to dial the broker again.
 func (x *exchange) askAgain() (step, error) {
 	if !passed(x.until, time.Now()) {
-		x.s.sleep(x.until)
+		x.s.sleep(x.until, nil)
 		return stepAskAgain, nil
 	}
 	return stepDial, nil

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -37,6 +38,7 @@ type stream struct {
 	halfClosed bool           // the caller has ended its direction, perhaps before sock was there
 	unread     []byte         // read from sock behind the verdict, and not yet by the caller
 	waits      waits
+	endStart   context.CancelFunc // of the broker that is being started
 }
 
 type state uint8
@@ -87,6 +89,10 @@ func (s *stream) drop() {
 }
 
 func (s *stream) dropLocked() {
+	if s.endStart != nil {
+		s.endStart()
+		s.endStart = nil
+	}
 	if s.sock != nil {
 		_ = s.sock.Close()
 	}
@@ -144,9 +150,7 @@ func (s *stream) close() error {
 	}
 	s.state = closed
 	s.waits.notify()
-	if s.sock != nil {
-		_ = s.sock.Close()
-	}
+	s.dropLocked()
 	return nil
 }
 

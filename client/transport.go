@@ -22,7 +22,7 @@ func (x *exchange) connect(path string) (connected bool, err error) {
 	c, err := endpoint.DialNow(path)
 	if errors.Is(err, syscall.EAGAIN) {
 		x.busy, x.pause = err, min(max(2*x.pause, firstPause), lastPause)
-		x.s.sleep(earlier(time.Now().Add(x.pause), x.deadline))
+		x.s.sleep(earlier(time.Now().Add(x.pause), x.deadline), nil)
 		return false, nil
 	}
 	if err != nil {

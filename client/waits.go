@@ -140,7 +140,7 @@ func (s *stream) take(c *caller) error {
 		}
 		changed, by := w.changes(), w.deadline(c)
 		s.mu.Unlock()
-		pause(changed, c.done(), by)
+		pause(changed, c.done(), nil, by)
 		s.mu.Lock()
 	}
 }
@@ -201,20 +201,21 @@ func (s *stream) within(until time.Time) (end time.Time, armed bool) {
 	return earlier(until, w.deadline(&w.driver)), w.armed
 }
 
-// sleep pauses the exchange until then, or until a change that the driver must look at.
-func (s *stream) sleep(until time.Time) {
+// sleep pauses the exchange until then, until done is closed, or until a change that the
+// driver must look at.
+func (s *stream) sleep(until time.Time, done <-chan struct{}) {
 	s.mu.Lock()
 	c := s.waits.driver
 	changed, by := s.waits.changes(), earlier(until, s.waits.deadline(&c))
 	ended := s.state == closed
 	s.mu.Unlock()
 	if !ended {
-		pause(changed, c.done(), by)
+		pause(changed, c.done(), done, by)
 	}
 }
 
-// pause returns at the first of the three.
-func pause(changed, done <-chan struct{}, by time.Time) {
+// pause returns at the first of the four.
+func pause(changed, ended, done <-chan struct{}, by time.Time) {
 	var timer <-chan time.Time
 	if !by.IsZero() {
 		t := time.NewTimer(time.Until(by))
@@ -223,6 +224,7 @@ func pause(changed, done <-chan struct{}, by time.Time) {
 	}
 	select {
 	case <-changed:
+	case <-ended:
 	case <-done:
 	case <-timer:
 	}

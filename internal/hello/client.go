@@ -25,6 +25,7 @@ type Request struct {
 	ClientVersion string // informational, at most 128 bytes
 	Capabilities  uint64 // frame.Cap… bits
 	EarlyDataLen  uint32 // bytes sent behind the Hello before any reply is read; then without CapHandlePassing
+	OwnBuild      []byte // a wire.OwnBuild; empty: the service is a defined one
 }
 
 // Hello is the request as a message.
@@ -39,6 +40,7 @@ func (r Request) Hello() *wire.Hello {
 		RequestId:          helloID,
 		ClientLibName:      libName,
 		EarlyDataLen:       r.EarlyDataLen,
+		OwnBuild:           r.OwnBuild,
 	}
 }
 
