@@ -17,33 +17,24 @@ import (
 	"github.com/seed-7265657e/usher/internal/logfile"
 )
 
-// roleVariable tells a process which role it was started in. It is taken out of the
-// environment before anything else happens, so that no child has it.
-const roleVariable = "USHER_ROLE"
-
-const (
-	roleBroker = "broker"
-	roleDaemon = "daemon"
-)
-
 // Main is the first thing that main does: in a process that was started as the tool's
 // broker or daemon it serves, and ends the process; in any other it returns at once. In a
 // test of the tool, TestMain calls it.
 func (t *Tool) Main() {
-	role := os.Getenv(roleVariable)
+	role := os.Getenv(launch.RoleVariable)
 	if role == "" {
 		return
 	}
-	_ = os.Unsetenv(roleVariable)
+	_ = os.Unsetenv(launch.RoleVariable) // no child is to have it
 	tool, err := t.complete()
 	if err == nil {
 		switch role {
-		case roleBroker:
+		case launch.RoleBroker:
 			err = tool.runBroker()
-		case roleDaemon:
+		case launch.RoleDaemon:
 			err = tool.runDaemon()
 		default:
-			err = fmt.Errorf("%s is %q: unset it", roleVariable, role)
+			err = fmt.Errorf("%s is %q: unset it", launch.RoleVariable, role)
 		}
 	}
 	if err != nil {
@@ -95,12 +86,29 @@ func (t *Tool) listenBroker() (*broker.Broker, *logfile.Writer, error) {
 		Socket:        socket,
 		Instance:      "private:" + t.Name,
 		DefinitionDir: filepath.Join(state, "services"), // none: every client brings its own build
+		OwnBuilds:     true,
+		LogDir:        state,
+		IdleExit:      brokerIdle(),
 		Logger:        slog.New(slog.NewJSONHandler(log, nil)),
 	})
 	if err != nil {
 		return nil, nil, errors.Join(err, log.Close())
 	}
 	return b, log, nil
+}
+
+// idleVariable is how long the broker stays behind its last daemon, as a duration; maxIdle
+// at most.
+const (
+	idleVariable = "USHER_IDLE"
+	maxIdle      = 10 * time.Second
+)
+
+func brokerIdle() time.Duration {
+	if d, err := time.ParseDuration(os.Getenv(idleVariable)); err == nil && d > 0 {
+		return min(d, maxIdle)
+	}
+	return maxIdle
 }
 
 // succession bounds the wait for a broker that is about to end and still has the lock of

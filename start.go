@@ -46,7 +46,7 @@ func (t *Tool) launchBroker(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	self, err := os.Open(ownImage(path))
+	self, err := os.Open(launch.OwnImage(path))
 	if err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func (t *Tool) launchBroker(ctx context.Context) error {
 	defer ready.Close()
 	p, err := launch.Start(launch.Spec{
 		Program: self, Path: path,
-		Env:    launch.Baseline(roleVariable + "=" + roleBroker),
+		Env:    launch.Baseline(launch.RoleVariable+"="+launch.RoleBroker, idleVariable+"="+t.IdleTimeout.String()),
 		Output: log, Inherit: []*os.File{told},
 	})
 	_ = told.Close()
@@ -82,7 +82,7 @@ func (t *Tool) launchBroker(ctx context.Context) error {
 	case word == readyWord:
 		return nil
 	case word != "":
-		return fmt.Errorf("%s; its log is %s", oneLine(word), log.Name())
+		return fmt.Errorf("%s; its log is %s", logfile.OneLine(word), log.Name())
 	}
 	exit, err := p.Wait(ctx)
 	if err != nil {
@@ -95,7 +95,7 @@ func (t *Tool) launchBroker(ctx context.Context) error {
 // its log.
 func ended(exit launch.Exit, log string, from int64) error {
 	if last := logfile.Last(log, from); last != "" {
-		return fmt.Errorf("it %v: %s; its log is %s", exit, oneLine(last), log)
+		return fmt.Errorf("it %v: %s; its log is %s", exit, logfile.OneLine(last), log)
 	}
 	return fmt.Errorf("it %v and said nothing; its log is %s", exit, log)
 }

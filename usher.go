@@ -24,7 +24,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
@@ -127,8 +126,3 @@ func (t *Tool) stateDir() (string, error) {
 
 // brokerLog is the log of the tool's broker.
 func brokerLog(stateDir string) string { return filepath.Join(stateDir, "broker.log") }
-
-// oneLine has a text of several lines fit into an error.
-func oneLine(text string) string {
-	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), " | ")
-}

@@ -77,6 +77,12 @@ func (l *Listener) adopt(ch *brokerChannel, msg channel.Message) error {
 	defer msg.FDs.Close()
 	ack := &wire.Ack{}
 	f, err := msg.Frame()
+	if err == nil {
+		if note := frame.ParseChannelNote(f); note != nil {
+			l.noted(note)
+			return nil
+		}
+	}
 	if err == nil && frame.UnknownOnChannel(f, wire.FrameKind_FRAME_KIND_REQUEST) {
 		ack.Reason, ack.Detail = wire.NackReason_NACK_REASON_UNSUPPORTED, fmt.Sprintf("%s of protocol %#x is not known", f.Kind, f.PayloadProtocol)
 		_ = answer(ch.Conn, ack)
@@ -204,7 +210,7 @@ func (l *Listener) claim(o *offered, ch *brokerChannel, ack *wire.Ack) *nack {
 		return &nack{wire.NackReason_NACK_REASON_CLAIM_LOST, err, false}
 	}
 	failpoint.Hit(failpoint.BackendClaimed)
-	conn := newConn(o.conn, true)
+	conn := l.newConn(o.conn, true)
 	conn.placed = true
 	conn.ack = newPendingAck(o.claim, ch, ack)
 	conn.sock.Prefix(o.offer.Preamble)

@@ -44,6 +44,10 @@ func (l *Listener) close() error {
 	return err
 }
 
+// Done is closed when the Listener closes: by Close, or because its broker lets an idle
+// backend go.
+func (l *Listener) Done() <-chan struct{} { return l.ctx.Done() }
+
 // abandon closes what nobody has accepted.
 func (l *Listener) abandon(conns []*Conn) {
 	for _, c := range conns {

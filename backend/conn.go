@@ -21,6 +21,7 @@ import (
 type Conn struct {
 	sock       *unixconn.Conn
 	handedOver bool
+	member     *member  // of the Listener's population
 	placed     bool     // holds a place in the accept queue; used on the loop
 	sniff      *sniffer // nil where no identity probe can arrive
 
@@ -42,8 +43,8 @@ type Client struct {
 	PID int
 }
 
-func newConn(c *unixconn.Conn, handedOver bool) *Conn {
-	return &Conn{sock: c, handedOver: handedOver, identity: sync.OnceValue(func() Client { return identify(c) })}
+func (l *Listener) newConn(c *unixconn.Conn, handedOver bool) *Conn {
+	return &Conn{sock: c, handedOver: handedOver, member: l.population.join(), identity: sync.OnceValue(func() Client { return identify(c) })}
 }
 
 func identify(c *unixconn.Conn) Client {
@@ -73,6 +74,7 @@ func (c *Conn) Client() Client { return c.identity() }
 // descriptor of it, and the client must see its end now all the same.
 func (c *Conn) Close() error {
 	c.dropped.Stop()
+	defer c.member.leave()
 	_ = c.sock.Flush()
 	if c.handedOver {
 		return c.sock.ShutdownClose()

@@ -14,11 +14,20 @@ import (
 // of SyscallConn).
 
 // closeWhenDropped is called once, when the application gets c.
-func (c *Conn) closeWhenDropped() { c.dropped = runtime.AddCleanup(c, closeDropped, c.sock) }
+func (c *Conn) closeWhenDropped() {
+	c.dropped = runtime.AddCleanup(c, closeDropped, left{c.sock, c.member})
+}
 
-func closeDropped(c *unixconn.Conn) {
-	_ = c.Flush()
-	_ = c.ShutdownClose()
+// left is what a dropped connection leaves behind.
+type left struct {
+	sock   *unixconn.Conn
+	member *member
+}
+
+func closeDropped(l left) {
+	_ = l.sock.Flush()
+	_ = l.sock.ShutdownClose()
+	l.member.leave()
 }
 
 // keptRaw is a raw connection that keeps the Conn.

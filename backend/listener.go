@@ -4,15 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/loop"
 	"github.com/seed-7265657e/usher/internal/peer"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // Listener is a backend's source of connections. It implements net.Listener and
@@ -23,7 +26,8 @@ type Listener struct {
 	v1      *endpoint.Binding                // nil without HandoffEndpoint
 	self    *self
 
-	queue queue // connections on their way to Accept
+	queue      queue // connections on their way to Accept
+	population population
 
 	// The loop and what its goroutine alone uses (loop.go, adopt.go).
 	loop     *loop.Loop
@@ -42,8 +46,16 @@ type Listener struct {
 	closed   sync.Once
 	closeErr error
 
+	inherited *brokerChannel // that this process was started with; nil for none
+	own       *wire.OwnBuild // what it was started for; nil for a defined service
+	ready     sync.Once      // the broker has been told
+	idleCheck time.Time      // the loop's: when to look whether the backend is idle
+
 	reg   registration
 	renew chan struct{} // the pipe has another path, or was bound anew
+	look  chan struct{} // something has happened at the broker's name
+	// brokerWatched says that look tells of every broker that comes.
+	brokerWatched atomic.Bool
 }
 
 // Listen binds the backend's own pipe and registers with the broker. ctx bounds
@@ -71,19 +83,36 @@ func Listen(ctx context.Context, opts Options) (*Listener, error) {
 		channels: make(map[*served]bool),
 		scratch:  make([]byte, MaxInline),
 		renew:    make(chan struct{}, 1),
+		look:     make(chan struct{}, 1),
 	}
 	l.queue.init(opts.Backlog)
-	if err := l.bind(); err != nil {
+	l.population.start = time.Now()
+	if l.inherited, l.own, err = inherited(); err != nil {
 		return nil, fmt.Errorf("backend: %w", err)
 	}
+	if l.own != nil && l.opts.IdleTimeout == 0 {
+		l.opts.IdleTimeout = time.Duration(min(l.own.IdleMs, math.MaxInt64/uint64(time.Millisecond))) * time.Millisecond
+	}
+	if err := l.bind(); err != nil {
+		return nil, fmt.Errorf("backend: %w", errors.Join(err, l.disown()))
+	}
 	if err := l.openLoop(); err != nil {
-		return nil, errors.Join(fmt.Errorf("backend: %w", err), l.unbind())
+		return nil, errors.Join(fmt.Errorf("backend: %w", err), l.unbind(), l.disown())
 	}
 	l.self = newSelf(l.path)
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.openPipe()
+	if l.opts.IdleTimeout > 0 {
+		l.idleCheck = time.Now().Add(l.opts.IdleTimeout)
+		l.loop.WakeAt(l.idleCheck)
+	}
 	l.reg.init()
-	first, err := l.register(ctx)
+	first, err := l.inherited, error(nil)
+	if first == nil {
+		first, err = l.register(ctx)
+	} else {
+		first.path = l.path()
+	}
 	l.reg.set(first, err) // known before Listen returns
 	l.wg.Go(func() { l.stayRegistered(first, err) })
 	l.wg.Go(l.run)
@@ -138,9 +167,11 @@ func (l *Listener) run() {
 }
 
 // Accept waits for the next connection, handed over or dialled; the concrete
-// type is *Conn. After Close it returns what the Listener still has, without waiting,
+// type is *Conn. The first call tells a broker that has started this process that it is
+// ready. After Close it returns what the Listener still has, without waiting,
 // and then an error wrapping net.ErrClosed.
 func (l *Listener) Accept() (net.Conn, error) {
+	l.sayReady()
 	c, resume := l.queue.take()
 	if c == nil {
 		return nil, l.errClosed()

@@ -43,7 +43,7 @@ func (l *Listener) admit(c *unixconn.Conn) {
 		_ = c.Close()
 		return
 	}
-	conn := newConn(c, false)
+	conn := l.newConn(c, false)
 	if l.opts.Inline != nil {
 		l.firstBytes(conn)
 		return
@@ -224,6 +224,7 @@ func (l *Listener) tick(now time.Time) (next time.Time) {
 		next = l.replies[0].deadline
 	}
 	next = loop.Earlier(next, l.tickPipe(now))
+	next = loop.Earlier(next, l.tickIdle(now))
 	return loop.Earlier(next, l.expire(now))
 }
 

@@ -3,6 +3,7 @@ package backend
 import (
 	"fmt"
 	"log/slog"
+	"time"
 	"unicode/utf8"
 
 	"github.com/seed-7265657e/usher/internal/loglimit"
@@ -32,6 +33,10 @@ type Options struct {
 	// ones are refused, and their clients reconnect through the pipe. 0 means
 	// 128.
 	Backlog int
+	// IdleTimeout is how long the backend goes on without a connection. Then it asks the
+	// broker to be let go, which answers when nothing is on its way to it, or goes by
+	// itself where it has none: the Listener closes, as by Close. 0: it stays.
+	IdleTimeout time.Duration
 	// Inline, when set, is asked to answer a connection's first request at once, on
 	// the Listener's own goroutine: it gets the first bytes that have come, at most
 	// MaxInline of them, valid during the call, and returns the answer appended to

@@ -91,6 +91,10 @@ func (l *Listener) watchPipe() {
 func (l *Listener) pipeEvent() {
 	if l.pipe.watch.Changed() {
 		l.checkPipe()
+		select { // the broker's name is on the same watch
+		case l.look <- struct{}{}:
+		default: // is told already
+		}
 	}
 }
 
@@ -102,6 +106,7 @@ func (l *Listener) checkPipe() {
 	}
 	binding := l.binding.Load()
 	watched := l.pipe.watch != nil && l.pipe.watch.Add(binding.Path) == nil
+	l.brokerWatched.Store(watched && l.pipe.watch.Add(l.opts.Broker) == nil)
 	if errors.Is(binding.Check(), endpoint.ErrReplaced) {
 		l.losePipe(binding)
 		return

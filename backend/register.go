@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/channel"
@@ -24,6 +26,9 @@ const (
 	// foreignRetry is lastRetry for a broker of plain v1, which knows no registration: it
 	// would refuse as well a second later, and until it is replaced.
 	foreignRetry = time.Minute
+	// unseenRetry is lastRetry while no broker is there and its name is watched: one that
+	// comes is seen.
+	unseenRetry = time.Minute
 )
 
 // ErrNotRegistered says that the broker refused to take the backend in; the
@@ -39,6 +44,13 @@ type registration struct {
 }
 
 func (r *registration) init() { r.changed = make(chan struct{}) }
+
+// current is the channel to the broker; nil while there is none.
+func (r *registration) current() *brokerChannel {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.channel
+}
 
 func (r *registration) set(ch *brokerChannel, err error) {
 	r.mu.Lock()
@@ -76,7 +88,11 @@ func (l *Listener) stayRegistered(first *brokerChannel, err error) {
 	delay, said := firstRetry, ""
 	for ch := first; ; ch, err = l.register(l.ctx) {
 		if err == nil {
-			l.opts.Logger.Info("registered with the broker", "broker", l.opts.Broker, "pipe", ch.path,
+			level := slog.LevelInfo
+			if ch == l.inherited { // its broker knows that, and the log is to say why it ends
+				level = slog.LevelDebug
+			}
+			l.opts.Logger.Log(l.ctx, level, "registered with the broker", "broker", l.opts.Broker, "pipe", ch.path,
 				"capabilities", fmt.Sprintf("%#x", ch.capabilities))
 			err = fmt.Errorf("channel ended: %w", l.serveRenewed(ch))
 			delay, said = firstRetry, ""
@@ -89,24 +105,32 @@ func (l *Listener) stayRegistered(first *brokerChannel, err error) {
 			said = err.Error()
 			l.opts.Logger.Warn("not registered with the broker; serving on the pipe alone, trying again", "broker", l.opts.Broker, "error", err)
 		}
-		if !l.pause(delay/2 + rand.N(delay/2)) {
+		seen, ended := l.pause(delay/2 + rand.N(delay/2))
+		switch {
+		case ended:
 			return
+		case seen:
+			delay = firstRetry
+		default:
+			delay = nextRetry(delay, err, l.brokerWatched.Load())
 		}
-		delay = nextRetry(delay, err)
 	}
 }
 
-// pause waits, or until the pipe was bound anew; false when the Listener closes.
-func (l *Listener) pause(d time.Duration) bool {
+// pause waits, or until the pipe was bound anew, or something was seen at the broker's name;
+// ended says that the Listener closes.
+func (l *Listener) pause(d time.Duration) (seen, ended bool) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-l.renew:
+	case <-l.look:
+		return true, false
 	case <-l.ctx.Done():
-		return false
+		return false, true
 	}
-	return true
+	return false, false
 }
 
 // serveRenewed serves ch until it ends. When the pipe has got another path it registers
@@ -159,9 +183,13 @@ func (l *Listener) leaveChannel(ch *brokerChannel) {
 	ch.End()
 }
 
-// nextRetry is how long to wait after a wait of last and another refusal.
-func nextRetry(last time.Duration, refusal error) time.Duration {
+// nextRetry is how long to wait after a wait of last and another refusal; watched says that
+// a broker that comes is seen.
+func nextRetry(last time.Duration, refusal error, watched bool) time.Duration {
 	most := lastRetry
+	if watched && (errors.Is(refusal, syscall.ENOENT) || errors.Is(refusal, syscall.ECONNREFUSED)) {
+		most = unseenRetry
+	}
 	var refused *hello.RefusedError
 	if errors.As(refusal, &refused) && refused.Code == wire.ErrorCode_ERROR_PEER_REJECTED && refused.RetryAfter == 0 {
 		most = foreignRetry
@@ -197,12 +225,17 @@ func (l *Listener) register(ctx context.Context) (*brokerChannel, error) {
 	_ = c.SetDeadline(deadline)
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
+	var own []byte
+	if l.own != nil {
+		own = wire.Marshal(l.own)
+	}
 	_, err = frame.Write(c, frame.RegisterRequest(&wire.Register{
 		ServiceName:    l.opts.Service,
 		ServiceVersion: l.opts.Version,
 		BackendPipe:    path,
 		ClaimPage:      true,
 		Capabilities:   frame.CapUnknownMessages,
+		OwnBuild:       own,
 	}))
 	// The answer may be there even when the request could not be sent: a broker
 	// that refuses does not wait for it.

@@ -30,13 +30,13 @@ func TestRetries(t *testing.T) {
 	} {
 		delay := firstRetry
 		for range 20 {
-			delay = nextRetry(delay, c.refusal)
+			delay = nextRetry(delay, c.refusal, false)
 		}
 		if delay != c.want {
 			t.Errorf("%s: asked every %v, want %v", name, delay, c.want)
 		}
 	}
-	if got := nextRetry(time.Minute, io.EOF); got != time.Second {
+	if got := nextRetry(time.Minute, io.EOF, true); got != time.Second {
 		t.Errorf("when the v1 broker has gone: asked again in %v", got)
 	}
 }

@@ -113,7 +113,7 @@ func (l *Listener) judgeV1(offer *wire.HandoffOffer, expected [tokenSize]byte, f
 		_ = conn.Close()
 		return nil, errors.New("accept queue is full")
 	}
-	c := newConn(conn, true)
+	c := l.newConn(conn, true)
 	c.placed = true
 	return c, nil
 }

@@ -24,9 +24,11 @@ type backend struct {
 	channel *handoff.Channel // nil for a static v1 backend
 	v1      *handoff.V1      // its handoff endpoint; nil without one
 
-	exited  bool      // the process has been seen to end
-	retired bool      // the channel has
-	left    chan left // tells watchProcess, once, that the channel has been retired
+	exited   bool           // the process has been seen to end
+	retired  bool           // the channel has
+	inFlight int            // handoffs to it
+	own      *wire.OwnBuild // what it was started for; nil for a backend of a defined service
+	left     chan left      // tells watchProcess, once, that the channel has been retired
 
 	// renews are older registrations of the same process and version whose pipe is gone:
 	// they end when the backend has seen this one, and take no place beside it.
@@ -101,6 +103,9 @@ type registrant struct {
 // accept, its pid is pinned, and its executable must be the build that the
 // definition names. The caller closes the entry's process.
 func (f files) verify(ctx context.Context, r registrant) verification {
+	if len(r.req.OwnBuild) > 0 {
+		return verifyOwnBuild(r)
+	}
 	loaded, err := service.Load(f.dir, r.req.ServiceName)
 	if err != nil {
 		shortage := noDescriptor(err)
@@ -207,6 +212,9 @@ func (s *server) watchBackend(e *entry) {
 		case attempt != nil:
 			attempt.Owner.(*connection).answered(ack)
 		}
+		for _, note := range h.channel.TakeNotes() {
+			s.heard(e, note)
+		}
 	})
 	if err != nil {
 		s.backendLeft(e, err)
@@ -232,6 +240,7 @@ func (s *server) backendLeft(e *entry, fault error) {
 	}
 	s.emit(ended)
 	h.left <- left{draining: s.draining}
+	s.lookIdle()
 }
 
 // watchProcess ends e's channel when its process exits, and frees the process
@@ -283,6 +292,9 @@ func known(e *entry) event.Backend {
 // closeBackends ends every channel. The backends live on, and register with the
 // next broker.
 func (s *server) closeBackends() {
+	for _, starting := range s.starts.pending {
+		s.backendLeft(starting.entry, nil)
+	}
 	for _, e := range s.backends.All() {
 		if ch := e.Handle.channel; ch != nil {
 			if fd, ok := ch.Watched(); ok {

@@ -75,6 +75,9 @@ func (b *Broker) Serve(ctx context.Context) error {
 	s.jobs.serving, s.jobs.work, s.shutDown = ctx, work, stop
 	defer s.closeLoop()
 
+	if s.opts.OwnBuilds && endpoint.BackendsLive() {
+		s.orphansBy = s.started.Add(reunion)
+	}
 	s.jobs.wg.Go(s.run)
 	s.jobs.wg.Go(func() { s.watchSocket(ctx) })
 	for _, static := range s.opts.Static {
@@ -106,11 +109,16 @@ func (b *Broker) Serve(ctx context.Context) error {
 func (s *server) run() {
 	s.emit(event.Serving{Socket: s.binding.Path, Definitions: s.opts.DefinitionDir})
 	s.acceptAgain()
+	s.lookIdle()
 	if err := s.loop.Run(); err != nil {
 		s.shutDown(err) // first: behind the loop's end it is Serve that takes what is posted
 		s.jobs.post(func() { s.emit(event.LoopFailed{Problem: err.Error()}) })
 	}
 }
+
+// reunion is how long after its start a broker waits for instances of its predecessor,
+// where there are sockets of such, before it starts others.
+const reunion = 200 * time.Millisecond
 
 // closeLoop frees the loop and the watch on files, when nothing runs any more.
 func (s *server) closeLoop() {

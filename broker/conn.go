@@ -116,6 +116,10 @@ func (c *connection) overdue() {
 		c.abort()
 		c.refuseAndClose(nil, hello.ServiceUnloadable(errFileSystem))
 	case phaseWaiting:
+		if c.waiter.own != nil {
+			c.noOrphan()
+			return
+		}
 		c.stopWaiting(hello.BackendNotRegistered())
 	case phaseOffered:
 		c.unanswered(handoff.ErrNoAck)
@@ -151,6 +155,7 @@ func (c *connection) close() {
 	_ = c.conn.Close()
 	s.conns.remove(c)
 	s.admission.leave(c.cred.PID)
+	s.lookIdle()
 	if s.log.Debug() {
 		s.emit(event.Done{Steps: c.steps.passed()})
 	}

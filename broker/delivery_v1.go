@@ -26,7 +26,7 @@ func (byV1) deliver(c *connection) {
 	s, o := c.server, &c.offer
 	if err := c.issue(s.opts.AckDeadline); err != nil {
 		s.emit(event.NoToken{Problem: err.Error()})
-		s.countInFlight(o.target.key.Service, -1)
+		s.countInFlight(o.target.backend, -1)
 		byReconnect{}.deliver(c)
 		return
 	}
@@ -58,7 +58,7 @@ type exchanged struct {
 // settledV1 is what follows from the outcome of a v1 exchange.
 func (c *connection) settledV1(out handoff.Outcome) {
 	o := &c.offer
-	c.server.countInFlight(o.target.key.Service, -1)
+	c.server.countInFlight(o.target.backend, -1)
 	c.record(out)
 	if out.Verdict == handoff.Adopted {
 		token := o.attempt.Token()

@@ -32,6 +32,18 @@ type definition struct {
 	handoffErr  error
 	build       [32]byte // BLAKE3 of the file at binary_path; zero when unreadable
 	buildErr    error
+
+	// Of a client's own build:
+	variant string
+	program *program
+}
+
+// close gives up a program that was not started. It may be called on nil.
+func (d *definition) close() {
+	if d != nil && d.program != nil {
+		d.program.close()
+		d.program = nil
+	}
 }
 
 // reading is the result of a job that has read a definition.
@@ -88,6 +100,8 @@ func unreadable(err error) *hello.Refusal {
 		return hello.ServiceNotFound()
 	case noDescriptor(err): // nothing is wrong with the definition
 		return hello.FDPressure()
+	case errors.Is(err, errOwnBuild):
+		return hello.OwnBuildRefused(err)
 	}
 	return hello.ServiceUnloadable(err)
 }

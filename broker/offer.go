@@ -79,12 +79,14 @@ func (c *connection) issue(life time.Duration) error {
 	o.late = t.backend.Handle.lateAnswers()
 	o.attempt.Owner = c
 	o.attempt.Backend = handoff.Backend{Service: t.key.Service, PID: t.backend.PID}
-	s.countInFlight(t.key.Service, 1)
+	s.countInFlight(t.backend, 1)
 	return s.handoffs.Issue(&o.attempt, life, s.now())
 }
 
-// countInFlight counts the handoffs in flight to a service.
-func (s *server) countInFlight(service string, one int) {
+// countInFlight counts the handoffs in flight to a backend, and to its service.
+func (s *server) countInFlight(to *entry, one int) {
+	to.Handle.inFlight += one
+	service := to.Service
 	if s.inFlight[service] += one; s.inFlight[service] == 0 {
 		delete(s.inFlight, service)
 	}

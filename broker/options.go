@@ -50,6 +50,15 @@ type Options struct {
 	// than an eighth of the descriptors that the process may have.
 	MaxBackends int
 
+	// OwnBuilds has the broker start instances of its clients' own executables, for those
+	// that ask for it (package usher), and LogDir is where those log to. By default it
+	// starts nothing.
+	OwnBuilds bool
+	LogDir    string
+	// IdleExit is how long the broker goes on without a backend and without a client; 0:
+	// for ever.
+	IdleExit time.Duration
+
 	// Logger gets the broker's log; slog.Default by default.
 	Logger *slog.Logger
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/names"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
@@ -93,6 +94,9 @@ func (s *server) mayRegister(req *wire.Register) error {
 	}
 	if err := names.ServiceName(req.ServiceName); err != nil {
 		return err
+	}
+	if len(req.OwnBuild) > 0 && !s.opts.OwnBuilds {
+		return errors.New(hello.NoOwnBuilds().Reason)
 	}
 	return names.Version(req.ServiceVersion)
 }

@@ -34,6 +34,10 @@ type entry = registry.Entry[*backend]
 
 // resolve begins with what the files say: the cache knows, or a job reads them.
 func (c *connection) resolve(f *wire.Frame, h *wire.Hello) {
+	if len(h.OwnBuild) > 0 {
+		c.resolveOwnBuild(f, h)
+		return
+	}
 	if known := c.server.definitions.lookup(h.ServiceName, time.Now()); known != nil {
 		c.resolveWith(known, f, h)
 		return
@@ -51,7 +55,11 @@ const roomForReading = 4
 func (c *connection) readDefinition(f *wire.Frame, h *wire.Hello, evictions int) {
 	s := c.server
 	files, name, deadline, serving := s.files, h.ServiceName, c.deadline, s.jobs.serving
+	conn, ownBuild := c.conn, h.OwnBuild
 	begun := offload(c, true, func(ctx context.Context) reading {
+		if len(ownBuild) > 0 {
+			return readOwnBuild(conn, name, ownBuild)
+		}
 		ctx, cancel := untilDrain(ctx, deadline, serving)
 		defer cancel()
 		return files.read(ctx, name)
@@ -68,11 +76,12 @@ func (c *connection) readDefinition(f *wire.Frame, h *wire.Hello, evictions int)
 			s.pressure.failed(r.err)
 			c.refuseAndClose(f, unreadable(r.err))
 		case s.jobs.work.Err() != nil: // it came back when every channel had been closed
+			r.definition.close()
 			c.refuseAndClose(f, hello.ShuttingDown())
 		default:
 			c.resolveWith(r.definition, f, h)
 		}
-	}, nil)
+	}, func(r reading) { r.definition.close() })
 	if !begun {
 		c.refuseAndClose(f, hello.ShuttingDown())
 	}
@@ -81,7 +90,12 @@ func (c *connection) readDefinition(f *wire.Frame, h *wire.Hello, evictions int)
 // resolveWith ends step 3. The backend is looked for and, where there is none, waited
 // for in one go: one that registers meanwhile would be missed.
 func (c *connection) resolveWith(d *definition, f *wire.Frame, h *wire.Hello) {
+	defer d.close()
 	t, refusal := c.match(d, f, h)
+	if refusal != nil && t != nil && d.program != nil {
+		c.awaitStart(t, d)
+		return
+	}
 	if refusal != nil {
 		if t == nil || !c.waitForBackend(t) {
 			c.refuseAndClose(f, refusal)
@@ -109,7 +123,7 @@ func (c *connection) match(d *definition, request *wire.Frame, h *wire.Hello) (*
 	case s.pressure.failed(d.buildErr):
 		return nil, hello.FDPressure()
 	} // unreadable otherwise: matches no build
-	t.key = registry.Key{Instance: d.instance, Service: h.ServiceName, Version: h.WantedVersion}
+	t.key = registry.Key{Instance: d.instance, Service: h.ServiceName, Version: h.WantedVersion, Variant: d.variant}
 	if t.backend = s.find(t, nil); t.backend == nil {
 		if d.buildErr != nil {
 			return nil, noBackend(d.buildErr)

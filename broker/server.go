@@ -52,6 +52,9 @@ type server struct {
 	definitions definitions
 	backends    registry.Registry[*backend]
 	waiting     waiting
+	starts      starts
+	orphansBy   time.Time // until when instances of an earlier broker may register; zero where there is none
+	quietSince  time.Time // since when there has been nothing to do; zero while there is
 
 	// Steps 5 to 9.
 	lastConnID uint64
@@ -78,6 +81,7 @@ func newServer(opts Options, binding *endpoint.Binding, log event.Log) (*server,
 		hellos:      hello.NewLimiter(opts.HelloRate, hello.DefaultRateWindow),
 		definitions: definitions{dir: opts.DefinitionDir},
 		waiting:     newWaiting(opts),
+		starts:      newStarts(),
 		handoffs:    handoff.NewTable(handoffConfig(opts)),
 		inFlight:    make(map[string]int),
 		policy:      handoff.NewPolicy(handoff.DefaultPolicyConfig()),
@@ -118,6 +122,8 @@ func (s *server) tick(now time.Time) (next time.Time) {
 	}
 	next = loop.Earlier(next, s.tickAccept(now))
 	next = loop.Earlier(next, s.large.free(now, &s.jobs))
+	next = loop.Earlier(next, s.tickStarts(now))
+	next = loop.Earlier(next, s.tickIdle(now))
 	var overdue []*connection
 	s.conns.each(func(c *connection) {
 		switch end := c.expires(); {

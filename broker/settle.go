@@ -44,7 +44,7 @@ func (c *connection) unanswered(cause error) {
 func (c *connection) settled(out handoff.Outcome) {
 	o := &c.offer
 	t := o.target
-	c.server.countInFlight(t.key.Service, -1)
+	c.server.countInFlight(t.backend, -1)
 	c.record(out)
 	switch {
 	case out.Verdict == handoff.NotTaken && out.Reason.Failure() && !o.retry: // else no backend fares better

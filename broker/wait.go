@@ -72,6 +72,8 @@ func (w *waiting) until(key registry.Key, started, now time.Time) time.Time {
 type waiter struct {
 	target   *target   // without a backend
 	deadline time.Time // the connection's own
+	// own is a client's own build that is not being started yet; owned.
+	own *definition
 }
 
 // waitForBackend has the connection wait where a backend is expected, and reports
@@ -85,12 +87,20 @@ func (c *connection) waitForBackend(t *target) bool {
 	if by.IsZero() || s.draining {
 		return false
 	}
-	c.waiter = waiter{target: t, deadline: c.deadline}
-	c.enter(phaseWaiting, loop.Earlier(by, c.deadline))
-	s.waiting.connections[t.key] = append(s.waiting.connections[t.key], c)
-	s.emit(event.Waited{Service: t.key.Service, Version: t.key.Version})
-	s.loop.WakeAt(c.deadline)
+	c.waitUntil(by, waiter{target: t})
 	return true
+}
+
+// waitUntil has the connection wait for a backend until then, and no longer than its own
+// deadline.
+func (c *connection) waitUntil(by time.Time, w waiter) {
+	s, key := c.server, w.target.key
+	w.deadline = c.deadline
+	c.waiter = w
+	c.enter(phaseWaiting, loop.Earlier(by, c.deadline))
+	s.waiting.connections[key] = append(s.waiting.connections[key], c)
+	s.emit(event.Waited{Service: key.Service, Version: key.Version})
+	s.loop.WakeAt(c.deadline)
 }
 
 // ready resolves anew those who wait for a backend of key.
@@ -99,6 +109,7 @@ func (s *server) ready(key registry.Key) {
 	delete(s.waiting.connections, key)
 	for _, c := range all {
 		t := c.waiter.target
+		c.waiter.own.close()
 		c.enter(phaseResolving, c.waiter.deadline)
 		c.resolve(t.request, t.hello)
 	}
@@ -106,10 +117,27 @@ func (s *server) ready(key registry.Key) {
 
 // stopWaiting refuses a connection whose backend has not come.
 func (c *connection) stopWaiting(refusal *hello.Refusal) {
-	waiting, t := &c.server.waiting, c.waiter.target
-	others := slices.DeleteFunc(waiting.connections[t.key], func(other *connection) bool { return other == c })
-	if waiting.connections[t.key] = others; len(others) == 0 {
-		delete(waiting.connections, t.key)
+	c.leaveQueue()
+	c.waiter.own.close()
+	c.refuseAndClose(c.waiter.target.request, refusal)
+}
+
+// leaveQueue takes the connection out of those who wait.
+func (c *connection) leaveQueue() {
+	waiting, key := &c.server.waiting, c.waiter.target.key
+	others := slices.DeleteFunc(waiting.connections[key], func(other *connection) bool { return other == c })
+	if waiting.connections[key] = others; len(others) == 0 {
+		delete(waiting.connections, key)
 	}
-	c.refuseAndClose(t.request, refusal)
+}
+
+// noOrphan goes on when no instance of an earlier broker has registered in its time: one is
+// started.
+func (c *connection) noOrphan() {
+	c.leaveQueue()
+	w := c.waiter
+	c.waiter.own = nil
+	defer w.own.close()
+	c.enter(phaseResolving, w.deadline)
+	c.awaitStart(w.target, w.own)
 }

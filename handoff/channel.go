@@ -27,6 +27,43 @@ type Channel struct {
 	strays [strayKinds]atomic.Uint64
 
 	unknown atomic.Uint64 // messages of kinds that are not known here
+	notes   []Note        // read, and not yet taken
+}
+
+// Note is what a backend says of itself, or the broker to it, beside offers and answers
+// (docs/protocol.md, section "Started instances").
+type Note struct {
+	Kind NoteKind
+	// Pipe is the backend's own socket, of NoteReady.
+	Pipe string
+}
+
+// NoteKind says what a Note is about.
+type NoteKind int32
+
+// The notes.
+const (
+	// NoteReady: an instance that the broker has started takes connections.
+	NoteReady = NoteKind(wire.NoteKind_NOTE_KIND_READY)
+	// NoteIdle: a backend has had no connection for its time, and would go.
+	NoteIdle = NoteKind(wire.NoteKind_NOTE_KIND_IDLE)
+	// NoteDrain: the broker lets it go.
+	NoteDrain = NoteKind(wire.NoteKind_NOTE_KIND_DRAIN)
+)
+
+// TakeNotes returns what the backend has said since it was last called.
+func (c *Channel) TakeNotes() (notes []Note) {
+	notes, c.notes = c.notes, nil
+	return notes
+}
+
+// Say sends the backend a note. It never blocks; there is no answer.
+func (c *Channel) Say(n Note) error {
+	msg, err := frame.Append(nil, frame.ChannelNote(&wire.Note{Kind: wire.NoteKind(n.Kind), BackendPipe: n.Pipe}))
+	if err != nil {
+		return err
+	}
+	return c.conn.Send(msg)
 }
 
 // NewChannel makes a channel for the attempts of table and returns with it the far
@@ -119,9 +156,14 @@ func (c *Channel) Next() (*Attempt, Ack, error) {
 	}
 	defer msg.FDs.Close()
 	f, err := msg.Frame()
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, Ack{}, err
+	}
+	note := frame.ParseChannelNote(f)
+	switch {
+	case note != nil:
+		c.notes = append(c.notes, Note{Kind: NoteKind(note.Kind), Pipe: note.BackendPipe})
+		return nil, Ack{}, nil
 	case frame.UnknownOnChannel(f, wire.FrameKind_FRAME_KIND_RESPONSE):
 		c.unknown.Add(1)
 		return nil, Ack{}, nil

@@ -55,6 +55,38 @@ func RemoveDeadBackends() (removed int) {
 	return removed
 }
 
+// liveNames bounds how many pipes BackendsLive asks.
+const liveNames = 16
+
+// BackendsLive reports whether a backend serves on a pipe in the user's runtime directory,
+// as one does whose broker has ended. It asks a few of them alone, the first that it finds.
+func BackendsLive() bool {
+	own, err := NewBackendPath()
+	if err != nil {
+		return false
+	}
+	dir, err := os.Open(filepath.Dir(own))
+	if err != nil {
+		return false
+	}
+	names, _ := dir.Readdirnames(sweepNames)
+	_ = dir.Close()
+	asked := 0
+	for _, name := range names {
+		path := filepath.Join(filepath.Dir(own), name)
+		if !isBackendPath(path) {
+			continue
+		}
+		if _, err := probe(path); err == nil {
+			return true
+		}
+		if asked++; asked == liveNames {
+			return false
+		}
+	}
+	return false
+}
+
 // removeDead removes the backend's socket at path if it was made before, and
 // connecting to it says that nobody listens. Whatever else the system says about
 // it, it stays.

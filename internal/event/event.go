@@ -170,12 +170,34 @@ type (
 		Strays uint64 // answers on it for which nobody waited
 		// Unknown are messages on it of kinds that the broker does not know.
 		Unknown uint64
-		Fault  string // what the backend did wrong; empty for nothing
+		Fault   string // what the backend did wrong; empty for nothing
 	}
-	// Exited: a backend's process has ended.
-	Exited struct{ Backend Backend }
+	// Exited: a backend's process has ended; Exit says how, where that is known.
+	Exited struct {
+		Backend Backend
+		Exit    string
+	}
 	// Left: a backend has closed its channel, and lives on.
 	Left struct{ Backend Backend }
+	// Started: an instance was started, and logs to Log.
+	Started struct {
+		Backend Backend
+		Variant string
+		Log     string
+	}
+	// Ready: it has said so, so long after it was asked for.
+	Ready struct {
+		Backend Backend
+		After   time.Duration
+	}
+	// StartFailed: it could not be started, or did not become ready.
+	StartFailed struct {
+		Backend Backend
+		Variant string
+		Problem string
+	}
+	// LetGo: an idle backend was told that it may end.
+	LetGo struct{ Backend Backend }
 	// StaticFound: a static backend is there.
 	StaticFound struct{ Backend Backend }
 	// StaticMissing: it is not.

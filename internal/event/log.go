@@ -152,9 +152,21 @@ func (l Log) noteBackend(e Event) {
 			l.error(e.Name(), "channel ended: the backend broke the protocol; it may register again", slog.Int("backend_pid", e.PID), problem(e.Fault))
 		}
 	case Exited:
-		l.info(e.Name(), "backend exited", e.Backend.attrs()...)
+		attrs := e.Backend.attrs()
+		if e.Exit != "" {
+			attrs = append(attrs, slog.String("exit", e.Exit))
+		}
+		l.info(e.Name(), "backend exited", attrs...)
 	case Left:
 		l.info(e.Name(), "backend left", e.Backend.attrs()...)
+	case Started:
+		l.info(e.Name(), "instance started", append(e.Backend.attrs(), slog.String("variant", e.Variant), slog.String("log", e.Log))...)
+	case Ready:
+		l.info(e.Name(), "instance ready", append(e.Backend.attrs(), slog.String("pipe", e.Backend.Pipe), slog.Duration("after", e.After))...)
+	case StartFailed:
+		l.warn(e.Name(), "instance did not become ready", append(e.Backend.attrs(), slog.String("variant", e.Variant), problem(e.Problem))...)
+	case LetGo:
+		l.info(e.Name(), "idle backend let go", e.Backend.attrs()...)
 	case StaticFound:
 		l.info(e.Name(), "static backend found", e.Backend.attrs()...)
 	case StaticMissing:

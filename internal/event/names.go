@@ -162,3 +162,19 @@ func (StaticFound) fact()        {}
 // Name implements Event.
 func (StaticMissing) Name() string { return "backend.static_missing" }
 func (StaticMissing) fact()        {}
+
+// Name implements Event.
+func (Started) Name() string { return "instance.started" }
+func (Started) fact()        {}
+
+// Name implements Event.
+func (Ready) Name() string { return "instance.ready" }
+func (Ready) fact()        {}
+
+// Name implements Event.
+func (StartFailed) Name() string { return "instance.start_failed" }
+func (StartFailed) fact()        {}
+
+// Name implements Event.
+func (LetGo) Name() string { return "instance.let_go" }
+func (LetGo) fact()        {}

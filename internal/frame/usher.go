@@ -62,6 +62,25 @@ func ParseChannelAck(f *wire.Frame) (*wire.Ack, error) {
 	return ack, nil
 }
 
+// ChannelNote builds a note, in either direction. It has no answer.
+func ChannelNote(n *wire.Note) *wire.Frame { return Event(Channel, 0, wire.Marshal(n)) }
+
+// ParseChannelNote reads a note; nil when f is none, or one of a kind that is not known.
+func ParseChannelNote(f *wire.Frame) *wire.Note {
+	if Check(f, wire.FrameKind_FRAME_KIND_EVENT, Channel) != nil {
+		return nil
+	}
+	note := new(wire.Note)
+	if Unmarshal(f.Payload, note) != nil {
+		return nil
+	}
+	switch note.Kind {
+	case wire.NoteKind_NOTE_KIND_READY, wire.NoteKind_NOTE_KIND_IDLE, wire.NoteKind_NOTE_KIND_DRAIN:
+		return note
+	}
+	return nil
+}
+
 // RegisterRequest builds a backend's request for a channel.
 func RegisterRequest(r *wire.Register) *wire.Frame {
 	return Request(Register, registerID, wire.Marshal(r))

@@ -46,6 +46,23 @@ func ServiceUnloadable(err error) *Refusal {
 	return unknownService("service definition could not be loaded: " + err.Error())
 }
 
+// OwnBuildRefused says why a client can't be served by its own build.
+func OwnBuildRefused(err error) *Refusal {
+	return unknownService("the client's own build can't be started: " + err.Error())
+}
+
+// NoOwnBuilds is for a client of a tool that has reached a broker of defined services.
+func NoOwnBuilds() *Refusal {
+	return unknownService("this broker serves defined services, and starts no client's own build")
+}
+
+// StartFailed is what all are told who have waited for an instance that did not become
+// ready; reason says how it ended, and what it said last. Asking again does not help until
+// something changes, or retry has passed.
+func StartFailed(reason string, retry time.Duration) *Refusal {
+	return &Refusal{Code: wire.ErrorCode_ERROR_BACKEND_SPAWN_FAILED, Reason: reason, RetryAfter: retry}
+}
+
 // BelowMinVersion is row 22.
 func BelowMinVersion() *Refusal {
 	return blocked("wanted_version is below min_version")

@@ -18,6 +18,15 @@ import (
 	"github.com/seed-7265657e/usher/internal/peer"
 )
 
+// RoleVariable tells a process of a tool which of its roles it was started in.
+const RoleVariable = "USHER_ROLE"
+
+// The values of RoleVariable.
+const (
+	RoleBroker = "broker"
+	RoleDaemon = "daemon"
+)
+
 // Spec says what to start.
 type Spec struct {
 	// Program is the opened executable; Start borrows it. Where it is nil, Path is run.
@@ -132,6 +141,15 @@ func (p *Process) Wait(ctx context.Context) (Exit, error) {
 		p.handle.Close()
 	}
 	return p.exit, nil
+}
+
+// Release gives the process up: it lives on, and its end is somebody else's to see. No
+// other method is called after it.
+func (p *Process) Release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.handle.Close()
+	_ = p.cmd.Process.Release()
 }
 
 // End has the process and its group end: they are asked, and ended after grace, or when

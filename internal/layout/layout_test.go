@@ -94,7 +94,8 @@ func own(t *testing.T) (packagesOfOurs []pkg) {
 const (
 	leaf = iota
 	domain
-	top // what is exported and joins the others
+	top  // what is exported and joins the others
+	tool // package usher, which joins broker, backend and client
 	program
 )
 
@@ -103,12 +104,14 @@ var layers = map[string]int{
 	"internal/identity": leaf, "internal/endpoint": leaf, "internal/peer": leaf, "internal/fdpass": leaf,
 	"internal/claim": leaf, "internal/channel": leaf, "internal/failpoint": leaf,
 	"internal/unixconn": leaf, "internal/loop": leaf, "internal/stamp": leaf, "internal/rawsys": leaf, "internal/watch": leaf,
-	"internal/nofile": leaf, "internal/loglimit": leaf, "internal/event": leaf,
+	"internal/launch": leaf, "internal/logfile": leaf, "internal/nofile": leaf, "internal/loglimit": leaf, "internal/event": leaf,
 
 	"handoff": domain, "internal/hello": domain, "internal/service": domain,
 	"internal/registry": domain, "internal/admin": domain,
 
 	"broker": top, "backend": top, "client": top,
+
+	"": tool,
 }
 
 // programs are commands, their parts, examples and tests: above everything.
@@ -159,7 +162,7 @@ func TestImportsPointDownward(t *testing.T) {
 }
 
 // published are the packages that other modules import.
-var published = []string{"broker", "backend", "client", "handoff"}
+var published = []string{"", "broker", "backend", "client", "handoff"}
 
 // TestNoPackageForTestsAlone: what is no program, not published and needed by neither
 // is code that only tests call.
@@ -243,7 +246,7 @@ func TestBinaryLinksNoDrawing(t *testing.T) {
 var systemDependent = []string{
 	"internal/fdpass", "internal/peer", "internal/endpoint", "internal/claim", "internal/channel",
 	"internal/identity", "internal/filehash", "internal/admin", "handoff", "backend", "internal/unixconn", "internal/loop", "internal/stamp", "internal/rawsys", "internal/watch",
-	"internal/nofile",
+	"internal/nofile", "internal/launch",
 	"internal/failpoint", "internal/world", "internal/bench", "bench/peers", testHelpers, // they signal and stop processes
 }
 

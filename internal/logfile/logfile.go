@@ -123,6 +123,11 @@ const (
 	lastBytes = 2 << 10
 )
 
+// OneLine has a text of several lines fit into one.
+func OneLine(text string) string {
+	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), " | ")
+}
+
 // Last returns the last lines that were written to the log at path behind byte from, at
 // most 8 lines and 2 KiB; "" when there are none, or the log can't be read.
 func Last(path string, from int64) string {

@@ -19,6 +19,9 @@ type Key struct {
 	Instance string // broker instance id, spec 03 §1
 	Service  string
 	Version  string
+	// Variant tells instances apart that clients don't share although service and version
+	// are the same: those of own builds. Empty for a defined service.
+	Variant string
 }
 
 // Entry is one live backend. What describes it doesn't change once it is in the

@@ -93,8 +93,7 @@ const (
 	NoteKind_NOTE_KIND_UNSPECIFIED NoteKind = 0
 	NoteKind_NOTE_KIND_READY       NoteKind = 1 // backend: it serves; sent on a channel that it inherited
 	NoteKind_NOTE_KIND_IDLE        NoteKind = 2 // backend: it has had no connection for its time, and would go
-	NoteKind_NOTE_KIND_BUSY        NoteKind = 3 // backend: it has a connection again, and stays
-	NoteKind_NOTE_KIND_DRAIN       NoteKind = 4 // broker: nothing more comes; serve what there is, and end
+	NoteKind_NOTE_KIND_DRAIN       NoteKind = 3 // broker: nothing more comes; serve what there is, and end
 )
 
 // Enum value maps for NoteKind.
@@ -103,15 +102,13 @@ var (
 		0: "NOTE_KIND_UNSPECIFIED",
 		1: "NOTE_KIND_READY",
 		2: "NOTE_KIND_IDLE",
-		3: "NOTE_KIND_BUSY",
-		4: "NOTE_KIND_DRAIN",
+		3: "NOTE_KIND_DRAIN",
 	}
 	NoteKind_value = map[string]int32{
 		"NOTE_KIND_UNSPECIFIED": 0,
 		"NOTE_KIND_READY":       1,
 		"NOTE_KIND_IDLE":        2,
-		"NOTE_KIND_BUSY":        3,
-		"NOTE_KIND_DRAIN":       4,
+		"NOTE_KIND_DRAIN":       3,
 	}
 )
 
@@ -760,13 +757,12 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\x16NACK_REASON_CLAIM_LOST\x10\x03\x12\x14\n" +
 	"\x10NACK_REASON_BUSY\x10\x04\x12\x17\n" +
 	"\x13NACK_REASON_CLOSING\x10\x05\x12\x1b\n" +
-	"\x17NACK_REASON_UNSUPPORTED\x10\x06*w\n" +
+	"\x17NACK_REASON_UNSUPPORTED\x10\x06*c\n" +
 	"\bNoteKind\x12\x19\n" +
 	"\x15NOTE_KIND_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fNOTE_KIND_READY\x10\x01\x12\x12\n" +
-	"\x0eNOTE_KIND_IDLE\x10\x02\x12\x12\n" +
-	"\x0eNOTE_KIND_BUSY\x10\x03\x12\x13\n" +
-	"\x0fNOTE_KIND_DRAIN\x10\x04*/\n" +
+	"\x0eNOTE_KIND_IDLE\x10\x02\x12\x13\n" +
+	"\x0fNOTE_KIND_DRAIN\x10\x03*/\n" +
 	"\vChannelKind\x12\x1a\n" +
 	"\x16CHANNEL_KIND_SEQPACKET\x10\x00\"\x04\b\x01\x10\x01B1Z/github.com/seed-7265657e/usher/internal/usherpbb\x06proto3"
 

@@ -123,15 +123,13 @@ const (
 	NoteKind_NOTE_KIND_UNSPECIFIED NoteKind = 0
 	NoteKind_NOTE_KIND_READY       NoteKind = 1 // backend: it serves; sent on a channel that it inherited
 	NoteKind_NOTE_KIND_IDLE        NoteKind = 2 // backend: it has had no connection for its time, and would go
-	NoteKind_NOTE_KIND_BUSY        NoteKind = 3 // backend: it has a connection again, and stays
-	NoteKind_NOTE_KIND_DRAIN       NoteKind = 4 // broker: nothing more comes; serve what there is, and end
+	NoteKind_NOTE_KIND_DRAIN       NoteKind = 3 // broker: nothing more comes; serve what there is, and end
 )
 
 var noteKindNames = [...]string{
 	NoteKind_NOTE_KIND_UNSPECIFIED: "NOTE_KIND_UNSPECIFIED",
 	NoteKind_NOTE_KIND_READY:       "NOTE_KIND_READY",
 	NoteKind_NOTE_KIND_IDLE:        "NOTE_KIND_IDLE",
-	NoteKind_NOTE_KIND_BUSY:        "NOTE_KIND_BUSY",
 	NoteKind_NOTE_KIND_DRAIN:       "NOTE_KIND_DRAIN",
 }
 

@@ -1,0 +1,161 @@
+package broker
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/blake3"
+	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/launch"
+	"github.com/seed-7265657e/usher/internal/peer"
+	"github.com/seed-7265657e/usher/internal/registry"
+	"github.com/seed-7265657e/usher/internal/service"
+	"github.com/seed-7265657e/usher/internal/unixconn"
+	"github.com/seed-7265657e/usher/internal/wire"
+)
+
+// A client may ask for an instance of its own build (docs/protocol.md, section "Own
+// builds"). Which build that is the kernel says, not the client: the file that the process
+// at the other end runs. No definition is needed, and none is looked for.
+//
+// A build is its file: device, inode, size and time of the last change of its content. An
+// instance that runs keeps its file from being written to, and the inode from being used
+// again, so that the same four are the same content; nothing has to be hashed.
+
+// program is an executable that may have to be started for a client. Whoever has it closes
+// it.
+type program struct {
+	file  *os.File
+	path  string // as the kernel knows it
+	build *wire.OwnBuild
+	raw   []byte // build as it came
+}
+
+func (p *program) close() {
+	if p != nil {
+		_ = p.file.Close()
+	}
+}
+
+// errOwnBuild begins every refusal of a client that asks for its own build.
+var errOwnBuild = errors.New("own build")
+
+// readOwnBuild is the job: which file the client runs, and which instance of it is wanted.
+func readOwnBuild(conn *unixconn.Conn, name string, ownBuild []byte) reading {
+	process, err := openPeer(conn)
+	if err != nil {
+		return reading{err: fmt.Errorf("%w: %w", errOwnBuild, err)}
+	}
+	defer process.Close()
+	p, id, err := identify(process, ownBuild)
+	if err != nil {
+		return reading{err: fmt.Errorf("%w: %w", errOwnBuild, err)}
+	}
+	return reading{definition: ownDefinition(name, p, id)}
+}
+
+// ownDefinition is what a definition would say of a client's own build. It owns p.
+func ownDefinition(name string, p *program, id [32]byte) *definition {
+	return &definition{
+		service:  &service.Definition{ServiceDefinition: &wire.ServiceDefinition{ServiceName: name, BinaryPath: p.path}},
+		instance: privateInstance(name),
+		handoff:  service.HandoffPolicy{Enabled: service.On},
+		build:    id,
+		variant:  hex.EncodeToString(id[:8]),
+		program:  p,
+	}
+}
+
+// privateInstance is the instance id of a service's private broker. Its name has been
+// judged.
+func privateInstance(name string) string {
+	instance, err := endpoint.Private(name)
+	if err != nil {
+		return ""
+	}
+	return instance.String()
+}
+
+// identify opens what the process runs, and names the instances that two clients share:
+// those of one file whose OwnBuild is the same. What would run with other rights than the
+// user's is an error.
+func identify(process *peer.Process, ownBuild []byte) (p *program, id [32]byte, err error) {
+	build := new(wire.OwnBuild)
+	if err := frame.Unmarshal(ownBuild, build); err != nil {
+		return nil, id, err
+	}
+	if build.Dir != "" && !filepath.IsAbs(build.Dir) {
+		return nil, id, fmt.Errorf("directory %q is no absolute path", build.Dir)
+	}
+	path, link, err := process.Executable()
+	if err != nil {
+		return nil, id, err
+	}
+	file, err := os.Open(link)
+	if err != nil {
+		return nil, id, fmt.Errorf("executable %s: %w", path, err)
+	}
+	fi, err := file.Stat()
+	switch {
+	case err != nil:
+	case fi.Mode()&(fs.ModeSetuid|fs.ModeSetgid) != 0 || launch.HasCapabilities(file):
+		err = errPrivileged
+	case !process.Alive(): // else the link may have led to another's file
+		err = os.ErrProcessDone
+	}
+	if err != nil {
+		_ = file.Close()
+		return nil, id, fmt.Errorf("executable %s: %w", path, err)
+	}
+	h := blake3.New()
+	_, _ = h.Write(launch.FileID(fi))
+	_, _ = h.Write(binary.LittleEndian.AppendUint64(nil, uint64(fi.Size())))
+	_, _ = h.Write(binary.LittleEndian.AppendUint64(nil, uint64(fi.ModTime().UnixNano())))
+	_, _ = h.Write(ownBuild)
+	return &program{file: file, path: path, build: build, raw: ownBuild}, h.Sum(), nil
+}
+
+var errPrivileged = errors.New("it has set-uid, set-gid or capabilities, and is not started for a client")
+
+// verifyOwnBuild is verify for an instance of a tool, whose broker has ended or was
+// replaced.
+func verifyOwnBuild(r registrant) verification {
+	if err := ownSocket(r.req.BackendPipe, r.pid); err != nil {
+		return verification{err: fmt.Errorf("%w: backend pipe: %w", errUnverified, err)}
+	}
+	process, err := openPeer(r.conn)
+	if err != nil {
+		return verification{err: fmt.Errorf("%w: %w", errUnverified, err), shortage: noDescriptor(err)}
+	}
+	p, id, err := identify(process, r.req.OwnBuild)
+	if err != nil {
+		process.Close()
+		return verification{err: fmt.Errorf("%w: %w", errUnverified, err), shortage: noDescriptor(err)}
+	}
+	defer p.close()
+	d := ownDefinition(r.req.ServiceName, p, id)
+	e := &entry{
+		Key: registry.Key{Instance: d.instance, Service: r.req.ServiceName, Version: r.req.ServiceVersion, Variant: d.variant},
+		PID: process.PID(), ExePath: p.path, ExeHash: id,
+		Pipe: r.req.BackendPipe, Since: time.Now(), Handle: &backend{process: process, own: p.build},
+	}
+	e.Handle.renews = renewed(e, r.own)
+	return verification{entry: e}
+}
+
+// startTimeout is how long an instance may take until it is ready.
+func (p *program) startTimeout() time.Duration {
+	if d := milliseconds(p.build.StartMs); d > 0 {
+		return d
+	}
+	return defaultStartTimeout
+}
+
+const defaultStartTimeout = 10 * time.Second

@@ -1,0 +1,365 @@
+package broker
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/seed-7265657e/usher/handoff"
+	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/event"
+	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/launch"
+	"github.com/seed-7265657e/usher/internal/logfile"
+	"github.com/seed-7265657e/usher/internal/loop"
+	"github.com/seed-7265657e/usher/internal/registry"
+	"github.com/seed-7265657e/usher/internal/wire"
+)
+
+// This file is the start of an instance: once for all who wait for it (step 4, wait), and
+// with one result for all of them. It is told by the instance that it is ready, by its
+// pidfd that it has ended; nothing is polled.
+//
+//	launching ──the process runs──▶ starting ──NoteReady──▶ in the registry
+//	    └─────────────────────────────┴──ends, or takes too long──▶ failed: all are refused
+//
+// All of it is the loop's, but for the jobs that start a process, wait for its end, and
+// read its log.
+
+// starts are the instances that are not ready yet, and how often each was tried.
+type starts struct {
+	pending map[registry.Key]*starting
+	budget  map[registry.Key]window
+}
+
+type starting struct {
+	entry    *entry
+	process  *launch.Process // nil while launching
+	deadline time.Time
+	late     bool // and being ended
+}
+
+// window is how often a key was tried since a time (spec 03 §10).
+type window struct {
+	since  time.Time
+	n      int
+	why    string    // of the last failure
+	failed time.Time // when that was
+}
+
+const (
+	startsPerWindow = 3
+	startWindow     = 30 * time.Second
+	// sameFailure is how long a failure is the answer for those who come behind it: they
+	// were about to wait for the same start.
+	sameFailure = time.Second
+	maxWindows  = 1024
+
+	// endGrace is how long an instance has to end by itself once it has been asked to.
+	endGrace = 500 * time.Millisecond
+)
+
+func newStarts() starts {
+	return starts{pending: make(map[registry.Key]*starting), budget: make(map[registry.Key]window)}
+}
+
+// allow counts a try, or says why there is none, and how long to wait where there were too
+// many.
+func (s *starts) allow(key registry.Key, now time.Time) (why string, retry time.Duration, ok bool) {
+	w := s.budget[key]
+	if now.Sub(w.failed) < sameFailure {
+		return w.why, 0, false
+	}
+	if now.Sub(w.since) >= startWindow {
+		w = window{since: now}
+	}
+	if w.n >= startsPerWindow {
+		why = fmt.Sprintf("it was started %d times in %v: %s", startsPerWindow, startWindow, w.why)
+		return why, w.since.Add(startWindow).Sub(now), false
+	}
+	w.n++
+	if len(s.budget) >= maxWindows {
+		clear(s.budget)
+	}
+	s.budget[key] = w
+	return "", 0, true
+}
+
+// failed notes why the last try failed.
+func (s *starts) failed(key registry.Key, why string, now time.Time) {
+	w := s.budget[key]
+	w.why, w.failed = why, now
+	s.budget[key] = w
+}
+
+// resolveOwnBuild is step 3, resolve, for a client that asks for its own build.
+func (c *connection) resolveOwnBuild(f *wire.Frame, h *wire.Hello) {
+	if !c.server.opts.OwnBuilds {
+		c.refuseAndClose(f, hello.NoOwnBuilds())
+		return
+	}
+	c.readDefinition(f, h, roomForReading)
+}
+
+// awaitStart has the connection wait for an instance of its own build, and starts it where
+// nobody has.
+func (c *connection) awaitStart(t *target, d *definition) {
+	s, now := c.server, time.Now()
+	starting := s.starts.pending[t.key]
+	switch {
+	case s.draining:
+		c.refuseAndClose(t.request, hello.ShuttingDown())
+		return
+	case len(s.waiting.connections[t.key]) >= s.waiting.most:
+		c.refuseAndClose(t.request, overloaded())
+		return
+	case starting == nil && now.Before(s.orphansBy):
+		// An instance of the broker before this one may be about to register.
+		own := *d
+		d.program = nil
+		c.waitUntil(s.orphansBy, waiter{target: t, own: &own})
+		return
+	case starting == nil:
+		why, retry, ok := s.starts.allow(t.key, now)
+		if !ok {
+			c.refuseAndClose(t.request, hello.StartFailed(why, retry))
+			return
+		}
+		var err error
+		if starting, err = s.start(t.key, d, now); err != nil {
+			c.refuseAndClose(t.request, hello.StartFailed(fmt.Sprintf("%s can't be started: %v", t.key.Service, err), 0))
+			return
+		}
+	}
+	c.waitUntil(starting.deadline.Add(2*endGrace), waiter{target: t}) // and is told by then how it ended
+}
+
+// start begins to start an instance of d's program, which the job that does it owns from
+// now on.
+func (s *server) start(key registry.Key, d *definition, now time.Time) (*starting, error) {
+	if n := s.backends.Len() + len(s.starts.pending); n >= s.opts.MaxBackends {
+		return nil, fmt.Errorf("%d backends live already", n)
+	}
+	ch, far, err := handoff.NewChannel(s.handoffs)
+	if err != nil {
+		return nil, err
+	}
+	given := []*os.File{os.NewFile(uintptr(far), "channel")}
+	if page, err := ch.SharePage(); err == nil {
+		given = append(given, os.NewFile(uintptr(page), "page of claims"))
+	}
+	p := d.program
+	d.program = nil
+	e := &entry{
+		Key: key, ExePath: p.path, ExeHash: d.build, Since: now,
+		Handle: &backend{channel: ch, left: make(chan left, 1), own: p.build},
+	}
+	starting := &starting{entry: e, deadline: now.Add(p.startTimeout())}
+	s.starts.pending[key] = starting
+	s.loop.WakeAt(starting.deadline)
+	job := launching{logDir: s.opts.LogDir, broker: s.binding.Path, service: key.Service, variant: key.Variant}
+	s.jobs.wg.Go(func() {
+		defer p.close()
+		l, err := job.launch(p, given)
+		s.jobs.post(func() { s.launched(starting, l, err) })
+	})
+	return starting, nil
+}
+
+// launching is what the job that starts a process has to know.
+type launching struct{ logDir, broker, service, variant string }
+
+// launched is a process with its log.
+type launched struct {
+	*launch.Process
+	log  string
+	from int64 // where in the log it begins
+}
+
+// launch closes what is given to the process.
+func (j launching) launch(p *program, given []*os.File) (l launched, err error) {
+	defer func() {
+		for _, file := range given {
+			_ = file.Close()
+		}
+	}()
+	l.log = filepath.Join(j.logDir, j.service+"-"+j.variant+".log")
+	if err := logfile.Bound(l.log, logfile.Max); err != nil {
+		return l, err
+	}
+	log, err := logfile.Open(l.log)
+	if err != nil {
+		return l, err
+	}
+	defer log.Close()
+	if fi, err := log.Stat(); err == nil {
+		l.from = fi.Size()
+	}
+	channel := "3"
+	if len(given) > 1 {
+		channel = "3,4"
+	}
+	l.Process, err = launch.Start(launch.Spec{
+		Program: p.file, Path: p.path, Dir: p.build.Dir, Output: log, Inherit: given,
+		Env: append(launch.Baseline(p.build.Env...),
+			launch.RoleVariable+"="+launch.RoleDaemon,
+			endpoint.SocketVariable+"="+j.broker,
+			endpoint.ChannelVariable+"="+channel,
+			endpoint.OwnBuildVariable+"="+hex.EncodeToString(p.raw)),
+	})
+	return l, err
+}
+
+// launched goes on when the process runs, or could not be started.
+func (s *server) launched(starting *starting, l launched, err error) {
+	e := starting.entry
+	switch {
+	case err != nil:
+		s.startFailed(starting, fmt.Sprintf("%s can't be started: %v", e.Service, err))
+		s.backendLeft(e, nil)
+		return
+	case s.jobs.work.Err() != nil: // the broker has ended: this one looks for the next
+		l.Release()
+		s.backendLeft(e, nil)
+		return
+	}
+	starting.process, e.PID, e.Handle.process = l.Process, l.PID(), l.Handle()
+	s.emit(event.Started{Backend: known(e), Variant: e.Variant, Log: l.log})
+	s.watchBackend(e)
+	s.jobs.wg.Go(func() { s.awaitExit(e, l) })
+}
+
+// awaitExit is the job that sees the end of a process that was started here. It ends with
+// the broker's work, and the process lives on.
+func (s *server) awaitExit(e *entry, l launched) {
+	exit, err := l.Wait(s.jobs.work)
+	if err != nil {
+		l.Release()
+		return
+	}
+	last := logfile.Last(l.log, l.from)
+	s.jobs.post(func() { s.ended(e, exit, l.log, last) })
+}
+
+// ended goes on when a process that was started here has ended.
+func (s *server) ended(e *entry, exit launch.Exit, log, last string) {
+	e.Handle.exited = true
+	if starting := s.starts.pending[e.Key]; starting != nil && starting.entry == e {
+		s.startFailed(starting, explain(starting, exit, log, last))
+	} else {
+		s.emit(event.Exited{Backend: known(e), Exit: exit.String()})
+	}
+	s.backendLeft(e, nil)
+	if pipe := e.Pipe; pipe != "" {
+		s.jobs.wg.Go(func() { endpoint.RemoveDead(pipe) })
+	}
+	s.lookIdle()
+}
+
+// explain says in one line what has become of an instance that was to be ready.
+func explain(starting *starting, exit launch.Exit, log, last string) string {
+	e := starting.entry
+	text := fmt.Sprintf("the daemon of %s %s %v before it was ready", e.Service, e.Version, exit)
+	if starting.late {
+		text = fmt.Sprintf("the daemon of %s %s was not ready in %v, and was ended", e.Service, e.Version, starting.deadline.Sub(e.Since).Round(time.Millisecond))
+	}
+	if last != "" {
+		text += ": " + logfile.OneLine(last)
+	}
+	return text + "; its log is " + log
+}
+
+// startFailed refuses all who wait for it, with the same words.
+func (s *server) startFailed(starting *starting, why string) {
+	key := starting.entry.Key
+	delete(s.starts.pending, key)
+	s.starts.failed(key, why, time.Now())
+	s.emit(event.StartFailed{Backend: known(starting.entry), Variant: key.Variant, Problem: why})
+	waiting := s.waiting.connections[key]
+	delete(s.waiting.connections, key)
+	refusal := hello.StartFailed(why, 0)
+	for _, c := range waiting {
+		c.refuseAndClose(c.waiter.target.request, refusal)
+	}
+}
+
+// heard goes on with what a backend says of itself.
+func (s *server) heard(e *entry, n handoff.Note) {
+	switch n.Kind {
+	case handoff.NoteReady:
+		s.becameReady(e, n.Pipe)
+	case handoff.NoteIdle:
+		s.letGo(e)
+	}
+}
+
+func (s *server) becameReady(e *entry, pipe string) {
+	starting := s.starts.pending[e.Key]
+	if starting == nil || starting.entry != e || starting.late {
+		return
+	}
+	delete(s.starts.pending, e.Key)
+	delete(s.starts.budget, e.Key)
+	e.Pipe = pipe
+	s.backends.Add(e)
+	s.emit(event.Ready{Backend: known(e), After: time.Since(e.Since)})
+	s.ready(e.Key)
+}
+
+// letGo has a backend end that has had no connection for its time, unless one is on its
+// way. Who asks from now on is served by its successor.
+func (s *server) letGo(e *entry) {
+	if e.Handle.inFlight > 0 || !s.backends.Remove(e) {
+		return
+	}
+	// A channel that does not take it has ended, and so has the backend, or will.
+	_ = e.Handle.channel.Say(handoff.Note{Kind: handoff.NoteDrain})
+	s.emit(event.LetGo{Backend: known(e)})
+}
+
+// tickStarts has instances ended that were not ready in time, and returns when the next
+// one will be late.
+func (s *server) tickStarts(now time.Time) (next time.Time) {
+	for _, starting := range s.starts.pending {
+		switch {
+		case now.Before(starting.deadline):
+			next = loop.Earlier(next, starting.deadline)
+		case starting.late:
+		case starting.process == nil:
+			next = loop.Earlier(next, now.Add(endGrace)) // the system has not started it yet
+		default:
+			starting.late = true
+			process, work := starting.process, s.jobs.work
+			s.jobs.wg.Go(func() { process.End(work, endGrace) })
+		}
+	}
+	return next
+}
+
+var errIdle = errors.New("nothing to serve")
+
+// lookIdle has tickIdle called when it is time.
+func (s *server) lookIdle() { s.loop.WakeAt(s.tickIdle(time.Now())) }
+
+// tickIdle ends a broker that has had nothing to do for its time, and returns when to look
+// again.
+func (s *server) tickIdle(now time.Time) (next time.Time) {
+	if s.opts.IdleExit <= 0 || s.draining {
+		return time.Time{}
+	}
+	if s.conns.open > 0 || s.backends.Len() > 0 || len(s.starts.pending) > 0 {
+		s.quietSince = time.Time{}
+		return time.Time{} // lookIdle is called when that ends
+	}
+	if s.quietSince.IsZero() {
+		s.quietSince = now
+	}
+	if by := s.quietSince.Add(s.opts.IdleExit); now.Before(by) {
+		return by
+	}
+	s.shutDown(errIdle)
+	return time.Time{}
+}

@@ -1,0 +1,57 @@
+package usher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/seed-7265657e/usher/backend"
+	"github.com/seed-7265657e/usher/internal/launch"
+)
+
+// stopGrace is how long connections may take to end once the daemon was told to stop.
+const stopGrace = 10 * time.Second
+
+// runDaemon is the tool's daemon: it serves until the broker lets it go, for want of
+// clients, or a signal comes.
+func (t *Tool) runDaemon() error {
+	_ = launch.CloseStray(3, 4) // the channel and its page
+	launch.SetName(t.Name)
+	ln, err := backend.Listen(context.Background(), backend.Options{
+		Service: t.Name, Version: t.Version, // and IdleTimeout as the client has said it
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	})
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	context.AfterFunc(ctx, func() { _ = ln.Close() })
+	err = t.Serve(ctx, ln)
+	select {
+	case <-ln.Done(): // whatever its Accept loop says to that
+		return drain(ctx, ln)
+	default:
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("serve: %w", err), ln.Close())
+	}
+	return drain(ctx, ln)
+}
+
+// drain waits for the connections that are open: as long as they like where clients still
+// have them, and for stopGrace where the daemon was told to stop.
+func drain(told context.Context, ln *backend.Listener) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	context.AfterFunc(told, func() { time.AfterFunc(stopGrace, cancel) })
+	if err := ln.Drain(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return errors.New("ended with connections open: they did not end by themselves in " + stopGrace.String())
+}

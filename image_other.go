@@ -1,5 +1,0 @@
-//go:build !linux
-
-package usher
-
-func ownImage(path string) string { return path }

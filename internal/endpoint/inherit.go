@@ -1,0 +1,12 @@
+package endpoint
+
+// What a broker tells an instance that it starts, beside the variables of spec 03 §11
+// (docs/protocol.md, section "Started instances").
+const (
+	// ChannelVariable is the inherited descriptors of the channel and of its page of
+	// claims, as "3,4"; "3" without a page.
+	ChannelVariable = "USHER_CHANNEL"
+	// OwnBuildVariable is the OwnBuild that the instance was started for, in hexadecimal:
+	// what it says when it registers with the next broker.
+	OwnBuildVariable = "USHER_OWN_BUILD"
+)

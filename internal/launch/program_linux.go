@@ -1,0 +1,96 @@
+package launch
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// program is an opened executable under a number that no descriptor of the child has.
+type program int
+
+// reopen lends f under a number of at least above. The caller closes it.
+func reopen(f *os.File, above int) (program, error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var n int
+	var dupErr error
+	err = raw.Control(func(fd uintptr) { n, dupErr = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, above) })
+	if err == nil {
+		err = dupErr
+	}
+	if err != nil {
+		return 0, fmt.Errorf("open the program again: %w", err)
+	}
+	return program(n), nil
+}
+
+// path leads to the open file, whatever the path that it had leads to. It is good in
+// children of this process, until they run it.
+func (p program) path(string) string { return "/proc/self/fd/" + strconv.Itoa(int(p)) }
+
+func (p program) close() { _ = unix.Close(int(p)) }
+
+// HasCapabilities reports whether f gives who runs it rights beyond his own, or may do so
+// for all that can be told.
+func HasCapabilities(f *os.File) (has bool) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return true
+	}
+	ctlErr := raw.Control(func(fd uintptr) {
+		_, err = unix.Fgetxattr(int(fd), "security.capability", nil)
+	})
+	switch {
+	case ctlErr != nil:
+		return true
+	case err == nil, err == unix.EIO:
+		return true
+	}
+	return false // there is none, or the file system has no such attribute
+}
+
+// FileID is what tells the file from every other that is there at the same time.
+func FileID(fi fs.FileInfo) []byte {
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil
+	}
+	return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, st.Dev), st.Ino)
+}
+
+// CloseStray closes the descriptors that this process got from whoever started it, but
+// for the standard ones, keep, and those that it has opened itself since: Go opens
+// everything close-on-exec, and what came through an exec is not. A daemon calls it first
+// of all, so that it holds no pipe that somebody waits for.
+func CloseStray(keep ...int) error {
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return fmt.Errorf("close what was inherited: %w", err)
+	}
+	for _, d := range open {
+		fd, err := strconv.Atoi(d.Name())
+		if err != nil || fd < firstInherited || slices.Contains(keep, fd) {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			_ = unix.Close(fd)
+		}
+	}
+	return nil
+}
+
+// SetName gives the process the name that ps shows, of which the kernel keeps 15 bytes.
+// One that was started from an open file is else called by a number.
+func SetName(name string) { _ = os.WriteFile("/proc/self/comm", []byte(name), 0) }
+
+// OwnImage leads to the file that this process runs, whatever path leads to by now.
+func OwnImage(string) string { return "/proc/self/exe" }

@@ -1,0 +1,32 @@
+//go:build !linux
+
+package launch
+
+import (
+	"io/fs"
+	"os"
+)
+
+// program stands for an opened executable, which this system runs by its path alone.
+type program struct{}
+
+func reopen(*os.File, int) (program, error) { return program{}, nil }
+
+func (program) path(own string) string { return own }
+
+func (program) close() {}
+
+// HasCapabilities is false: files have none on this system.
+func HasCapabilities(*os.File) bool { return false }
+
+// FileID is empty: no process is asked for its file on this system yet.
+func FileID(fs.FileInfo) []byte { return nil }
+
+// CloseStray does nothing: this system does not list the descriptors of a process.
+func CloseStray(...int) error { return nil }
+
+// SetName does nothing: this system names a process by its file.
+func SetName(string) {}
+
+// OwnImage is path: this system does not lead to the file itself.
+func OwnImage(path string) string { return path }

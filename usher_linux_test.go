@@ -1,0 +1,532 @@
+package usher_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/seed-7265657e/usher"
+	"github.com/seed-7265657e/usher/internal/testutil"
+)
+
+// What a call of the tool does, and how its daemon behaves. Both are variables of the
+// caller; the daemon gets those in EnvKey alone.
+const (
+	envCall   = "USHER_TEST_CALL"
+	envDaemon = "USHER_TEST_DAEMON"
+	envIdle   = "USHER_TEST_IDLE" // a duration; the daemon gets it as IdleTimeout
+)
+
+var tool = usher.Tool{
+	Name: "testtool", Version: "1.2.3", Serve: serve,
+	EnvKey: []string{envDaemon, "GOVERSION"}, StartTimeout: 5 * time.Second,
+}
+
+// serve answers each line with what the daemon is.
+func serve(ctx context.Context, ln net.Listener) error {
+	switch os.Getenv(envDaemon) {
+	case "exits":
+		fmt.Println("no cache directory")
+		return errors.New("can't serve")
+	case "dies":
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	case "hangs":
+		fmt.Println("waiting for the licence server")
+		<-ctx.Done()
+		select {}
+	}
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer c.Close()
+			for lines := bufio.NewScanner(c); lines.Scan(); {
+				wd, _ := os.Getwd()
+				_, err := fmt.Fprintf(c, "pid=%d dir=%s go=%s accidental=%q said=%s\n",
+					os.Getpid(), wd, os.Getenv("GOVERSION"), os.Getenv("ACCIDENTAL"), lines.Text())
+				if err != nil {
+					return
+				}
+			}
+		}()
+	}
+}
+
+func TestMain(m *testing.M) {
+	if idle, err := time.ParseDuration(os.Getenv(envIdle)); err == nil {
+		tool.IdleTimeout = idle
+	}
+	tool.Main()
+	if what := os.Getenv(envCall); what != "" {
+		call(what)
+	}
+	testutil.Main(m, nil)
+}
+
+// call is one call of the tool. It does not return.
+func call(what string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	tool.Key, tool.Dir = os.Getenv("TOOL_KEY"), os.Getenv("TOOL_DIR")
+	fail := func(err error) {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	switch what {
+	case "stdio":
+		if err := tool.Stdio(ctx); err != nil {
+			fail(err)
+		}
+	case "stays": // until its input ends
+		c, err := tool.Dial(ctx)
+		if err != nil {
+			fail(err)
+		}
+		answers := bufio.NewScanner(c)
+		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+			if _, err := fmt.Fprintln(c, lines.Text()); err != nil {
+				fail(err)
+			}
+			if !answers.Scan() {
+				fail(answers.Err())
+			}
+			fmt.Println(answers.Text())
+		}
+	default:
+		c, err := tool.DialWith(ctx, []byte(what+"\n"))
+		if err != nil {
+			fail(err)
+		}
+		line, err := bufio.NewReader(c).ReadString('\n')
+		if err != nil {
+			fail(err)
+		}
+		fmt.Print(line)
+	}
+	os.Exit(0)
+}
+
+// installed is the tool as somebody has it: its file, and its directories. At the test's
+// end every process of it is ended, and nothing may be left.
+type installed struct {
+	t    *testing.T
+	dir  string
+	bin  string
+	env  []string
+	idle time.Duration
+}
+
+func install(t *testing.T) *installed {
+	t.Helper()
+	i := &installed{t: t, dir: testutil.SocketDir(t)}
+	i.bin = i.build("tool", "")
+	i.env = append(os.Environ(), "XDG_RUNTIME_DIR="+i.dir, "XDG_STATE_HOME="+filepath.Join(i.dir, "state"), "HOME="+i.dir)
+	t.Cleanup(i.end)
+	return i
+}
+
+// build writes an executable of its own; two that differ in mark are two builds.
+func (i *installed) build(name, mark string) string {
+	i.t.Helper()
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	path := filepath.Join(i.dir, name)
+	if err := os.WriteFile(path+".new", append(self, mark...), 0o700); err != nil {
+		i.t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		i.t.Fatal(err)
+	}
+	return path
+}
+
+// command is a call of the tool, which has not begun.
+func (i *installed) command(what string, env ...string) *exec.Cmd {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	i.t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, i.bin)
+	cmd.Env = append(slices.Clone(i.env), append(env, envCall+"="+what)...)
+	if i.idle > 0 {
+		cmd.Env = append(cmd.Env, envIdle+"="+i.idle.String())
+	}
+	return cmd
+}
+
+// calls makes one call, and returns what it printed.
+func (i *installed) calls(what string, env ...string) string {
+	i.t.Helper()
+	out, err := i.command(what, env...).Output()
+	if err != nil {
+		i.t.Errorf("call %s %s: %v: %s", what, env, err, out)
+	}
+	return string(out)
+}
+
+// field is the value of name in a daemon's answer.
+func field(answer, name string) string {
+	_, rest, _ := strings.Cut(answer, name+"=")
+	value, _, _ := strings.Cut(rest, " ")
+	return strings.TrimSpace(value)
+}
+
+func pid(t *testing.T, answer string) int {
+	t.Helper()
+	n, err := strconv.Atoi(field(answer, "pid"))
+	if err != nil {
+		t.Fatalf("no pid in %q", answer)
+	}
+	return n
+}
+
+// processes are the tool's brokers and daemons, which have sessions of their own.
+func (i *installed) processes() (pids []int) {
+	all, _ := os.ReadDir("/proc")
+	for _, d := range all {
+		n, err := strconv.Atoi(d.Name())
+		if err != nil {
+			continue
+		}
+		path, _ := os.Readlink("/proc/" + d.Name() + "/exe")
+		stat, _ := os.ReadFile("/proc/" + d.Name() + "/stat")
+		_, rest, _ := strings.Cut(string(stat), ") ")
+		fields := strings.Fields(rest)
+		if strings.HasPrefix(path, i.dir+"/") && len(fields) > 3 && fields[3] == d.Name() && fields[0] != "Z" {
+			pids = append(pids, n)
+		}
+	}
+	return pids
+}
+
+// end ends all of it, and checks that nothing is left that a daemon or broker should have
+// taken away.
+func (i *installed) end() {
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+		for _, pid := range i.processes() {
+			_ = syscall.Kill(pid, syscall.SIGCONT)
+			_ = syscall.Kill(pid, sig)
+		}
+		for until := time.Now().Add(5 * time.Second); len(i.processes()) > 0 && time.Now().Before(until); {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	if i.t.Failed() {
+		logs, _ := filepath.Glob(filepath.Join(i.dir, "state", "running-process", "*", "*.log"))
+		for _, path := range logs {
+			text, _ := os.ReadFile(path)
+			i.t.Logf("%s:\n%s", path, text)
+		}
+	}
+}
+
+// sockets are the names that are left in the runtime directory.
+func (i *installed) sockets() (left []string) {
+	names, _ := filepath.Glob(filepath.Join(i.dir, "running-process", "broker", "*.sock"))
+	return names
+}
+
+// together runs n calls that begin at once, and returns what each printed, whether it
+// failed, and how long it took.
+func (i *installed) together(n int, env ...string) (said []string, failed int, slowest time.Duration) {
+	i.t.Helper()
+	said = make([]string, n)
+	took := make([]time.Duration, n)
+	errs := make([]error, n)
+	begin := make(chan struct{})
+	var wg sync.WaitGroup
+	for k := range n {
+		cmd := i.command("together", env...)
+		wg.Go(func() {
+			<-begin
+			began := time.Now()
+			out, err := cmd.Output()
+			said[k], errs[k], took[k] = string(out), err, time.Since(began)
+		})
+	}
+	close(begin)
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			failed++
+		}
+	}
+	return said, failed, slices.Max(took)
+}
+
+// TestFirstCallsAtOnce: 64 calls from nothing start one broker and one daemon, and each is
+// served.
+func TestFirstCallsAtOnce(t *testing.T) {
+	for range 3 {
+		i := install(t)
+		said, failed, _ := i.together(64)
+		daemons := make(map[int]bool)
+		for _, answer := range said {
+			if !strings.HasPrefix(answer, "pid=") {
+				t.Errorf("got %q", answer)
+				continue
+			}
+			daemons[pid(t, answer)] = true
+		}
+		if n := len(i.processes()); failed > 0 || len(daemons) != 1 || n != 2 {
+			t.Errorf("%d failed; %d daemons answered; %d processes live on, want broker and daemon", failed, len(daemons), n)
+		}
+		i.end()
+	}
+}
+
+// TestDaemonExits: all who wait are told the same at once: how it ended, what it said, and
+// where its log is. No process is left but the broker, and no zombie.
+func TestDaemonExits(t *testing.T) {
+	i := install(t)
+	said, failed, _ := i.together(64, envDaemon+"=exits")
+	slices.Sort(said)
+	said = slices.Compact(said)
+	if failed != 64 || len(said) != 1 {
+		t.Errorf("%d of 64 failed, with %d texts: %q", failed, len(said), said)
+	}
+	for _, part := range []string{"exited with code 1 before it was ready", "no cache directory", "can't serve", "its log is " + i.dir} {
+		if !strings.Contains(said[0], part) {
+			t.Errorf("%q is not in %s", part, said[0])
+		}
+	}
+	if n := len(i.processes()); n != 1 {
+		t.Errorf("%d processes, want the broker's alone", n)
+	}
+}
+
+// TestDaemonFails: a daemon that is killed, and one that does not become ready, are told
+// apart; after three tries nobody starts it for a while, and the last reason is given.
+func TestDaemonFails(t *testing.T) {
+	i := install(t)
+	for daemon, parts := range map[string][]string{
+		"dies":  {"was ended by signal: killed"},
+		"hangs": {"was not ready in 5s, and was ended", "waiting for the licence server"},
+	} {
+		t.Run(daemon, func(t *testing.T) {
+			out, err := i.command("x", envDaemon+"="+daemon).Output()
+			for _, part := range parts {
+				if err == nil || !strings.Contains(string(out), part) {
+					t.Errorf("%v: %s: want %q", err, out, part)
+				}
+			}
+			if daemon == "hangs" {
+				return
+			}
+			testutil.WaitFor(t, "it is not started any more", func() bool {
+				out, err = i.command("x", envDaemon+"="+daemon).Output()
+				return strings.Contains(string(out), "it was started 3 times in 30s")
+			})
+			if err == nil || !strings.Contains(string(out), parts[0]) {
+				t.Errorf("%v: %s", err, out)
+			}
+		})
+	}
+	if said := i.calls("fine"); field(said, "said") != "fine" {
+		t.Errorf("others suffer: %q", said)
+	}
+}
+
+// TestBuilds: each build is served by a daemon of its own; a call after the file was
+// replaced by the new one, while the old daemon serves its connections to their end.
+func TestBuilds(t *testing.T) {
+	i := install(t)
+	i.idle = 100 * time.Millisecond
+	old := i.stays()
+	first := old.says("one")
+	again := i.calls("x")
+	i.build("tool", "another build")
+	second := i.calls("x")
+	if pid(t, first) != pid(t, again) || pid(t, first) == pid(t, second) {
+		t.Errorf("the same build: %q and %q; another: %q", first, again, second)
+	}
+	if third := old.says("two"); pid(t, third) != pid(t, first) {
+		t.Errorf("the old connection is served by %q", third)
+	}
+	old.ends()
+	testutil.WaitFor(t, "the old daemon ends", func() bool { return syscall.Kill(pid(t, first), 0) != nil })
+}
+
+// TestKeys: what must not be shared is not, and what the first caller happened to have set
+// reaches nobody.
+func TestKeys(t *testing.T) {
+	i := install(t)
+	dir := t.TempDir()
+	daemons := make(map[int]string)
+	for _, env := range [][]string{
+		nil, {"TOOL_KEY=a"}, {"TOOL_KEY=b"}, {"GOVERSION=go1.26"}, {"GOVERSION=go1.27"}, {"TOOL_DIR=" + dir},
+	} {
+		first, again := i.calls("x", append(env, "ACCIDENTAL=1")...), i.calls("x", append(env, "ACCIDENTAL=2")...)
+		p := pid(t, first)
+		if p != pid(t, again) {
+			t.Errorf("%v: two daemons: %q, %q", env, first, again)
+		}
+		if other, shared := daemons[p]; shared {
+			t.Errorf("%v shares a daemon with %s", env, other)
+		}
+		daemons[p] = fmt.Sprint(env)
+		if field(first, "accidental") != `""` {
+			t.Errorf("the environment of the first caller is there: %q", first)
+		}
+	}
+	if said := i.calls("x", "TOOL_DIR="+dir); field(said, "dir") != dir {
+		t.Errorf("works in %q", said)
+	}
+	if said := i.calls("x", "GOVERSION=go1.27"); field(said, "go") != "go1.27" || field(said, "dir") != "/" {
+		t.Errorf("got %q", said)
+	}
+}
+
+// TestNobodyHangs: whoever waits for the end of every pipe that a call had is not kept by
+// broker or daemon, which live on.
+func TestNobodyHangs(t *testing.T) {
+	for name, script := range map[string]string{
+		"command substitution": `out=$("$0"); echo "$out"`,
+		"a pipe":               `"$0" | cat`,
+		"standard error":       `"$0" 2>&1 | cat`,
+		"a stray descriptor":   `exec 9>&1; "$0" | cat`,
+		"no descriptors":       `"$0" >&- 2>&- <&-; echo pid=1`,
+		"background":           `"$0" & wait`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			i := install(t)
+			cmd := i.command("x")
+			cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", script, i.bin}
+			out, err := cmd.Output() // to the end of every copy of its pipe
+			if err != nil || !bytes.HasPrefix(out, []byte("pid=")) {
+				t.Errorf("%v: %s", err, out)
+			}
+			if n := len(i.processes()); n != 2 && name != "no descriptors" {
+				t.Errorf("%d processes live on", n)
+			}
+		})
+	}
+}
+
+// TestIdle: without a client the daemon goes, then the broker, and nothing is left; the
+// next call starts anew.
+func TestIdle(t *testing.T) {
+	i := install(t)
+	i.idle = 50 * time.Millisecond
+	for range 3 {
+		i.calls("x")
+		testutil.WaitFor(t, "all have ended", func() bool { return len(i.processes()) == 0 })
+		if left := i.sockets(); len(left) > 0 {
+			t.Errorf("left: %q", left)
+		}
+	}
+}
+
+// TestCallsWhileIdle: whatever a call meets, a daemon that is going, a broker that is
+// going, or neither, it is served.
+func TestCallsWhileIdle(t *testing.T) {
+	i := install(t)
+	i.idle = time.Millisecond
+	for n := range 100 {
+		if said := i.calls(strconv.Itoa(n)); field(said, "said") != strconv.Itoa(n) {
+			t.Fatalf("call %d: %q", n, said)
+		}
+	}
+}
+
+// TestKilled: after the daemon, or the broker, has been killed, the next call is served;
+// the daemon of a broker that was killed serves on, its connections and new ones.
+func TestKilled(t *testing.T) {
+	i := install(t)
+	first := pid(t, i.calls("x"))
+	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	stays := i.stays()
+	second := pid(t, stays.says("one"))
+	if first == second {
+		t.Error("the dead one answers")
+	}
+	for _, p := range i.processes() {
+		if p != second {
+			if err := syscall.Kill(p, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if p := pid(t, stays.says("two")); p != second {
+		t.Errorf("the connection is served by %d, not by %d", p, second)
+	}
+	if p := pid(t, i.calls("x")); p != second {
+		t.Errorf("the next call is served by %d, not by %d", p, second)
+	}
+	stays.ends()
+}
+
+// TestStdio: input and output are the daemon's, to the end of both.
+func TestStdio(t *testing.T) {
+	i := install(t)
+	cmd := i.command("stdio")
+	cmd.Stdin = strings.NewReader("one\ntwo\n")
+	out, err := cmd.Output()
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	if err != nil || len(lines) != 2 || field(lines[0], "said") != "one" || field(lines[1], "said") != "two" {
+		t.Errorf("%v: %q", err, out)
+	}
+}
+
+// staying is a call that keeps its connection.
+type staying struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+func (i *installed) stays() *staying {
+	i.t.Helper()
+	cmd := i.command("stays")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		i.t.Fatal(err)
+	}
+	return &staying{i.t, cmd, in, bufio.NewReader(out)}
+}
+
+func (s *staying) says(line string) string {
+	s.t.Helper()
+	if _, err := fmt.Fprintln(s.in, line); err != nil {
+		s.t.Fatal(err)
+	}
+	answer, err := s.out.ReadString('\n')
+	if err != nil {
+		s.t.Fatalf("%v: %q", err, answer)
+	}
+	return answer
+}
+
+func (s *staying) ends() {
+	s.t.Helper()
+	_ = s.in.Close()
+	if err := s.cmd.Wait(); err != nil {
+		s.t.Error(err)
+	}
+}
