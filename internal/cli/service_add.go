@@ -3,8 +3,11 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -20,6 +23,9 @@ type adding struct {
 	minVersion, versionsDir     string
 	allowed                     []string
 	labels                      map[string]string
+	start                       bool
+	startPolicy                 service.StartPolicy
+	idle, startTimeout          durationValue
 	format                      string
 	force                       bool
 }
@@ -32,7 +38,10 @@ func (s *services) addCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add NAME --binary PATH",
 		Short: "Define a service",
+		Long: "Define a service. With --start, or anything that says how, the broker starts an instance when a client asks for one\n" +
+			"and none runs; otherwise backends start by themselves and register.",
 		Example: "  usher service add notes --binary ./notes\n" +
+			"  usher service add notes --binary ./notes --start --arg --cache=/tmp/notes --idle 10m\n" +
 			"  usher service add notes --binary ./notes --min-version 1.2.0 --label team=web",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -46,6 +55,12 @@ func (s *services) addCommand() *cobra.Command {
 	f.StringArrayVar(&a.allowed, "allow-version", nil, "a version that clients may ask for; may be repeated (default: every version)")
 	f.StringVar(&a.versionsDir, "per-version-binary-dir", "", "directory below which further builds of the program lie")
 	f.StringToStringVar(&a.labels, "label", nil, "a label as KEY=VALUE; may be repeated")
+	f.BoolVar(&a.start, "start", false, "have the broker start instances on demand")
+	f.StringArrayVar(&a.startPolicy.Args, "arg", nil, "an argument of instances that the broker starts; may be repeated")
+	f.StringArrayVar(&a.startPolicy.Env, "env", nil, "a variable of theirs, as NAME=VALUE, beside those of a login; may be repeated")
+	f.Var(&a.idle, "idle", "how long such an instance lives without a connection (default: for ever)")
+	f.Var(&a.startTimeout, "start-timeout", "how long one may take until it is ready (default 10s)")
+	f.IntVar(&a.startPolicy.MaxInstances, "max-instances", 0, "how many instances of all versions may live at once")
 	f.StringVar(&a.format, "format", "toml", "file format: toml, or servicedef, which every v1 program reads")
 	f.BoolVar(&a.force, "force", false, "replace an existing definition")
 	return cmd
@@ -82,6 +97,9 @@ func (a *adding) run(cmd *cobra.Command, args []string) error {
 			return err
 		}
 	}
+	if err := a.addStart(cmd, d); err != nil {
+		return usageError(cmd, err)
+	}
 	dir, err := a.dir()
 	if err != nil {
 		return err
@@ -94,6 +112,28 @@ func (a *adding) run(cmd *cobra.Command, args []string) error {
 		fmt.Fprintf(cmd.ErrOrStderr(), "usher: warning: %v: no backend can register until it is there\n", err)
 	}
 	_, err = fmt.Fprintln(cmd.OutOrStdout(), path)
+	return err
+}
+
+// addStart adds how the broker starts instances, if anything was said about that.
+func (a *adding) addStart(cmd *cobra.Command, d *wire.ServiceDefinition) error {
+	for _, flag := range []string{"arg", "env", "idle", "start-timeout", "max-instances"} {
+		a.start = a.start || cmd.Flags().Changed(flag)
+	}
+	if !a.start {
+		return nil
+	}
+	p := a.startPolicy
+	p.Idle, p.Timeout = time.Duration(a.idle), time.Duration(a.startTimeout)
+	for _, entry := range p.Env {
+		if name, _, ok := strings.Cut(entry, "="); !ok || name == "" {
+			return fmt.Errorf("--env is %q: use NAME=VALUE", entry)
+		}
+	}
+	labels := p.Labels()
+	maps.Copy(labels, d.Labels)
+	d.Labels = labels
+	_, err := (&service.Definition{ServiceDefinition: d}).StartPolicy()
 	return err
 }
 

@@ -80,6 +80,9 @@ func Save(dir string, d *wire.ServiceDefinition, format Format) (string, error) 
 	if _, err := (&Definition{ServiceDefinition: d}).HandoffPolicy(); err != nil {
 		return "", err
 	}
+	if _, err := (&Definition{ServiceDefinition: d}).StartPolicy(); err != nil {
+		return "", err
+	}
 	if err := endpoint.EnsurePrivate(dir); err != nil {
 		return "", &IOError{Err: err}
 	}

@@ -24,12 +24,15 @@ type tomlFile struct {
 	MinVersion          string            `toml:"min_version,omitempty"`
 	VersionAllowList    []string          `toml:"version_allow_list,omitempty"`
 	Labels              map[string]string `toml:"labels,omitempty"`
+	Start               *startTable       `toml:"start,omitempty"` // absent: the broker starts no instance
 }
 
 var tomlKeys = []string{
 	"service_name", "binary_path", "isolation", "explicit_instance",
-	"per_version_binary_dir", "min_version", "version_allow_list", "labels",
+	"per_version_binary_dir", "min_version", "version_allow_list", "labels", "start",
 }
+
+var startKeys = []string{"args", "env", "idle", "timeout", "max_instances"}
 
 var isolations = map[string]wire.BrokerIsolation{
 	"private":  wire.BrokerIsolation_PRIVATE_BROKER,
@@ -80,7 +83,7 @@ func decodeTOML(name string, content []byte) (*wire.ServiceDefinition, error) {
 		PerVersionBinaryDir: f.PerVersionBinaryDir,
 		MinVersion:          f.MinVersion,
 		VersionAllowList:    f.VersionAllowList,
-		Labels:              f.Labels,
+		Labels:              f.Start.fold(f.Labels),
 	}, nil
 }
 
@@ -94,7 +97,16 @@ func checkKeys(content []byte) error {
 	}
 	for _, key := range meta.Keys() {
 		if !slices.Contains(tomlKeys, key[0]) {
-			return meta.PrimitiveDecode(top[key[0]], &unknownKey{})
+			return meta.PrimitiveDecode(top[key[0]], &unknownKey{known: tomlKeys})
+		}
+	}
+	var start map[string]toml.Primitive
+	if !meta.IsDefined("start") || meta.PrimitiveDecode(top["start"], &start) != nil {
+		return nil // what is no table is judged with the rest
+	}
+	for key, value := range start {
+		if !slices.Contains(startKeys, key) {
+			return meta.PrimitiveDecode(value, &unknownKey{known: startKeys})
 		}
 	}
 	return nil
@@ -102,14 +114,18 @@ func checkKeys(content []byte) error {
 
 // unknownKey refuses every value. The library turns its error into one with the
 // key and its line.
-type unknownKey struct{}
+type unknownKey struct{ known []string }
 
-func (*unknownKey) UnmarshalTOML(any) error {
-	return errors.New("unknown key; known are " + strings.Join(tomlKeys, ", "))
+func (k *unknownKey) UnmarshalTOML(any) error {
+	return errors.New("unknown key; known are " + strings.Join(k.known, ", "))
 }
 
 // encodeTOML writes what decodeTOML reads.
 func encodeTOML(d *wire.ServiceDefinition) ([]byte, error) {
+	start, labels, err := unfold(&Definition{ServiceDefinition: d})
+	if err != nil {
+		return nil, err
+	}
 	f := tomlFile{
 		ServiceName:         d.ServiceName,
 		BinaryPath:          d.BinaryPath,
@@ -118,7 +134,8 @@ func encodeTOML(d *wire.ServiceDefinition) ([]byte, error) {
 		PerVersionBinaryDir: d.PerVersionBinaryDir,
 		MinVersion:          d.MinVersion,
 		VersionAllowList:    d.VersionAllowList,
-		Labels:              d.Labels,
+		Labels:              labels,
+		Start:               start,
 	}
 	var text bytes.Buffer
 	enc := toml.NewEncoder(&text)
