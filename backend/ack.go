@@ -1,10 +1,10 @@
 package backend
 
 import (
-	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/failpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -32,14 +32,14 @@ func (c *Conn) acknowledge() {
 	}
 	c.ack = pendingAck{}
 	if !ack.claim.Acknowledge() {
-		_ = answer(ack.channel.Conn, ack.message)
+		_ = answer(ack.channel.Channel, ack.message)
 	}
 	ack.claim.Close()
 	ack.channel.release()
 	failpoint.Hit(failpoint.BackendAcked)
 }
 
-func answer(ch *channel.Conn, ack *wire.Ack) error {
+func answer(ch *sock.Channel, ack *wire.Ack) error {
 	msg, err := frame.Append(nil, frame.ChannelAck(ack))
 	if err != nil {
 		return err

@@ -8,13 +8,10 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/failpoint"
-	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/frame"
-	"github.com/seed-7265657e/usher/internal/peer"
-	"github.com/seed-7265657e/usher/internal/unixconn"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -52,7 +49,7 @@ const (
 // it holds.
 type offered struct {
 	offer *wire.Offer
-	conn  *unixconn.Conn
+	conn  *sock.Conn
 	claim *claim.Claim
 }
 
@@ -73,7 +70,7 @@ type nack struct {
 
 // adopt takes one message through the steps. It returns an error when the
 // channel must end.
-func (l *Listener) adopt(ch *brokerChannel, msg channel.Message) error {
+func (l *Listener) adopt(ch *brokerChannel, msg sock.Message) error {
 	defer msg.FDs.Close()
 	ack := &wire.Ack{}
 	f, err := msg.Frame()
@@ -85,7 +82,7 @@ func (l *Listener) adopt(ch *brokerChannel, msg channel.Message) error {
 	}
 	if err == nil && frame.UnknownOnChannel(f, wire.FrameKind_FRAME_KIND_REQUEST) {
 		ack.Reason, ack.Detail = wire.NackReason_NACK_REASON_UNSUPPORTED, fmt.Sprintf("%s of protocol %#x is not known", f.Kind, f.PayloadProtocol)
-		_ = answer(ch.Conn, ack)
+		_ = answer(ch.Channel, ack)
 		l.opts.Logger.Info("message from the broker ignored", "reason", ack.Detail)
 		return nil
 	}
@@ -96,7 +93,7 @@ func (l *Listener) adopt(ch *brokerChannel, msg channel.Message) error {
 	}
 	if no != nil {
 		ack.Reason, ack.Detail = no.reason, no.err.Error()
-		err := answer(ch.Conn, ack) // before the log, whose reader may be slow
+		err := answer(ch.Channel, ack) // before the log, whose reader may be slow
 		l.opts.Logger.Info("handoff not adopted", "reason", no.reason.String(), "error", no.err)
 		if no.retire {
 			return errors.Join(no.err, err)
@@ -109,7 +106,7 @@ func (l *Listener) adopt(ch *brokerChannel, msg channel.Message) error {
 // check judges a message, which is the frame f unless frameErr says why not, without
 // reading the connection in it. It fills into ack which offer is being answered, as far
 // as that could be read.
-func (l *Listener) check(msg *channel.Message, f *wire.Frame, frameErr error, page *claim.Page, ack *wire.Ack) (*offered, *nack) {
+func (l *Listener) check(msg *sock.Message, f *wire.Frame, frameErr error, page *claim.Page, ack *wire.Ack) (*offered, *nack) {
 	var offer *wire.Offer
 	if frameErr == nil {
 		offer, frameErr = frame.ParseChannelOffer(f)
@@ -149,13 +146,9 @@ func (l *Listener) check(msg *channel.Message, f *wire.Frame, frameErr error, pa
 }
 
 // receiveClaim finds the claim in the page, or takes it out of fds.
-func receiveClaim(fds *fdpass.Descriptors, page *claim.Page, offer *wire.Offer) (*claim.Claim, error) {
+func receiveClaim(fds *sock.Descriptors, page *claim.Page, offer *wire.Offer) (*claim.Claim, error) {
 	if offer.ClaimGeneration == 0 {
-		c, err := claim.Receive(fds.Borrow(claimFD))
-		if err == nil {
-			fds.Take(claimFD) // the claim owns it now
-		}
-		return c, err
+		return claim.Receive(fds.Take(claimFD))
 	}
 	if page == nil {
 		return nil, errNoPage
@@ -174,19 +167,18 @@ const (
 
 // checkedConn takes the connection out of fds when it is what an offer must
 // carry: a connected Unix stream of this user. It neither reads nor writes.
-func checkedConn(fds *fdpass.Descriptors) (*unixconn.Conn, error) {
-	fd := fds.Borrow(connFD)
-	if err := fdpass.CheckConnection(fd); err != nil {
+func checkedConn(fds *sock.Descriptors) (*sock.Conn, error) {
+	if err := fds.CheckConnection(connFD); err != nil {
 		return nil, err
 	}
-	cred, err := peer.Of(fd)
+	cred, err := fds.PeerOf(connFD)
 	if err != nil {
 		return nil, err
 	}
 	if err := cred.CheckUser(os.Geteuid()); err != nil {
 		return nil, err
 	}
-	return unixconn.New(fds.Take(connFD)), nil
+	return fds.TakeConn(connFD), nil
 }
 
 // claim takes the claim, and with it the connection, through the steps that are left. After the claim there is no

@@ -6,9 +6,9 @@ import (
 	"sync/atomic"
 	"syscall"
 
-	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/failpoint"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -17,7 +17,7 @@ import (
 // that is still owed on it has been given: a connection may wait for its first bytes
 // longer than its channel lives.
 type brokerChannel struct {
-	*channel.Conn
+	*sock.Channel
 	path    string // of the pipe, as the broker was told
 	page    *claim.Page
 	uses    atomic.Int32 // who may touch the page: the channel itself, and what is owed
@@ -36,7 +36,7 @@ func newBrokerChannel() *brokerChannel {
 // End ends the conversation: nothing that comes is adopted any more. Close must follow.
 func (b *brokerChannel) End() {
 	b.leaving.Store(true)
-	b.Conn.End()
+	b.Channel.End()
 }
 
 // Close ends the channel. It may be called again.
@@ -45,7 +45,7 @@ func (b *brokerChannel) Close() error {
 		return nil
 	}
 	b.release()
-	return b.Conn.Close()
+	return b.Channel.Close()
 }
 
 // retain keeps the page for one more. Who calls it knows that it is there.
@@ -61,7 +61,6 @@ func (b *brokerChannel) release() {
 // served is the channel's part of the loop.
 type served struct {
 	*brokerChannel
-	fd    int
 	ended chan error // gets why the channel ended, once
 }
 
@@ -78,20 +77,19 @@ func (l *Listener) serveChannel(ch *brokerChannel) <-chan error {
 }
 
 // answerBroken tells a broker that broke the framing, so that it need not wait.
-func (l *Listener) answerBroken(ch *channel.Conn, err error) {
-	if errors.Is(err, channel.ErrProtocol) {
+func (l *Listener) answerBroken(ch *sock.Channel, err error) {
+	if errors.Is(err, sock.ErrProtocol) {
 		_ = answer(ch, &wire.Ack{Reason: wire.NackReason_NACK_REASON_REJECTED, Detail: err.Error()})
 	}
 }
 
 func (l *Listener) watchChannel(s *served) {
-	var ok bool
-	if s.fd, ok = s.Watched(); !ok || l.closing {
+	if l.closing {
 		_ = s.Close() // its page is open still
 		s.ended <- net.ErrClosed
 		return
 	}
-	if err := l.loop.Add(s.fd, func() { l.receive(s) }); err != nil {
+	if err := l.loop.Add(s, func() { l.receive(s) }); err != nil {
 		_ = s.Close()
 		s.ended <- err
 		return
@@ -109,10 +107,10 @@ func (l *Listener) receive(s *served) {
 		failpoint.Hit(failpoint.BackendReceived)
 		err = l.adopt(s.brokerChannel, msg)
 	} else {
-		l.answerBroken(s.Conn, err)
+		l.answerBroken(s.Channel, err)
 	}
 	if err != nil {
-		l.loop.Remove(s.fd)
+		l.loop.Remove(s)
 		delete(l.channels, s)
 		_ = s.Close()
 		s.ended <- err

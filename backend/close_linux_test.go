@@ -72,7 +72,7 @@ func TestCloseGivesWhatWaits(t *testing.T) {
 	}{
 		"early bytes have not come": {nil, func(t *testing.T, w session, _ *backend.Listener, id uint64) net.Conn {
 			l := newLoad(t)
-			w.offer(t, offer(id, declared), l.conn, l.claim.FD())
+			w.offer(t, offer(id, declared), l.conn, l.claimFD())
 			w.offer(t, offer(0), l.conn) // which is answered: the other is waiting
 			_ = w.ack(t)
 			l.drop()
@@ -80,7 +80,7 @@ func TestCloseGivesWhatWaits(t *testing.T) {
 		}},
 		"Inline waits for the first bytes": {answerPing, func(t *testing.T, w session, _ *backend.Listener, id uint64) net.Conn {
 			l := newLoad(t)
-			w.offer(t, offer(id), l.conn, l.claim.FD())
+			w.offer(t, offer(id), l.conn, l.claimFD())
 			_ = w.ack(t)
 			l.drop()
 			return &behindFirst{l.client, preamble}
@@ -214,7 +214,7 @@ func TestCloseLeavesUnclaimed(t *testing.T) {
 	send(t, dialPipe(t, ln.Addr().String()), "x")
 	<-reading
 	l := newLoad(t)
-	w.offer(t, offer(1), l.conn, l.claim.FD())
+	w.offer(t, offer(1), l.conn, l.claimFD())
 	closed := make(chan error, 1)
 	go func() { closed <- ln.Close() }()
 	testutil.WaitFor(t, "Close has begun", func() bool { return ln.WaitRegistered(bounded(t)) != nil })

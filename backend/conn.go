@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/peer"
-	"github.com/seed-7265657e/usher/internal/unixconn"
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 // Conn is a client's connection, as Accept returns it: a net.Conn that also has
@@ -19,7 +19,7 @@ import (
 // returns them first, and SyscallConn does not show them. The reply that such a client
 // waits for goes ahead of the first Write, or soon by itself.
 type Conn struct {
-	sock       *unixconn.Conn
+	sock       *sock.Conn
 	handedOver bool
 	member     *member  // of the Listener's population
 	placed     bool     // holds a place in the accept queue; used on the loop
@@ -43,21 +43,15 @@ type Client struct {
 	PID int
 }
 
-func (l *Listener) newConn(c *unixconn.Conn, handedOver bool) *Conn {
+func (l *Listener) newConn(c *sock.Conn, handedOver bool) *Conn {
 	return &Conn{sock: c, handedOver: handedOver, member: l.population.join(), identity: sync.OnceValue(func() Client { return identify(c) })}
 }
 
-func identify(c *unixconn.Conn) Client {
-	client := Client{UID: peer.OverflowUID}
-	rc, err := c.SyscallConn()
-	if err != nil {
-		return client
+func identify(c *sock.Conn) Client {
+	client := Client{UID: sock.OverflowUID}
+	if cred, err := sock.PeerOf(c); err == nil {
+		client = Client{UID: cred.UID, PID: peer.TrustedPID(c)}
 	}
-	_ = rc.Control(func(fd uintptr) {
-		if cred, err := peer.Of(int(fd)); err == nil {
-			client = Client{UID: cred.UID, PID: peer.TrustedPID(int(fd))}
-		}
-	})
 	return client
 }
 

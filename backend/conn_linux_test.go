@@ -94,7 +94,7 @@ func offered(early, answer, want string) func(*testing.T, session, *backend.List
 	return func(t *testing.T, w session, ln *backend.Listener) (net.Conn, net.Conn) {
 		l := newLoad(t)
 		send(t, l.client, early)
-		w.offer(t, offer(1, func(o *wire.Offer) { o.EarlyDataLen = uint32(len(early)) }), l.conn, l.claim.FD())
+		w.offer(t, offer(1, func(o *wire.Offer) { o.EarlyDataLen = uint32(len(early)) }), l.conn, l.claimFD())
 		if ack := w.ack(t); !ack.Accepted {
 			t.Fatalf("answer %v", ack)
 		}
@@ -174,7 +174,7 @@ func owing(t *testing.T) (*load, *backend.Conn) {
 	w := next(t, wires)
 	l := newLoad(t)
 	send(t, l.client, earlyBytes)
-	w.offer(t, offer(1, declared), l.conn, l.claim.FD())
+	w.offer(t, offer(1, declared), l.conn, l.claimFD())
 	<-reading
 	send(t, dialPipe(t, ln.Addr().String()), "busy") // what the loop does next
 	close(queued)

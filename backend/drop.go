@@ -4,7 +4,7 @@ import (
 	"runtime"
 	"syscall"
 
-	"github.com/seed-7265657e/usher/internal/unixconn"
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 // A connection that the application drops without Close is closed when the garbage
@@ -20,7 +20,7 @@ func (c *Conn) closeWhenDropped() {
 
 // left is what a dropped connection leaves behind.
 type left struct {
-	sock   *unixconn.Conn
+	sock   *sock.Conn
 	member *member
 }
 

@@ -9,10 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/backend"
-	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/claim"
-	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
@@ -33,10 +32,10 @@ func answering(t testing.TB, p place, answer func(*net.UnixConn, *wire.Frame)) {
 	})
 }
 
-// session is the near end of a channel, with its descriptor for messages that
-// channel.Conn would not send.
+// session is the near end of a channel, with its descriptor for messages that a
+// sock.Channel would not send.
 type session struct {
-	*channel.Conn
+	*sock.Channel
 	fd   int
 	page *claim.Page // nil without one
 }
@@ -49,7 +48,7 @@ func fakeBroker(t testing.TB, p place) <-chan session {
 }
 
 // takingIn is fakeBroker with a page of claims, and its descriptor, from newPage.
-func takingIn(t testing.TB, p place, newPage func() (*claim.Page, int, error)) <-chan session {
+func takingIn(t testing.TB, p place, newPage func() (*claim.Page, *sock.FD, error)) <-chan session {
 	t.Helper()
 	wires := make(chan session, 16)
 	answering(t, p, func(c *net.UnixConn, f *wire.Frame) {
@@ -66,8 +65,8 @@ func takingIn(t testing.TB, p place, newPage func() (*claim.Page, int, error)) <
 				t.Error(err)
 				return
 			}
-			defer func() { _ = unix.Close(fd) }()
-			fds, near.page = append(fds, fd), page
+			defer fd.Close()
+			fds, near.page = append(fds, sock.Number(fd)), page
 		}
 		reply(t, c, frame.Registered(f, &wire.Registered{Accepted: true, ClaimPage: newPage != nil}), fds...)
 		wires <- near
@@ -81,6 +80,12 @@ func takingIn(t testing.TB, p place, newPage func() (*claim.Page, int, error)) <
 	return wires
 }
 
+// Send sends one message with fds, which it borrows.
+func (w session) Send(msg []byte, fds ...int) error {
+	_, err := testutil.SendFDs(w.fd, msg, fds...)
+	return err
+}
+
 // end closes the broker's side.
 func (w session) end() {
 	_ = w.Close()
@@ -91,15 +96,15 @@ func (w session) end() {
 
 func newWire(t testing.TB) (near session, far int, err error) {
 	fds := testutil.FDPair(t, unix.SOCK_SEQPACKET)
-	ch := channel.New(fds[0])
+	ch := sock.NewChannel(sock.Own(fds[0]))
 	_ = ch.SetDeadline(time.Now().Add(patience))
-	return session{Conn: ch, fd: fds[0]}, fds[1], nil
+	return session{Channel: ch, fd: fds[0]}, fds[1], nil
 }
 
 // reply sends f with fds beside it. A backend that is being closed may be gone.
 func reply(t testing.TB, c *net.UnixConn, f *wire.Frame, fds ...int) {
 	t.Helper()
-	_, err := fdpass.Send(testutil.FD(t, c), framed(t, f), fds...)
+	_, err := testutil.SendFDs(testutil.FD(t, c), framed(t, f), fds...)
 	if err != nil && !errors.Is(err, unix.EPIPE) {
 		t.Error(err)
 	}
@@ -195,6 +200,8 @@ func newLoad(t testing.TB) *load {
 	return l
 }
 
+func (l *load) claimFD() int { return sock.Number(l.claim.Descriptor()) }
+
 // drop closes the broker's copies, as after a verdict. It may be called again.
 func (l *load) drop() {
 	if l.conn >= 0 {
@@ -208,7 +215,7 @@ func (l *load) drop() {
 func (w session) works(t testing.TB, ln *backend.Listener, id uint64) {
 	t.Helper()
 	l := newLoad(t)
-	if err := w.Send(framed(t, frame.ChannelOffer(offer(id))), l.conn, l.claim.FD()); err != nil {
+	if err := w.Send(framed(t, frame.ChannelOffer(offer(id))), l.conn, l.claimFD()); err != nil {
 		t.Fatal(err)
 	}
 	if ack := w.ack(t); !ack.Accepted || ack.HandoffId != id || string(ack.Token) != string(token) {
@@ -229,7 +236,7 @@ func (w session) works(t testing.TB, ln *backend.Listener, id uint64) {
 func (w session) alive(t testing.TB) bool {
 	t.Helper()
 	l := newLoad(t)
-	err := w.Send(framed(t, frame.ChannelOffer(offer(9, func(o *wire.Offer) { o.Token = nil }))), l.conn, l.claim.FD())
+	err := w.Send(framed(t, frame.ChannelOffer(offer(9, func(o *wire.Offer) { o.Token = nil }))), l.conn, l.claimFD())
 	if err != nil {
 		return false
 	}

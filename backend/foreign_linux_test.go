@@ -42,7 +42,7 @@ func TestForeignClient(t *testing.T) {
 			t.Fatal(err)
 		}
 		l := newLoad(t)
-		w.offer(t, offer(1), testutil.FD(t, c), l.claim.FD())
+		w.offer(t, offer(1), testutil.FD(t, c), l.claimFD())
 		if ack := w.ack(t); ack.Accepted || ack.Reason != descriptors {
 			t.Errorf("answer %v", ack)
 		}

@@ -39,7 +39,7 @@ func TestFullDescriptorTable(t *testing.T) {
 	for _, room := range []int{0, 1} { // none, and one of the two
 		l := newLoad(t)
 		begin := time.Now()
-		if err := w.Send(framed(t, frame.ChannelOffer(offer(uint64(room)+1))), l.conn, l.claim.FD()); err != nil {
+		if err := w.Send(framed(t, frame.ChannelOffer(offer(uint64(room)+1))), l.conn, l.claimFD()); err != nil {
 			t.Fatal(err)
 		}
 		ack := w.ack(t)
@@ -58,7 +58,7 @@ func TestFullDescriptorTable(t *testing.T) {
 		wantBytes(t, said, "ok\n")
 	}
 	l := newLoad(t)
-	if err := w.Send(framed(t, frame.ChannelOffer(offer(9))), l.conn, l.claim.FD()); err != nil {
+	if err := w.Send(framed(t, frame.ChannelOffer(offer(9))), l.conn, l.claimFD()); err != nil {
 		t.Fatal(err)
 	}
 	if ack := w.ack(t); !ack.Accepted {

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/backend"
-	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
@@ -68,7 +68,7 @@ var hostiles = []hostile{
 	{name: "token empty", offer: func(o *wire.Offer) { o.Token = nil }, reason: rejected},
 	{name: "token of 15", offer: func(o *wire.Offer) { o.Token = token[:15] }, reason: rejected},
 	{name: "token of 17", offer: func(o *wire.Offer) { o.Token = append(token[:16:16], 'x') }, reason: rejected},
-	{name: "token fills the message", offer: func(o *wire.Offer) { o.Token, o.Preamble = make([]byte, channel.MaxMessage-40), nil }, reason: rejected},
+	{name: "token fills the message", offer: func(o *wire.Offer) { o.Token, o.Preamble = make([]byte, sock.MaxMessage-40), nil }, reason: rejected},
 	{name: "no preamble", offer: func(o *wire.Offer) { o.Preamble = nil }, reason: rejected},
 
 	{name: "wrong protocol", frame: func(f *wire.Frame) { f.PayloadProtocol = frame.Control }, reason: unsupported, silent: true},
@@ -130,7 +130,7 @@ func (h *hostile) run(t *testing.T) {
 // send sends the message and closes what it made for it.
 func (h *hostile) send(t *testing.T, w session, l *load) {
 	t.Helper()
-	conn, claim := l.conn, l.claim.FD()
+	conn, claim := l.conn, l.claimFD()
 	if h.conn != nil {
 		conn = h.conn(t)
 		defer func() { _ = unix.Close(conn) }()
@@ -170,7 +170,7 @@ func TestTwoRightsMessages(t *testing.T) {
 	testutil.Leaks(t)
 	ln, w, wires := behindFake(t)
 	l := newLoad(t)
-	rights := append(unix.UnixRights(l.conn, l.claim.FD()), unix.UnixRights(l.conn)...)
+	rights := append(unix.UnixRights(l.conn, l.claimFD()), unix.UnixRights(l.conn)...)
 	err := unix.Sendmsg(w.fd, framed(t, frame.ChannelOffer(offer(1))), rights, nil, unix.MSG_DONTWAIT)
 	if err != nil {
 		t.Fatal(err)
@@ -189,8 +189,8 @@ func TestTruncatedMessage(t *testing.T) {
 	testutil.Leaks(t)
 	ln, w, _ := behindFake(t)
 	l := newLoad(t)
-	f := frame.ChannelOffer(offer(1, func(o *wire.Offer) { o.Tracestate = strings.Repeat("x", channel.MaxMessage) }))
-	if err := unix.Sendmsg(w.fd, framed(t, f), unix.UnixRights(l.conn, l.claim.FD()), nil, unix.MSG_DONTWAIT); err != nil {
+	f := frame.ChannelOffer(offer(1, func(o *wire.Offer) { o.Tracestate = strings.Repeat("x", sock.MaxMessage) }))
+	if err := unix.Sendmsg(w.fd, framed(t, f), unix.UnixRights(l.conn, l.claimFD()), nil, unix.MSG_DONTWAIT); err != nil {
 		t.Fatal(err)
 	}
 	if ack := w.ack(t); ack.Accepted || ack.Reason != descriptors {
@@ -208,7 +208,7 @@ func TestReplayedClaim(t *testing.T) {
 	ln, w, _ := behindFake(t)
 	l := newLoad(t)
 	for id := range uint64(2) {
-		if err := w.Send(framed(t, frame.ChannelOffer(offer(id+1))), l.conn, l.claim.FD()); err != nil {
+		if err := w.Send(framed(t, frame.ChannelOffer(offer(id+1))), l.conn, l.claimFD()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -233,7 +233,7 @@ func TestUnreadBeforeTheClaim(t *testing.T) {
 	if won, err := l.claim.Take(); !won || err != nil {
 		t.Fatal(won, err)
 	}
-	if err := w.Send(framed(t, frame.ChannelOffer(offer(1))), l.conn, l.claim.FD()); err != nil {
+	if err := w.Send(framed(t, frame.ChannelOffer(offer(1))), l.conn, l.claimFD()); err != nil {
 		t.Fatal(err)
 	}
 	if ack := w.ack(t); ack.Reason != claimLost {
@@ -253,7 +253,7 @@ func TestBusyNACK(t *testing.T) {
 	ln, w, _ := behindFake(t, func(o *backend.Options) { o.Backlog = 1 })
 	first, second := newLoad(t), newLoad(t)
 	for id, l := range []*load{first, second} {
-		if err := w.Send(framed(t, frame.ChannelOffer(offer(uint64(id)+1))), l.conn, l.claim.FD()); err != nil {
+		if err := w.Send(framed(t, frame.ChannelOffer(offer(uint64(id)+1))), l.conn, l.claimFD()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -278,7 +278,7 @@ func TestClientGoneBeforeAdoption(t *testing.T) {
 	for id := range uint64(3) { // more than the queue has places
 		l := newLoad(t)
 		_ = l.client.Close()
-		if err := w.Send(framed(t, frame.ChannelOffer(offer(id+1))), l.conn, l.claim.FD()); err != nil {
+		if err := w.Send(framed(t, frame.ChannelOffer(offer(id+1))), l.conn, l.claimFD()); err != nil {
 			t.Fatal(err)
 		}
 		if ack := w.ack(t); !ack.Accepted {
@@ -372,12 +372,12 @@ func FuzzChannelMessage(f *testing.F) {
 	f.Add([]byte{1, 0, 0, 0, 0}, uint8(1))
 	f.Add(bytes.Repeat([]byte{1}, 300), uint8(2))
 	f.Fuzz(func(t *testing.T, data []byte, n uint8) {
-		if len(data) == 0 || len(data) > channel.MaxMessage {
+		if len(data) == 0 || len(data) > sock.MaxMessage {
 			return // an empty datagram without descriptors is the channel's end
 		}
 		ln, w, wires := behindFake(t)
 		l := newLoad(t)
-		if err := w.Send(data, []int{l.conn, l.claim.FD(), l.conn}[:n%4]...); err != nil {
+		if err := w.Send(data, []int{l.conn, l.claimFD(), l.conn}[:n%4]...); err != nil {
 			t.Fatal(err)
 		}
 		ack := w.ack(t)

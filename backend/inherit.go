@@ -8,10 +8,10 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -48,13 +48,12 @@ func takeChannel(value string) (*brokerChannel, error) {
 	}
 	b := newBrokerChannel()
 	b.capabilities = frame.CapUnknownMessages
-	b.Conn = channel.New(fd)
+	b.Channel = sock.NewChannel(sock.Own(fd))
 	if !paged {
 		return b, nil
 	}
 	if fd, err = strconv.Atoi(second); err == nil {
-		b.page, err = claim.ReceivePage(fd)
-		_ = os.NewFile(uintptr(fd), "page of claims").Close() // it is mapped
+		b.page, err = claim.ReceivePage(sock.Own(fd))
 	}
 	if err != nil {
 		return nil, errors.Join(err, b.Close())

@@ -14,7 +14,7 @@ import (
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/loop"
-	"github.com/seed-7265657e/usher/internal/peer"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -195,7 +195,7 @@ func (l *Listener) path() string { return l.binding.Load().Path }
 
 // ownUser returns nil when the process at the other end of c runs as this user.
 func ownUser(c syscall.Conn) error {
-	cred, err := peer.OfConn(c)
+	cred, err := sock.PeerOf(c)
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ import (
 
 	"github.com/seed-7265657e/usher/backend"
 	"github.com/seed-7265657e/usher/client"
-	"github.com/seed-7265657e/usher/internal/peer"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
@@ -269,7 +269,7 @@ func serveAsNobody() error {
 		return err
 	}
 	// The file modes are the first fence; the test steps over it.
-	if err := errors.Join(os.Chmod(filepath.Dir(pipe), 0o711), os.Chmod(pipe, 0o666), syscall.Setuid(peer.OverflowUID)); err != nil {
+	if err := errors.Join(os.Chmod(filepath.Dir(pipe), 0o711), os.Chmod(pipe, 0o666), syscall.Setuid(sock.OverflowUID)); err != nil {
 		return err
 	}
 	c, err := net.Dial("unix", pipe)

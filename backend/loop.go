@@ -8,7 +8,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/failpoint"
 	"github.com/seed-7265657e/usher/internal/loop"
-	"github.com/seed-7265657e/usher/internal/unixconn"
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 // This file is the Listener's event loop but for adoption (adopt.go): connections
@@ -21,7 +21,6 @@ const replyDelay = 2 * time.Millisecond
 
 // readWait is what follows when a connection in the loop's set becomes readable.
 type readWait struct {
-	fd       int
 	deadline time.Time // zero for none
 	then     func(*Conn)
 }
@@ -33,7 +32,7 @@ type pendingReply struct {
 }
 
 // admit takes in a connection that was accepted from the pipe.
-func (l *Listener) admit(c *unixconn.Conn) {
+func (l *Listener) admit(c *sock.Conn) {
 	if endpoint.IsProbe(c) { // the broker, which asks whose pipe this is
 		_ = c.Close()
 		return
@@ -187,19 +186,14 @@ func (l *Listener) await(conn *Conn, deadline time.Time, then func(*Conn)) bool 
 	if l.closing {
 		return false
 	}
-	fd, ok := conn.sock.Borrow()
-	if !ok {
-		return false
-	}
-	defer conn.sock.Return()
-	err := l.loop.Add(fd, func() {
+	err := l.loop.Add(conn.sock, func() {
 		l.endWait(conn)
 		then(conn)
 	})
 	if err != nil {
 		return false
 	}
-	l.waiting[conn] = readWait{fd, deadline, then}
+	l.waiting[conn] = readWait{deadline, then}
 	l.release(conn) // what nobody accepts yet takes no place from what somebody might
 	l.loop.WakeAt(deadline)
 	return true
@@ -208,7 +202,7 @@ func (l *Listener) await(conn *Conn, deadline time.Time, then func(*Conn)) bool 
 // endWait takes conn out of the loop's set, which must come before its descriptor
 // is closed or given away: the broker may hold a copy.
 func (l *Listener) endWait(conn *Conn) {
-	l.loop.Remove(l.waiting[conn].fd)
+	l.loop.Remove(conn.sock)
 	delete(l.waiting, conn)
 }
 

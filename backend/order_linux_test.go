@@ -10,6 +10,7 @@ import (
 	"github.com/seed-7265657e/usher/backend"
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/failpoint"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
@@ -72,7 +73,7 @@ func (a adoption) run(t *testing.T, inPage bool) {
 	fds := []int{l.conn}
 	if !inPage {
 		mine, o = l.claim, offer(1)
-		fds = append(fds, mine.FD())
+		fds = append(fds, sock.Number(mine.Descriptor()))
 	}
 	if a.early {
 		declared(o)
@@ -155,7 +156,7 @@ func TestAckOutlivesTheChannel(t *testing.T) {
 	mine, o := w.inPage(t, 1)
 	declared(o)
 	w.offer(t, o, paged.conn)
-	w.offer(t, offer(2, declared), alone.conn, alone.claim.FD())
+	w.offer(t, offer(2, declared), alone.conn, alone.claimFD())
 	w.works(t, ln, 3)
 	_ = w.Close()
 	next(t, wires) // the backend has left the first channel behind
@@ -178,7 +179,7 @@ func TestPromisedAndNotSent(t *testing.T) {
 	testutil.Leaks(t)
 	ln, w, _ := behindFake(t, func(o *backend.Options) { o.Backlog = 1 })
 	l := newLoad(t)
-	w.offer(t, offer(1, declared), l.conn, l.claim.FD())
+	w.offer(t, offer(1, declared), l.conn, l.claimFD())
 	w.works(t, ln, 2) // it takes no place meanwhile
 	l.drop()
 	wantEnd(t, l.client)

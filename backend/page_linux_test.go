@@ -11,6 +11,7 @@ import (
 	"github.com/seed-7265657e/usher/backend"
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
@@ -122,7 +123,7 @@ func TestHostileInPage(t *testing.T) {
 		"past generation":  {func(o *wire.Offer) { o.ClaimGeneration-- }, (*load).alone, claimLost},
 		"unused word":      {func(o *wire.Offer) { o.ClaimWord = claim.Words - 1 }, (*load).alone, claimLost},
 		"no connection":    {func(*wire.Offer) {}, func(*load) []int { return nil }, descriptors},
-		"wrong connection": {func(*wire.Offer) {}, func(l *load) []int { return []int{l.claim.FD()} }, descriptors},
+		"wrong connection": {func(*wire.Offer) {}, func(l *load) []int { return []int{l.claimFD()} }, descriptors},
 	} {
 		w.inPage(t, 0)
 		l := newLoad(t)
@@ -148,7 +149,7 @@ func TestClaimBesidePage(t *testing.T) {
 	_, w := behindPage(t)
 	l := newLoad(t)
 	mine, o := w.inPage(t, 1)
-	w.offer(t, o, l.conn, l.claim.FD())
+	w.offer(t, o, l.conn, l.claimFD())
 	if ack := w.ack(t); ack.Accepted || ack.Reason != descriptors {
 		t.Errorf("answer %v", ack)
 	}
@@ -177,9 +178,9 @@ func TestNoPageToName(t *testing.T) {
 func TestForeignPage(t *testing.T) {
 	testutil.Leaks(t)
 	p := newPlace(t)
-	wires := takingIn(t, p, func() (*claim.Page, int, error) {
+	wires := takingIn(t, p, func() (*claim.Page, *sock.FD, error) {
 		fd, err := unix.MemfdCreate("unsealed", unix.MFD_CLOEXEC)
-		return nil, fd, errors.Join(err, unix.Ftruncate(fd, 4096))
+		return nil, sock.Own(fd), errors.Join(err, unix.Ftruncate(fd, 4096))
 	})
 	ln := listen(t, p)
 	if _, err := next(t, wires).Recv(); err == nil {

@@ -7,7 +7,7 @@ import (
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/loop"
-	"github.com/seed-7265657e/usher/internal/unixconn"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/watch"
 )
 
@@ -23,12 +23,12 @@ import (
 // Everything here is the loop's. The binding itself is the Listener's: Addr and the
 // registration ask for its path.
 type pipe struct {
-	fd     int          // the binding's, borrowed
-	resume time.Time    // when to accept again after a failure
-	watch  *watch.Watch // nil where there is none
-	check  time.Time    // when to look at the name without being told; zero for not
-	lost   bool         // emptied, and being bound anew
-	fault  string       // why that fails
+	from   *sock.Listener // the binding's
+	resume time.Time      // when to accept again after a failure
+	watch  *watch.Watch   // nil where there is none
+	check  time.Time      // when to look at the name without being told; zero for not
+	lost   bool           // emptied, and being bound anew
+	fault  string         // why that fails
 }
 
 // checkEvery is how often the name is looked at where no watch tells, and how long a
@@ -38,21 +38,20 @@ const checkEvery = time.Second
 // newWatch is the seam to inotify, which a system may refuse.
 var newWatch = watch.New
 
-// open borrows the binding's descriptor.
+// open has the pipe accept from b, which stays open for as long as the loop uses it.
 func (p *pipe) open(b *endpoint.Binding) error {
-	raw, err := b.Listener.SyscallConn()
-	if err != nil {
-		return err
+	from, err := sock.ListenerOf(b.Listener)
+	if err == nil {
+		p.from = from
 	}
-	// The binding keeps the socket open for as long as the loop uses it.
-	return raw.Control(func(fd uintptr) { p.fd = int(fd) })
+	return err
 }
 
 // openPipe serves the first binding.
 func (l *Listener) openPipe() {
 	w, err := newWatch()
 	if err == nil {
-		if err = l.loop.Add(w.FD(), l.pipeEvent); err == nil {
+		if err = l.loop.Add(w.Descriptor(), l.pipeEvent); err == nil {
 			l.pipe.watch = w
 		} else {
 			w.Close()
@@ -68,7 +67,7 @@ func (l *Listener) openPipe() {
 // closePipe ends the watch. The binding is closed by close.
 func (l *Listener) closePipe() {
 	if l.pipe.watch != nil {
-		l.loop.Remove(l.pipe.watch.FD())
+		l.loop.Remove(l.pipe.watch.Descriptor())
 		l.pipe.watch.Close()
 		l.pipe.watch = nil
 	}
@@ -80,8 +79,8 @@ func (l *Listener) watchPipe() {
 	if l.closing || l.pipe.lost {
 		return
 	}
-	l.loop.Remove(l.pipe.fd) // an Accept that made room may have asked for it already
-	if l.loop.Add(l.pipe.fd, l.acceptDialled) != nil {
+	l.loop.Remove(l.pipe.from) // an Accept that made room may have asked for it already
+	if l.loop.Add(l.pipe.from, l.acceptDialled) != nil {
 		l.pipe.resume = time.Now().Add(acceptBackoff)
 		l.loop.WakeAt(l.pipe.resume)
 	}
@@ -145,10 +144,7 @@ func (l *Listener) bindAnew(old *endpoint.Binding) {
 // bound serves the new binding, or tries again later.
 func (l *Listener) bound(b *endpoint.Binding, err error) {
 	if err == nil {
-		var p pipe
-		if err = p.open(b); err == nil {
-			l.pipe.fd = p.fd
-		} else {
+		if err = l.pipe.open(b); err != nil {
 			_ = b.Close()
 		}
 	}
@@ -198,17 +194,17 @@ func (l *Listener) tickPipe(now time.Time) (next time.Time) {
 // nobody accepts, clients wait in the kernel's queue.
 func (l *Listener) acceptDialled() {
 	if l.queue.pause() {
-		l.loop.Remove(l.pipe.fd)
+		l.loop.Remove(l.pipe.from)
 		return
 	}
-	c, err := unixconn.Accept(l.pipe.fd)
+	c, err := l.pipe.from.Accept()
 	switch {
 	case err == nil:
 		l.admit(c)
 	case errors.Is(err, syscall.EAGAIN):
 	default: // a full descriptor table passes
 		l.opts.Logger.Warn("accept on backend pipe failed", "error", err)
-		l.loop.Remove(l.pipe.fd)
+		l.loop.Remove(l.pipe.from)
 		l.pipe.resume = time.Now().Add(acceptBackoff)
 		l.loop.WakeAt(l.pipe.resume)
 	}
@@ -222,13 +218,13 @@ func (l *Listener) emptyPipe() {
 	if l.pipe.lost {
 		return
 	}
-	l.loop.Remove(l.pipe.fd)
+	l.loop.Remove(l.pipe.from)
 	l.pipe.resume = time.Time{}
-	if err := unixconn.ShutdownListener(l.pipe.fd); err != nil {
+	if err := l.pipe.from.Shutdown(); err != nil {
 		l.opts.Logger.Warn("backend pipe can't be shut down", "error", err)
 	}
 	for {
-		c, err := unixconn.Accept(l.pipe.fd)
+		c, err := l.pipe.from.Accept()
 		switch {
 		case err == nil:
 			l.admit(c)

@@ -15,6 +15,7 @@ import (
 	"github.com/seed-7265657e/usher/broker"
 	"github.com/seed-7265657e/usher/client"
 	"github.com/seed-7265657e/usher/internal/claim"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
@@ -164,7 +165,7 @@ func TestNewPathFirst(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", testutil.SocketDir(t))
 	p := newPlace(t)
 	var older atomic.Pointer[session]
-	wires := takingIn(t, p, func() (*claim.Page, int, error) {
+	wires := takingIn(t, p, func() (*claim.Page, *sock.FD, error) {
 		if w := older.Load(); w != nil {
 			fds := []unix.PollFd{{Fd: int32(w.fd), Events: unix.POLLRDHUP}}
 			if n, err := unix.Poll(fds, 0); n != 0 || err != nil {
@@ -176,7 +177,7 @@ func TestNewPathFirst(t *testing.T) {
 	ln := listen(t, p, pipes["random"])
 	first := next(t, wires)
 	l := newLoad(t)
-	first.offer(t, offer(1, declared), l.conn, l.claim.FD())
+	first.offer(t, offer(1, declared), l.conn, l.claimFD())
 	older.Store(&first)
 	if err := os.Remove(ln.Addr().String()); err != nil {
 		t.Fatal(err)

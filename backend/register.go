@@ -10,12 +10,11 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
-	"github.com/seed-7265657e/usher/internal/unixconn"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -248,8 +247,8 @@ func (l *Listener) register(ctx context.Context) (*brokerChannel, error) {
 }
 
 // receiveChannel reads the answer to a registration from c, which it borrows.
-func receiveChannel(c *unixconn.Conn) (*brokerChannel, error) {
-	msg, err := channel.ReceiveFramed(c)
+func receiveChannel(c *sock.Conn) (*brokerChannel, error) {
+	msg, err := sock.ReceiveFramed(c)
 	if err != nil {
 		return nil, err
 	}
@@ -283,10 +282,10 @@ func receiveChannel(c *unixconn.Conn) (*brokerChannel, error) {
 	b := newBrokerChannel()
 	b.capabilities = registered.Capabilities
 	if registered.ClaimPage {
-		if b.page, err = claim.ReceivePage(msg.FDs.Borrow(1)); err != nil {
+		if b.page, err = claim.ReceivePage(msg.FDs.Take(1)); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrNotRegistered, err)
 		}
 	}
-	b.Conn = channel.New(msg.FDs.Take(0))
+	b.Channel = sock.NewChannel(msg.FDs.Take(0))
 	return b, nil
 }

@@ -8,7 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/backend"
-	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
@@ -37,7 +36,7 @@ func TestTrickle(t *testing.T) {
 				defer func() { _ = unix.Close(null) }()
 				trickle := func(fd int) {
 					for range bytes {
-						switch n, err := fdpass.Send(fd, []byte("x"), null); {
+						switch n, err := testutil.SendFDs(fd, []byte("x"), null); {
 						case err == unix.EPERM && !handedOver:
 							t.Skip("the kernel refuses descriptors on the way to a pipe, so this can't happen")
 						case n != 1 || err != nil:
@@ -47,7 +46,7 @@ func TestTrickle(t *testing.T) {
 				}
 				if handedOver {
 					trickle(testutil.FD(t, l.client))
-					w.offer(t, offer(1, func(o *wire.Offer) { o.EarlyDataLen = bytes }), l.conn, l.claim.FD())
+					w.offer(t, offer(1, func(o *wire.Offer) { o.EarlyDataLen = bytes }), l.conn, l.claimFD())
 					_ = w.ack(t)
 				} else {
 					trickle(testutil.FD(t, dialPipe(t, ln.Addr().String())))

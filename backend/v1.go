@@ -7,11 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"syscall"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wait"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
@@ -96,7 +95,7 @@ func (l *Listener) adoptV1(c *net.UnixConn) error {
 
 // judgeV1 checks token and descriptor, reserves a place in the accept queue and
 // returns the connection to queue.
-func (l *Listener) judgeV1(offer *wire.HandoffOffer, expected [tokenSize]byte, fds *fdpass.Descriptors) (*Conn, error) {
+func (l *Listener) judgeV1(offer *wire.HandoffOffer, expected [tokenSize]byte, fds *sock.Descriptors) (*Conn, error) {
 	switch {
 	case len(offer.Token) == 0:
 		return nil, errors.New("handoff token is missing")
@@ -120,20 +119,12 @@ func (l *Listener) judgeV1(offer *wire.HandoffOffer, expected [tokenSize]byte, f
 
 // receiveV1 reads the token bytes and exactly one descriptor beside them. The
 // caller closes the descriptors.
-func receiveV1(c *net.UnixConn) (token [tokenSize]byte, fds *fdpass.Descriptors, err error) {
+func receiveV1(c *net.UnixConn) (token [tokenSize]byte, fds *sock.Descriptors, err error) {
 	if err := ownUser(c); err != nil {
 		return token, nil, err
 	}
-	rc, err := c.SyscallConn()
-	if err != nil {
-		return token, nil, err
-	}
-	var m fdpass.Message
-	waitErr := rc.Read(func(fd uintptr) bool {
-		m, err = fdpass.Recv(int(fd), token[:])
-		return !errors.Is(err, syscall.EAGAIN)
-	})
-	if err = errors.Join(waitErr, err, m.Fault); err == nil {
+	m, err := sock.Receive(c, token[:])
+	if err = errors.Join(err, m.Fault); err == nil {
 		switch {
 		case m.FDs.Len() != 1:
 			err = errors.New("v1 handoff needs exactly one descriptor")

@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/backend"
-	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
@@ -49,7 +48,7 @@ func v1Stream(t testing.TB) (token, offer []byte, reply string) {
 
 func passV1(t testing.TB, c *net.UnixConn, data []byte, fds ...int) {
 	t.Helper()
-	if n, err := fdpass.Send(testutil.FD(t, c), data, fds...); n != len(data) || err != nil {
+	if n, err := testutil.SendFDs(testutil.FD(t, c), data, fds...); n != len(data) || err != nil {
 		t.Fatal(n, err)
 	}
 }

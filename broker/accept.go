@@ -8,8 +8,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/hello"
-	"github.com/seed-7265657e/usher/internal/peer"
-	"github.com/seed-7265657e/usher/internal/unixconn"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -17,9 +16,9 @@ import (
 
 // acceptor is the listening socket in the loop.
 type acceptor struct {
-	fd      int       // the binding's, borrowed
-	watched bool      // in the loop's set
-	resume  time.Time // when to accept again after a failure; zero when not failing
+	listener *sock.Listener // the binding's, which stays open for as long as the loop runs
+	watched  bool           // in the loop's set
+	resume   time.Time      // when to accept again after a failure; zero when not failing
 }
 
 const (
@@ -28,17 +27,14 @@ const (
 	overloadRetry = 200 * time.Millisecond
 )
 
-// open borrows the binding's descriptor, which stays open for as long as the loop runs.
-func (a *acceptor) open(b *endpoint.Binding) error {
-	raw, err := b.Listener.SyscallConn()
-	if err != nil {
-		return err
-	}
-	return raw.Control(func(fd uintptr) { a.fd = int(fd) })
+// open lends itself the binding's socket.
+func (a *acceptor) open(b *endpoint.Binding) (err error) {
+	a.listener, err = sock.ListenerOf(b.Listener)
+	return err
 }
 
 func (s *server) acceptAgain() {
-	if s.acceptor.watched = s.loop.Add(s.acceptor.fd, s.accept) == nil; !s.acceptor.watched {
+	if s.acceptor.watched = s.loop.Add(s.acceptor.listener, s.accept) == nil; !s.acceptor.watched {
 		s.pauseAccepting(time.Now())
 	}
 }
@@ -51,7 +47,7 @@ func (s *server) pauseAccepting(now time.Time) {
 }
 
 func (s *server) stopAccepting() {
-	s.loop.Remove(s.acceptor.fd)
+	s.loop.Remove(s.acceptor.listener)
 	s.acceptor.watched = false
 }
 
@@ -71,7 +67,7 @@ func (s *server) tickAccept(now time.Time) (next time.Time) {
 // accept accepts one connection, because asking in vain costs as much as a quarter of a
 // handoff. No fault of one peer, nor a full descriptor table, ends it.
 func (s *server) accept() {
-	c, err := unixconn.Accept(s.acceptor.fd)
+	c, err := s.acceptor.listener.Accept()
 	switch {
 	case err == nil:
 		s.acceptor.resume = time.Time{}
@@ -91,9 +87,9 @@ func (s *server) accept() {
 
 // admit checks who is there before the first byte is read (spec 03 §5), and reads
 // what has arrived. It owns c.
-func (s *server) admit(c *unixconn.Conn) {
+func (s *server) admit(c *sock.Conn) {
 	demoted := s.pressure.accepted()
-	cred, err := peer.OfConn(c)
+	cred, err := sock.PeerOf(c)
 	if err == nil {
 		err = cred.CheckUser(s.uid)
 	}
@@ -106,6 +102,7 @@ func (s *server) admit(c *unixconn.Conn) {
 		s.refuseUnread(c, cred.PID)
 		return
 	}
+	c.CloseWhenDropped()
 	conn := newConnection(s, c, cred, demoted)
 	s.conns.add(conn)
 	conn.read()
@@ -123,7 +120,7 @@ func (s *server) evict() bool {
 }
 
 // refuseUnread answers a connection over the bounds without reading from it.
-func (s *server) refuseUnread(c *unixconn.Conn, pid int) {
+func (s *server) refuseUnread(c *sock.Conn, pid int) {
 	refusal := overloaded()
 	s.emit(event.Refused{Code: refusal.Code.String(), Reason: refusal.Reason, PID: pid, Unread: true})
 	_ = writeNow(c, hello.ReplyFrame(nil, refusal.Reply()))
@@ -146,7 +143,7 @@ func (s *server) drain(then time.Time) (empty <-chan struct{}) {
 	s.stopAccepting()
 	s.acceptor.resume = time.Time{}
 	for {
-		c, err := unixconn.Accept(s.acceptor.fd)
+		c, err := s.acceptor.listener.Accept()
 		if err != nil { // a full table says so even of an empty queue
 			break
 		}

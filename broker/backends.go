@@ -14,7 +14,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/peer"
 	"github.com/seed-7265657e/usher/internal/registry"
 	"github.com/seed-7265657e/usher/internal/service"
-	"github.com/seed-7265657e/usher/internal/unixconn"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -94,7 +94,7 @@ type verification struct {
 // registrant is a process that registers, as the loop knows it.
 type registrant struct {
 	req  *wire.Register
-	conn *unixconn.Conn
+	conn *sock.Conn
 	pid  int
 	own  []*entry // what this process has registered already
 }
@@ -128,7 +128,7 @@ func (f files) verifyAgainst(ctx context.Context, d *service.Definition, r regis
 	if err := ownSocket(r.req.BackendPipe, r.pid); err != nil {
 		return nil, fmt.Errorf("backend pipe: %w", err)
 	}
-	process, err := openPeer(r.conn)
+	process, err := peer.OpenProcess(r.conn)
 	if err != nil {
 		return nil, err
 	}
@@ -169,15 +169,6 @@ func renewed(e *entry, own []*entry) (gone []*entry) {
 	return gone
 }
 
-func openPeer(c *unixconn.Conn) (p *peer.Process, err error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	ctlErr := raw.Control(func(fd uintptr) { p, err = peer.OpenProcess(int(fd)) })
-	return p, errors.Join(ctlErr, err)
-}
-
 // ownSocket checks the pipe that clients will be sent to: process pid, which named
 // it, must listen there.
 func ownSocket(path string, pid int) error {
@@ -198,16 +189,11 @@ func ownSocket(path string, pid int) error {
 // From then on the loop owns the channel, and watchProcess the process handle.
 func (s *server) watchBackend(e *entry) {
 	h := e.Handle
-	fd, ok := h.channel.Watched()
-	if !ok {
-		s.backendLeft(e, nil)
-		return
-	}
-	err := s.loop.Add(fd, func() {
+	err := s.loop.Add(h.channel.Watched(), func() {
 		attempt, ack, err := h.channel.Next()
 		switch {
 		case err != nil:
-			s.loop.Remove(fd)
+			s.loop.Remove(h.channel.Watched())
 			s.backendLeft(e, handoff.Blame(err))
 		case attempt != nil:
 			attempt.Owner.(*connection).answered(ack)
@@ -297,9 +283,7 @@ func (s *server) closeBackends() {
 	}
 	for _, e := range s.backends.All() {
 		if ch := e.Handle.channel; ch != nil {
-			if fd, ok := ch.Watched(); ok {
-				s.loop.Remove(fd)
-			}
+			s.loop.Remove(ch.Watched())
 			s.backendLeft(e, nil)
 		}
 	}

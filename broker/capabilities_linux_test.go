@@ -6,10 +6,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/channel"
+	"golang.org/x/sys/unix"
+
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
-	"github.com/seed-7265657e/usher/internal/unixconn"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -18,16 +19,16 @@ import (
 func TestUnknownMessages(t *testing.T) {
 	s := newSite(t, nil)
 	b := s.fake(demoVersion)
-	null, err := os.Open(os.DevNull)
+	null, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = null.Close() }()
-	fd := testutil.FD(t, null)
+	fd := sock.Own(null)
+	defer fd.Close()
 	before := nulls(t)
 	unknown := bytesOf(t, frame.Event(0xF0AB, 1, []byte("idle")))
 	for n := range 3 {
-		if err := b.ch.Send(unknown, []int{fd, fd}[:n]...); err != nil {
+		if err := b.ch.Send(unknown, []sock.Lender{fd, fd}[:n]...); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -110,16 +111,16 @@ func TestUnknownCapabilities(t *testing.T) {
 }
 
 // exchange registers with the bytes of f, and must be accepted.
-func exchange(t *testing.T, s *site, f *wire.Frame) (*wire.Registered, *channel.Conn) {
+func exchange(t *testing.T, s *site, f *wire.Frame) (*wire.Registered, *sock.Channel) {
 	t.Helper()
-	c, err := unixconn.Dial(s.Socket())
+	c, err := sock.Dial(s.Socket())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = c.Close() }()
 	_ = c.SetDeadline(time.Now().Add(patience))
 	send(t, c, bytesOf(t, f))
-	msg, err := channel.ReceiveFramed(c)
+	msg, err := sock.ReceiveFramed(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +133,7 @@ func exchange(t *testing.T, s *site, f *wire.Frame) (*wire.Registered, *channel.
 	if err != nil || msg.FDs.Len() != 1 {
 		t.Fatalf("%v, %d descriptors, %v", registered, msg.FDs.Len(), err)
 	}
-	ch := channel.New(msg.FDs.Take(0))
+	ch := sock.NewChannel(msg.FDs.Take(0))
 	s.later = append(s.later, func() { _ = ch.Close() })
 	return registered, ch
 }

@@ -9,8 +9,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
-	"github.com/seed-7265657e/usher/internal/peer"
-	"github.com/seed-7265657e/usher/internal/unixconn"
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 // connection is one accepted client from accept to verdict, the one record of it:
@@ -34,8 +33,8 @@ import (
 // descriptor, which close closes.
 type connection struct {
 	server  *server
-	conn    *unixconn.Conn
-	cred    peer.Credentials
+	conn    *sock.Conn
+	cred    sock.Credentials
 	demoted bool // for want of descriptors, when it was accepted
 	steps   steps
 
@@ -73,7 +72,7 @@ var follows = [...][]phase{
 	phaseClosed:    {},
 }
 
-func newConnection(s *server, c *unixconn.Conn, cred peer.Credentials, demoted bool) *connection {
+func newConnection(s *server, c *sock.Conn, cred sock.Credentials, demoted bool) *connection {
 	now := time.Now()
 	conn := &connection{server: s, conn: c, cred: cred, demoted: demoted, deadline: now.Add(s.opts.HelloTimeout)}
 	conn.steps.start(now, s.log.Debug())

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/handoff"
@@ -51,15 +50,9 @@ func (c *connection) send() (out handoff.Outcome, sent bool) {
 		return a.NotSent(handoff.StageSend, handoff.Cancelled, err), false
 	}
 	failpoint.Hit(failpoint.BrokerIssued)
-	fd, ok := c.conn.Borrow()
-	if !ok {
-		return a.SendFailed(handoff.ClassifySend(syscall.EBADF)), false
-	}
 	message := o.message()
 	message.Preamble = first
-	err = channel.Send(a, message, fd)
-	c.conn.Return()
-	if err != nil {
+	if err := channel.Send(a, message, c.conn); err != nil {
 		return a.SendFailed(err), false
 	}
 	a.Sent(c.server.now())

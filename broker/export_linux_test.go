@@ -1,9 +1,13 @@
 package broker
 
-import "golang.org/x/sys/unix"
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7265657e/usher/internal/sock"
+)
 
 // PassDescriptors has clients' descriptors passed, as by a kernel that can't
 // refuse them.
 func (b *Broker) PassDescriptors() {
-	_ = unix.SetsockoptInt(b.server.acceptor.fd, unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 1)
+	_ = unix.SetsockoptInt(sock.Number(b.server.acceptor.listener), unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 1)
 }

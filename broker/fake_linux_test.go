@@ -10,18 +10,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/claim"
-	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/frame"
-	"github.com/seed-7265657e/usher/internal/unixconn"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // fake is a backend that registered by hand and behaves as its test says.
 type fake struct {
 	tb   testing.TB
-	ch   *channel.Conn
+	ch   *sock.Channel
 	pipe string
 }
 
@@ -54,7 +52,7 @@ func (s *site) pipe(name string) string {
 
 // register makes the exchange of a registration. The channel is nil when it was
 // refused.
-func register(socket string, r *wire.Register) (*wire.Registered, *channel.Conn, error) {
+func register(socket string, r *wire.Register) (*wire.Registered, *sock.Channel, error) {
 	answer, fds, err := registration(socket, r)
 	defer fds.Close()
 	want := 0
@@ -67,12 +65,12 @@ func register(socket string, r *wire.Register) (*wire.Registered, *channel.Conn,
 	if err != nil || want == 0 {
 		return answer, nil, err
 	}
-	return answer, channel.New(fds.Take(0)), nil
+	return answer, sock.NewChannel(fds.Take(0)), nil
 }
 
 // registration makes the exchange, and returns what came with the answer.
-func registration(socket string, r *wire.Register) (answer *wire.Registered, fds fdpass.Descriptors, err error) {
-	c, err := unixconn.Dial(socket)
+func registration(socket string, r *wire.Register) (answer *wire.Registered, fds sock.Descriptors, err error) {
+	c, err := sock.Dial(socket)
 	if err != nil {
 		return nil, fds, err
 	}
@@ -81,7 +79,7 @@ func registration(socket string, r *wire.Register) (answer *wire.Registered, fds
 	if _, err := frame.Write(c, frame.RegisterRequest(r)); err != nil {
 		return nil, fds, err
 	}
-	msg, err := channel.ReceiveFramed(c)
+	msg, err := sock.ReceiveFramed(c)
 	if err != nil {
 		return nil, fds, err
 	}
@@ -92,7 +90,7 @@ func registration(socket string, r *wire.Register) (answer *wire.Registered, fds
 	return answer, msg.FDs.Move(), err
 }
 
-func wrongCount(fds fdpass.Descriptors, want int) error {
+func wrongCount(fds sock.Descriptors, want int) error {
 	if n := fds.Len(); n != want {
 		return fmt.Errorf("%d descriptors came, not %d", n, want)
 	}
@@ -102,7 +100,8 @@ func wrongCount(fds fdpass.Descriptors, want int) error {
 // offered is one offer as a fake received it. It owns connection and claim.
 type offered struct {
 	*wire.Offer
-	fds fdpass.Descriptors
+	fds   sock.Descriptors
+	claim *claim.Claim // once it was asked for
 }
 
 // receive waits for the next offer. Its descriptors are closed at the test's end
@@ -117,7 +116,7 @@ func (f *fake) receive() *offered {
 	return o
 }
 
-func receiveOffer(ch *channel.Conn) (*offered, error) {
+func receiveOffer(ch *sock.Channel) (*offered, error) {
 	if err := ch.SetDeadline(time.Now().Add(patience)); err != nil {
 		return nil, err
 	}
@@ -152,7 +151,7 @@ func (f *fake) ack(o *offered, change func(*wire.Ack)) {
 	}
 }
 
-func sendAck(ch *channel.Conn, o *offered, change func(*wire.Ack)) error {
+func sendAck(ch *sock.Channel, o *offered, change func(*wire.Ack)) error {
 	ack := &wire.Ack{Token: bytes.Clone(o.Token), HandoffId: o.HandoffId, Accepted: true}
 	if change != nil {
 		change(ack)
@@ -178,11 +177,15 @@ func asNack(a *wire.Ack) {
 // take tries to take the claim.
 func (f *fake) take(o *offered) bool {
 	f.tb.Helper()
-	c, err := claim.Receive(o.fds.Borrow(1))
-	if err != nil {
-		f.tb.Fatal(err)
+	if o.claim == nil {
+		c, err := claim.Receive(o.fds.Take(1))
+		if err != nil {
+			f.tb.Fatal(err)
+		}
+		f.tb.Cleanup(c.Close)
+		o.claim = c
 	}
-	won, err := c.Take() // the descriptor stays the offer's
+	won, err := o.claim.Take()
 	if err != nil {
 		f.tb.Fatal(err)
 	}

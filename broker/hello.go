@@ -2,7 +2,6 @@ package broker
 
 import (
 	"errors"
-	"os"
 	"syscall"
 
 	"github.com/seed-7265657e/usher/internal/frame"
@@ -50,12 +49,7 @@ func (c *connection) readLater() error {
 	if c.watched {
 		return nil
 	}
-	fd, ok := c.conn.Borrow()
-	if !ok {
-		return os.ErrClosed
-	}
-	defer c.conn.Return()
-	if err := c.server.loop.Add(fd, c.read); err != nil {
+	if err := c.server.loop.Add(c.conn, c.read); err != nil {
 		return err
 	}
 	c.watched = true
@@ -70,10 +64,7 @@ func (c *connection) stopReading() {
 		return
 	}
 	c.watched = false
-	if fd, ok := c.conn.Borrow(); ok {
-		c.server.loop.Remove(fd)
-		c.conn.Return()
-	}
+	c.server.loop.Remove(c.conn)
 }
 
 // serveHello judges the frame, and goes on with step 3.

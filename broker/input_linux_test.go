@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/encoding/protowire"
 
-	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
@@ -201,7 +201,7 @@ func TestDescriptorsFromClient(t *testing.T) {
 				}
 			}
 			s.fake(demoVersion)
-			for _, n := range []int{1, 2, 3, fdpass.MaxDescriptors} {
+			for _, n := range []int{1, 2, 3, sock.MaxDescriptors} {
 				attach(t, s, n, !older)
 				s.settle()
 			}
@@ -226,7 +226,7 @@ func attach(t *testing.T, s *site, n int, refused bool) {
 	c := s.dial()
 	defer func() { _ = c.Close() }()
 	before := testutil.OpenDescriptors(t)
-	sent, err := fdpass.Send(testutil.FD(t, c), wire, fds...)
+	sent, err := testutil.SendFDs(testutil.FD(t, c), wire, fds...)
 	if refused {
 		if sent != 0 || !errors.Is(err, unix.EPERM) {
 			t.Errorf("sending %d descriptors: %d bytes, %v; want EPERM", n, sent, err)

@@ -17,7 +17,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/peer"
 	"github.com/seed-7265657e/usher/internal/registry"
 	"github.com/seed-7265657e/usher/internal/service"
-	"github.com/seed-7265657e/usher/internal/unixconn"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -48,8 +48,8 @@ func (p *program) close() {
 var errOwnBuild = errors.New("own build")
 
 // readOwnBuild is the job: which file the client runs, and which instance of it is wanted.
-func readOwnBuild(conn *unixconn.Conn, name string, ownBuild []byte) reading {
-	process, err := openPeer(conn)
+func readOwnBuild(conn *sock.Conn, name string, ownBuild []byte) reading {
+	process, err := peer.OpenProcess(conn)
 	if err != nil {
 		return reading{err: fmt.Errorf("%w: %w", errOwnBuild, err)}
 	}
@@ -130,7 +130,7 @@ func verifyOwnBuild(r registrant) verification {
 	if err := ownSocket(r.req.BackendPipe, r.pid); err != nil {
 		return verification{err: fmt.Errorf("%w: backend pipe: %w", errUnverified, err)}
 	}
-	process, err := openPeer(r.conn)
+	process, err := peer.OpenProcess(r.conn)
 	if err != nil {
 		return verification{err: fmt.Errorf("%w: %w", errUnverified, err), shortage: noDescriptor(err)}
 	}

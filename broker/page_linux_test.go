@@ -6,8 +6,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/claim"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
@@ -27,15 +27,16 @@ func (s *site) paged(version string) *paged {
 	if err != nil || !answer.Accepted || !answer.ClaimPage || fds.Len() != 2 {
 		s.tb.Fatalf("registration: %v, %v, %d descriptors", answer, err, fds.Len())
 	}
-	page, err := claim.ReceivePage(fds.Borrow(1))
+	fd := fds.Take(1)
+	memory, err := unix.Mmap(sock.Number(fd), 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		s.tb.Fatal(err)
 	}
-	memory, err := unix.Mmap(fds.Borrow(1), 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	page, err := claim.ReceivePage(fd)
 	if err != nil {
 		s.tb.Fatal(err)
 	}
-	p := &paged{&fake{tb: s.tb, ch: channel.New(fds.Take(0)), pipe: pipe}, page, memory}
+	p := &paged{&fake{tb: s.tb, ch: sock.NewChannel(fds.Take(0)), pipe: pipe}, page, memory}
 	s.later = append(s.later, func() { _ = p.ch.Close(); page.Close(); _ = unix.Munmap(memory) })
 	return p
 }

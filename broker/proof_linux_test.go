@@ -13,11 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/claim"
-	"github.com/seed-7265657e/usher/internal/fdpass"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
-	"github.com/seed-7265657e/usher/internal/unixconn"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -46,9 +44,9 @@ func adopterProcess() error {
 	if err != nil || !answer.Accepted {
 		return fmt.Errorf("%v: %w", answer, err)
 	}
-	a := &adopter{ch: channel.New(fds.Take(0))}
+	a := &adopter{ch: sock.NewChannel(fds.Take(0))}
 	if page {
-		if a.page, err = claim.ReceivePage(fds.Borrow(1)); err != nil {
+		if a.page, err = claim.ReceivePage(fds.Take(1)); err != nil {
 			return err
 		}
 	}
@@ -56,7 +54,7 @@ func adopterProcess() error {
 	if a.offer, err = receiveOffer(a.ch); err != nil {
 		return err
 	}
-	a.conn = unixconn.New(a.offer.fds.Take(0))
+	a.conn = sock.NewConn(a.offer.fds.Take(0))
 	for _, word := range words[1:] {
 		if err := a.do(word); err != nil {
 			return fmt.Errorf("%s: %w", word, err)
@@ -67,13 +65,13 @@ func adopterProcess() error {
 }
 
 type adopter struct {
-	ch    *channel.Conn
+	ch    *sock.Channel
 	page  *claim.Page
 	offer *offered
 	claim *claim.Claim
 	conn  net.Conn
 
-	second fdpass.Descriptors // of a second registration
+	second sock.Descriptors // of a second registration
 }
 
 func (a *adopter) do(word string) (err error) {
@@ -83,7 +81,7 @@ func (a *adopter) do(word string) (err error) {
 		if a.page != nil {
 			a.claim, err = a.page.Claim(a.offer.ClaimWord, a.offer.ClaimGeneration)
 		} else {
-			a.claim, err = claim.Receive(a.offer.fds.Borrow(1))
+			a.claim, err = claim.Receive(a.offer.fds.Take(1))
 		}
 		won := false
 		if err == nil {

@@ -9,10 +9,10 @@ import (
 
 	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/event"
-	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/names"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -153,26 +153,26 @@ func (c *connection) takeIn(request *wire.Frame, e *entry, wantsPage bool) error
 	if err != nil {
 		return err
 	}
+	defer far.Close()
 	e.Handle.channel = ch
-	fds := []int{far}
+	given := []sock.Lender{far}
 	if wantsPage {
 		page, err := ch.SharePage()
 		if err == nil {
-			fds = append(fds, page)
+			defer page.Close()
+			given = append(given, page)
 		} else {
 			s.emit(event.PageMissing{PID: e.PID, Problem: err.Error()})
 		}
 	}
-	given := fdpass.Own(fds...)
-	defer given.Close()
 	e.Handle.left = make(chan left, 1)
 	// In the registry before the answer leaves: a backend that knows itself registered
 	// is. Nothing is offered to it before this function has returned, on the loop.
 	s.backends.Add(e)
 	err = writeNow(c.conn, frame.Registered(request, &wire.Registered{
-		Accepted: true, BrokerPid: uint32(os.Getpid()), Channel: wire.ChannelKind_CHANNEL_KIND_SEQPACKET, ClaimPage: len(fds) > 1,
+		Accepted: true, BrokerPid: uint32(os.Getpid()), Channel: wire.ChannelKind_CHANNEL_KIND_SEQPACKET, ClaimPage: len(given) > 1,
 		Capabilities: frame.CapUnknownMessages,
-	}), fds...)
+	}), given...)
 	if err != nil {
 		s.backends.Remove(e)
 		ch.Retire()

@@ -3,14 +3,12 @@ package broker
 import (
 	"errors"
 	"io"
-	"net"
 	"syscall"
 
 	"github.com/seed-7265657e/usher/internal/event"
-	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
-	"github.com/seed-7265657e/usher/internal/unixconn"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -41,20 +39,15 @@ func (c *connection) noteWrite(err error) {
 	}
 }
 
-// writeNow sends a frame, with fds beside it, at once or not at all, whatever
-// mode the connection is in. It borrows fds. The few bytes fit an empty socket
-// buffer; anything less is a failure.
-func writeNow(c *unixconn.Conn, f *wire.Frame, fds ...int) error {
+// writeNow sends a frame, with what is lent beside it, at once or not at all, whatever
+// mode the connection is in. The few bytes fit an empty socket buffer; anything less is a
+// failure.
+func writeNow(c *sock.Conn, f *wire.Frame, with ...sock.Lender) error {
 	msg, err := frame.Append(nil, f)
 	if err != nil {
 		return err
 	}
-	fd, ok := c.Borrow()
-	if !ok {
-		return net.ErrClosed
-	}
-	defer c.Return()
-	n, err := fdpass.Send(fd, msg, fds...)
+	n, err := c.SendNow(msg, with...)
 	if err == nil && n < len(msg) {
 		err = io.ErrShortWrite
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/hello"
-	"github.com/seed-7265657e/usher/internal/unixconn"
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 // This file is steps 8 and 9 of a connection's life, acknowledge and otherwise: how it
@@ -132,7 +132,7 @@ func (c *connection) proveUnread() bool {
 // client has no answer yet and has sent no second request; then the count. Only an
 // acknowledgement in the page can be looked for so: that a message has not come proves
 // nothing.
-func unread(ctx context.Context, conn *unixconn.Conn, backend *entry, attempt *handoff.Attempt, declared uint32) bool {
+func unread(ctx context.Context, conn *sock.Conn, backend *entry, attempt *handoff.Attempt, declared uint32) bool {
 	ctx, cancel := context.WithTimeout(ctx, exitGrace)
 	defer cancel()
 	if backend.Handle.process.Wait(ctx) != nil || attempt.Acknowledged() {

@@ -16,6 +16,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/logfile"
 	"github.com/seed-7265657e/usher/internal/loop"
 	"github.com/seed-7265657e/usher/internal/registry"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -147,9 +148,9 @@ func (s *server) start(key registry.Key, d *definition, now time.Time) (*startin
 	if err != nil {
 		return nil, err
 	}
-	given := []*os.File{os.NewFile(uintptr(far), "channel")}
+	given := []*sock.FD{far}
 	if page, err := ch.SharePage(); err == nil {
-		given = append(given, os.NewFile(uintptr(page), "page of claims"))
+		given = append(given, page)
 	}
 	p := d.program
 	d.program = nil
@@ -179,13 +180,17 @@ type launched struct {
 	from int64 // where in the log it begins
 }
 
-// launch closes what is given to the process.
-func (j launching) launch(p *program, given []*os.File) (l launched, err error) {
-	defer func() {
-		for _, file := range given {
-			_ = file.Close()
+// launch starts the process, and closes what is given to it.
+func (j launching) launch(p *program, given []*sock.FD) (l launched, err error) {
+	var inherit []*os.File
+	for _, fd := range given {
+		file, err := fd.File("channel")
+		if err != nil {
+			return l, err
 		}
-	}()
+		defer file.Close()
+		inherit = append(inherit, file)
+	}
 	l.log = filepath.Join(j.logDir, j.service+"-"+j.variant+".log")
 	if err := logfile.Bound(l.log, logfile.Max); err != nil {
 		return l, err
@@ -203,7 +208,7 @@ func (j launching) launch(p *program, given []*os.File) (l launched, err error) 
 		channel = "3,4"
 	}
 	l.Process, err = launch.Start(launch.Spec{
-		Program: p.file, Path: p.path, Dir: p.build.Dir, Output: log, Inherit: given,
+		Program: p.file, Path: p.path, Dir: p.build.Dir, Output: log, Inherit: inherit,
 		Env: append(launch.Baseline(p.build.Env...),
 			launch.RoleVariable+"="+launch.RoleDaemon,
 			endpoint.SocketVariable+"="+j.broker,

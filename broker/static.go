@@ -11,6 +11,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/identity"
 	"github.com/seed-7265657e/usher/internal/names"
+	"github.com/seed-7265657e/usher/internal/peer"
 	"github.com/seed-7265657e/usher/internal/registry"
 	"github.com/seed-7265657e/usher/internal/service"
 	"github.com/seed-7265657e/usher/internal/wait"
@@ -74,7 +75,7 @@ func (f files) probeStatic(ctx context.Context, s StaticBackend) (*entry, error)
 		return nil, err
 	}
 	defer func() { _ = conn.Close() }()
-	process, err := openPeer(conn)
+	process, err := peer.OpenProcess(conn)
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package broker_test
 
 import (
 	"net"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/identity"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
@@ -258,13 +258,16 @@ func connOf(tb testing.TB, control []byte) *net.UnixConn {
 	if err != nil || len(fds) != 1 {
 		tb.Fatalf("descriptors %v, %v", fds, err)
 	}
-	return fileConn(tb, fds[0])
+	return fileConn(tb, sock.Own(fds[0]))
 }
 
 // fileConn makes a connection of fd, which it owns, until the test's end.
-func fileConn(tb testing.TB, fd int) *net.UnixConn {
+func fileConn(tb testing.TB, fd *sock.FD) *net.UnixConn {
 	tb.Helper()
-	file := os.NewFile(uintptr(fd), "client")
+	file, err := fd.File("client")
+	if err != nil {
+		tb.Fatal(err)
+	}
 	c, err := net.FileConn(file)
 	_ = file.Close()
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
-	"github.com/seed-7265657e/usher/internal/unixconn"
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 // exchange asks the broker, and leads to a backend. The call that has the stream's turn
@@ -33,7 +33,7 @@ type exchange struct {
 	granted  *opened // what the reply says
 
 	// Of the present connection:
-	conn  *unixconn.Conn
+	conn  *sock.Conn
 	head  []byte // the Hello; nothing on a backend's pipe
 	sent  int    // bytes of hello and early that have gone
 	tried bool   // to send without waiting

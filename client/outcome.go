@@ -3,7 +3,7 @@ package client
 import (
 	"sync/atomic"
 
-	"github.com/seed-7265657e/usher/internal/unixconn"
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 // outcome is what may be concluded about the first request when the connection
@@ -39,7 +39,7 @@ func (o *outcome) of(err error) error {
 }
 
 // write writes p to c.
-func (o *outcome) write(c *unixconn.Conn, p []byte) (int, error) {
+func (o *outcome) write(c *sock.Conn, p []byte) (int, error) {
 	if o.sent.Load() || len(p) == 0 {
 		return c.Write(p)
 	}

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/seed-7265657e/usher/internal/unixconn"
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 // stream is the state of a Conn, from before the broker is asked to the end.
@@ -31,12 +31,12 @@ type stream struct {
 
 	mu         sync.Mutex // guards what follows; not held across a call that can block
 	state      state
-	why        error          // failed: what to say about it
-	sock       *unixconn.Conn // nil before the first
-	early      bool           // the caller's bytes go along with Hello
-	flushed    bool           // all that is to be sent before the verdict has gone to sock
-	halfClosed bool           // the caller has ended its direction, perhaps before sock was there
-	unread     []byte         // read from sock behind the verdict, and not yet by the caller
+	why        error      // failed: what to say about it
+	sock       *sock.Conn // nil before the first
+	early      bool       // the caller's bytes go along with Hello
+	flushed    bool       // all that is to be sent before the verdict has gone to sock
+	halfClosed bool       // the caller has ended its direction, perhaps before sock was there
+	unread     []byte     // read from sock behind the verdict, and not yet by the caller
 	waits      waits
 	endStart   context.CancelFunc // of the broker that is being started
 }
@@ -53,7 +53,7 @@ const (
 
 // opened is a connection to a backend.
 type opened struct {
-	conn     *unixconn.Conn
+	conn     *sock.Conn
 	unread   []byte // read from conn already
 	route    Route
 	endpoint string
@@ -70,7 +70,7 @@ func (s *stream) info() opened {
 }
 
 // use makes c the socket, and owns it. On a closed stream it is closed.
-func (s *stream) use(c *unixconn.Conn) error {
+func (s *stream) use(c *sock.Conn) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state == closed {

@@ -13,23 +13,23 @@ import (
 
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
-	"github.com/seed-7265657e/usher/internal/unixconn"
 )
 
 // narrow is a stream that is about to send Hello and early over a connection
 // that has little room, and the other end of it.
-func narrow(t *testing.T, early []byte) (s *stream, peer *unixconn.Conn) {
+func narrow(t *testing.T, early []byte) (s *stream, peer *sock.Conn) {
 	t.Helper()
 	fds := testutil.FDPair(t, syscall.SOCK_STREAM)
 	if err := syscall.SetsockoptInt(fds[0], syscall.SOL_SOCKET, syscall.SO_SNDBUF, 1); err != nil {
 		t.Fatal(err)
 	}
-	peer = unixconn.New(fds[1])
+	peer = sock.NewConn(sock.Own(fds[1]))
 	s = &stream{dialing: &dialing{by: new(Dialer), Options: Options{Service: "notes", Version: "1.2.0", Timeout: 10 * time.Second, ReadyTimeout: time.Second}}}
 	t.Cleanup(func() { _ = s.close(); _ = peer.Close() })
 	x := newExchange(s, early)
-	x.step, x.conn = stepSend, unixconn.New(fds[0])
+	x.step, x.conn = stepSend, sock.NewConn(sock.Own(fds[0]))
 	head, err := s.hello(len(early))
 	if err := errors.Join(err, s.use(x.conn)); err != nil {
 		t.Fatal(err)
@@ -146,7 +146,7 @@ func TestConnectionMadeDuringClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	fds := testutil.FDPair(t, syscall.SOCK_STREAM)
-	made, other := unixconn.New(fds[0]), unixconn.New(fds[1])
+	made, other := sock.NewConn(sock.Own(fds[0])), sock.NewConn(sock.Own(fds[1]))
 	defer func() { _ = other.Close() }()
 	_ = other.SetDeadline(time.Now().Add(10 * time.Second))
 	if err := s.use(made); !errors.Is(err, net.ErrClosed) {

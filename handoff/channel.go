@@ -7,9 +7,9 @@ import (
 	"sync/atomic"
 	"syscall"
 
-	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -21,7 +21,7 @@ import (
 // It belongs to the goroutine that its table belongs to, but for Close, Strays and
 // UnknownMessages.
 type Channel struct {
-	conn   *channel.Conn
+	conn   *sock.Channel
 	table  *Table      // of the attempts that are sent on it
 	page   *claim.Page // nil without one
 	strays [strayKinds]atomic.Uint64
@@ -67,24 +67,24 @@ func (c *Channel) Say(n Note) error {
 }
 
 // NewChannel makes a channel for the attempts of table and returns with it the far
-// end, which the caller gives to the backend and then closes. The caller watches
+// end, which the caller sends to the backend and then closes. The caller watches
 // Watched in an event loop, calls Next whenever there is something to read, and Retire
 // when that fails.
-func NewChannel(table *Table) (ch *Channel, far int, err error) {
-	conn, far, err := channel.Pair()
+func NewChannel(table *Table) (ch *Channel, far *sock.FD, err error) {
+	conn, far, err := sock.Pair()
 	if err != nil {
-		return nil, -1, err
+		return nil, nil, err
 	}
 	return newChannel(conn, table), far, nil
 }
 
-func newChannel(conn *channel.Conn, table *Table) *Channel {
+func newChannel(conn *sock.Channel, table *Table) *Channel {
 	return &Channel{conn: conn, table: table}
 }
 
 // SharePage adds a page of claims to a channel that has not been used, and returns
-// its descriptor for the backend, which the caller gives away and then closes.
-func (c *Channel) SharePage() (fd int, err error) {
+// its descriptor for the backend, which the caller sends and then closes.
+func (c *Channel) SharePage() (fd *sock.FD, err error) {
 	c.page, fd, err = claim.NewPage()
 	return fd, err
 }
@@ -107,7 +107,7 @@ func (c *Channel) Claim(a *Attempt) (err error) {
 // message. It borrows conn, and never blocks: a full channel, which is a backend that
 // does not read, is a failure at once. The error is a *SendError; without one, Next
 // returns the backend's answer.
-func (c *Channel) Send(a *Attempt, o Offer, conn int) error {
+func (c *Channel) Send(a *Attempt, o Offer, conn sock.Lender) error {
 	message := &wire.Offer{
 		Token:        a.token[:],
 		HandoffId:    a.number,
@@ -117,7 +117,7 @@ func (c *Channel) Send(a *Attempt, o Offer, conn int) error {
 		Traceparent:  o.Traceparent,
 		Tracestate:   o.Tracestate,
 	}
-	fds := [...]int{conn, a.claim.FD()}
+	fds := [...]sock.Lender{conn, a.claim.Descriptor()}
 	beside := fds[:]
 	if word, generation, ok := a.claim.InPage(); ok {
 		message.ClaimWord, message.ClaimGeneration = word, generation
@@ -149,7 +149,7 @@ func (c *Channel) Next() (*Attempt, Ack, error) {
 	switch {
 	case errors.Is(err, syscall.EAGAIN):
 		return nil, Ack{}, nil
-	case errors.Is(err, channel.ErrProtocol):
+	case errors.Is(err, sock.ErrProtocol):
 		return nil, Ack{}, err
 	case err != nil:
 		return nil, Ack{}, fmt.Errorf("%w: %w", errEnded, err)
@@ -254,9 +254,8 @@ func (c *Channel) Strays() Strays {
 // called on any goroutine.
 func (c *Channel) UnknownMessages() uint64 { return c.unknown.Load() }
 
-// Watched lends the descriptor to an event loop until Retire; false when there is
-// none to watch.
-func (c *Channel) Watched() (fd int, ok bool) { return c.conn.Watched() }
+// Watched is what an event loop watches, until Retire.
+func (c *Channel) Watched() sock.Lender { return c.conn }
 
 // Close ends the channel. Messages already sent stay readable for the backend, and the
 // claims that travel with them decide. Whoever watches the channel finds its end. It may

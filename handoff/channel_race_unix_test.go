@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
@@ -109,7 +110,7 @@ func (b *racingBroker) send(t *testing.T, a *Attempt) {
 
 // next waits a moment for an answer and handles it.
 func (b *racingBroker) next(t *testing.T) {
-	fd, _ := b.Watched()
+	fd := sock.Number(b.Watched())
 	if n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 1); n <= 0 {
 		return
 	}

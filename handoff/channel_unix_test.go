@@ -9,9 +9,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
@@ -49,10 +49,11 @@ func TestOfferTravelsWhole(t *testing.T) {
 	if won, err := a.claim.Take(); won || err != nil {
 		t.Errorf("the claim was taken twice: %v, %v", won, err)
 	}
-	if _, err := unix.Write(m.FDs.Borrow(0), []byte("hello")); err != nil {
+	conn := m.FDs.TakeConn(0)
+	if _, err := conn.Write([]byte("hello")); err != nil {
 		t.Error(err)
 	}
-	m.FDs.Close()
+	_ = conn.Close()
 	hello := make([]byte, 5)
 	if _, err := l.near.Read(hello); err != nil || string(hello) != "hello" {
 		t.Errorf("the connection that came is not the client's: %q, %v", hello, err)
@@ -129,7 +130,7 @@ func TestUnknownMessages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := l.backend.Send(msg, []int{l.conn, l.conn, l.conn}[:n]...); err != nil {
+		if err := l.backend.Send(msg, []sock.Lender{l.conn, l.conn, l.conn}[:n]...); err != nil {
 			t.Fatal(err)
 		}
 		before := testutil.OpenDescriptors(t)
@@ -192,11 +193,11 @@ func TestFullChannel(t *testing.T) {
 
 func TestUnsendableOffers(t *testing.T) {
 	l := newLine(t)
-	err := l.Send(l.issue(t), Offer{Tracestate: string(make([]byte, channel.MaxMessage))}, l.conn)
+	err := l.Send(l.issue(t), Offer{Tracestate: string(make([]byte, sock.MaxMessage))}, l.conn)
 	if sendClassOf(t, err) != SendTooLarge || !errors.Is(err, syscall.EMSGSIZE) {
 		t.Errorf("too long: %v", err)
 	}
-	if err := l.Send(l.issue(t), Offer{}, -1); sendClassOf(t, err) != SendFailed {
+	if err := l.Send(l.issue(t), Offer{}, sock.Own(-1)); sendClassOf(t, err) != SendFailed {
 		t.Errorf("no connection: %v", err)
 	}
 	good := l.offer(t)
@@ -212,8 +213,8 @@ func TestNewChannel(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Retire()
-	defer func() { _ = unix.Close(far) }()
-	sotype, err := unix.GetsockoptInt(far, unix.SOL_SOCKET, unix.SO_TYPE)
+	defer far.Close()
+	sotype, err := unix.GetsockoptInt(sock.Number(far), unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil || sotype != unix.SOCK_SEQPACKET {
 		t.Errorf("type %d, %v", sotype, err)
 	}

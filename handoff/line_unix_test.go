@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-7265657e/usher/internal/channel"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
@@ -19,9 +19,9 @@ import (
 // hands.
 type line struct {
 	*Channel
-	backend *channel.Conn
+	backend *sock.Channel
 	near    *net.UnixConn // the client's end of the connection
-	conn    int           // the broker's
+	conn    *sock.Conn    // the broker's
 }
 
 func newLine(t *testing.T) *line {
@@ -34,14 +34,16 @@ func newLine(t *testing.T) *line {
 func lineOn(t *testing.T, table *Table) *line {
 	t.Helper()
 	fds := testutil.FDPair(t, unix.SOCK_SEQPACKET)
-	near, far := channel.New(fds[0]), channel.New(fds[1])
-	client, conn := testutil.SocketPair(t)
-	l := &line{newChannel(near, table), far, client, testutil.FD(t, conn)}
+	near, far := sock.NewChannel(sock.Own(fds[0])), sock.NewChannel(sock.Own(fds[1]))
+	pair := testutil.FDPair(t, unix.SOCK_STREAM)
+	client, conn := testutil.Conn(t, pair[0]), sock.NewConn(sock.Own(pair[1]))
+	l := &line{newChannel(near, table), far, client, conn}
 	t.Cleanup(func() {
 		for _, a := range l.Retire() {
 			a.Close()
 		}
 		_ = far.Close()
+		_ = conn.Close()
 	})
 	return l
 }
@@ -89,7 +91,7 @@ func (l *line) receive(t *testing.T) *wire.Offer {
 	return offer
 }
 
-func (l *line) answer(t *testing.T, ack *wire.Ack, fds ...int) {
+func (l *line) answer(t *testing.T, ack *wire.Ack, fds ...sock.Lender) {
 	t.Helper()
 	msg, err := frame.Append(nil, frame.ChannelAck(ack))
 	if err != nil {

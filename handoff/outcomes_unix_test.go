@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/failpoint"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
@@ -79,7 +80,7 @@ func corruptClaim() (*claim.Claim, error) {
 	if err := errors.Join(err, unix.SetNonblock(p[0], true)); err != nil {
 		return nil, err
 	}
-	return claim.Receive(p[0])
+	return claim.Receive(sock.Own(p[0]))
 }
 
 func partial(stage Stage) error {
@@ -214,10 +215,10 @@ func runOutcome(t *testing.T, c outcomeCase) {
 	if c.v1 {
 		return
 	}
-	if a.claim.FD() < 0 {
+	if sock.Number(a.claim.Descriptor()) < 0 {
 		t.Error("the claim was closed before Close")
 	}
-	if a.Close(); a.claim.FD() >= 0 {
+	if a.Close(); sock.Number(a.claim.Descriptor()) >= 0 {
 		t.Error("the claim is still open")
 	}
 }

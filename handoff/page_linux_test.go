@@ -4,8 +4,6 @@ import (
 	"context"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/seed-7265657e/usher/internal/claim"
 )
 
@@ -29,7 +27,7 @@ func TestClaim(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = unix.Close(fd) }()
+	defer fd.Close()
 	var last *claim.Claim
 	for n := range claim.Words {
 		c, inPage := made()
@@ -58,7 +56,7 @@ func (l *line) sharedPage(t *testing.T) *claim.Page {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = unix.Close(fd) }()
+	defer fd.Close()
 	page, err := claim.ReceivePage(fd)
 	if err != nil {
 		t.Fatal(err)

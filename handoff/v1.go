@@ -11,9 +11,8 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/failpoint"
-	"github.com/seed-7265657e/usher/internal/fdpass"
 	"github.com/seed-7265657e/usher/internal/frame"
-	"github.com/seed-7265657e/usher/internal/peer"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -107,7 +106,7 @@ func (v V1) send(ctx context.Context, token Token, offer Offer, conn syscall.Raw
 // verify makes sure that the descriptor goes to the backend, not to whoever took
 // its name.
 func (v V1) verify(endpoint *net.UnixConn) error {
-	cred, err := peer.OfConn(endpoint)
+	cred, err := sock.PeerOf(endpoint)
 	if err != nil {
 		return err
 	}
@@ -142,24 +141,13 @@ func (d *v1Delivery) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "v1 
 // backend expects in blocking mode (spec 02 §1). The flag is shared with the
 // broker's own copy, so a connection that stays here gets it back.
 func (d *v1Delivery) transfer() error {
-	endpoint, err := d.conn.SyscallConn()
-	if err != nil {
-		return &SendError{Stage: StageTransfer, Class: SendFailed, Err: err}
+	n := 0
+	err := sock.SetNonblock(d.client, false)
+	if err == nil {
+		if n, err = sock.SendRaw(d.conn, d.token[:], d.client); n == 0 {
+			err = errors.Join(err, sock.SetNonblock(d.client, true))
+		}
 	}
-	var n int
-	err = withFD(d.client, func(fd int) error {
-		if err := setNonblock(fd, false); err != nil {
-			return err
-		}
-		err := withFD(endpoint, func(sock int) (err error) {
-			n, err = fdpass.Send(sock, d.token[:], fd)
-			return err
-		})
-		if n == 0 {
-			err = errors.Join(err, setNonblock(fd, true))
-		}
-		return err
-	})
 	switch {
 	case err != nil:
 		return inTransfer(ClassifySend(err))
@@ -202,7 +190,7 @@ func (d *v1Delivery) awaitAck(ctx context.Context) (Ack, error) {
 	var rejected *frame.RejectedError
 	if errors.As(err, &rejected) {
 		// The connection is the broker's again, who writes to it with a deadline.
-		if err := withFD(d.client, func(fd int) error { return setNonblock(fd, true) }); err != nil {
+		if err := sock.SetNonblock(d.client, true); err != nil {
 			return Ack{}, err
 		}
 		return Ack{Token: d.token[:], Detail: rejected.Detail}, nil
@@ -214,12 +202,3 @@ func (d *v1Delivery) awaitAck(ctx context.Context) (Ack, error) {
 }
 
 func (d *v1Delivery) close() { _ = d.conn.Close() }
-
-// withFD runs f with conn's descriptor, which stays open meanwhile.
-func withFD(conn syscall.RawConn, f func(fd int) error) error {
-	var err error
-	if ctlErr := conn.Control(func(fd uintptr) { err = f(int(fd)) }); ctlErr != nil {
-		return ctlErr
-	}
-	return err
-}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
@@ -31,10 +32,12 @@ func TestV1Stream(t *testing.T) {
 			t.Errorf("the backend saw\n%x, %d descriptors, %x, %v; want\n%x, 1, %x", token, fds.Len(), offer, err, v.token, want)
 			return
 		}
-		if flags, err := unix.FcntlInt(uintptr(fds.Borrow(0)), unix.F_GETFL, 0); err != nil || flags&unix.O_NONBLOCK != 0 {
+		conn := fds.TakeConn(0)
+		defer func() { _ = conn.Close() }()
+		if flags, err := unix.FcntlInt(uintptr(sock.Number(conn)), unix.F_GETFL, 0); err != nil || flags&unix.O_NONBLOCK != 0 {
 			t.Errorf("the connection is not blocking: %#x, %v", flags, err)
 		}
-		if _, err := unix.Write(fds.Borrow(0), []byte("hello")); err != nil {
+		if _, err := conn.Write([]byte("hello")); err != nil {
 			t.Error(err)
 		}
 		if _, err := c.Write(v.reply); err != nil {

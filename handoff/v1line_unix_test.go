@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-7265657e/usher/internal/fdpass"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
@@ -57,16 +57,11 @@ func (l *v1Line) backend(t *testing.T, act func(c *net.UnixConn)) {
 }
 
 // sideBand receives the first bytes and the descriptors beside them.
-func sideBand(t *testing.T, c *net.UnixConn) ([]byte, fdpass.Descriptors) {
+func sideBand(t *testing.T, c *net.UnixConn) ([]byte, sock.Descriptors) {
 	t.Helper()
 	buf := make([]byte, TokenSize)
-	var m fdpass.Message
-	var err error
-	waitErr := testutil.Raw(t, c).Read(func(fd uintptr) bool {
-		m, err = fdpass.Recv(int(fd), buf)
-		return err != unix.EAGAIN
-	})
-	if err = errors.Join(waitErr, err, m.Fault); err != nil {
+	m, err := sock.Receive(c, buf)
+	if err = errors.Join(err, m.Fault); err != nil {
 		t.Error(err)
 	}
 	return buf[:m.N], m.FDs

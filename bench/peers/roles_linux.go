@@ -8,11 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"syscall"
 
 	"github.com/seed-7265657e/usher/backend"
 	"github.com/seed-7265657e/usher/broker"
-	"github.com/seed-7265657e/usher/internal/fdpass"
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 const (
@@ -117,24 +116,18 @@ func serveDescriptors(ctx context.Context, path string) error {
 
 // receive returns the connection that arrives on c.
 func receive(c *net.UnixConn) (net.Conn, error) {
-	raw, err := c.SyscallConn()
+	m, err := sock.Receive(c, make([]byte, 1))
 	if err != nil {
-		return nil, err
-	}
-	var m fdpass.Message
-	var recvErr error
-	err = raw.Read(func(fd uintptr) bool {
-		m, recvErr = fdpass.Recv(int(fd), make([]byte, 1))
-		return !errors.Is(recvErr, syscall.EAGAIN)
-	})
-	if err = errors.Join(err, recvErr); err != nil {
 		return nil, err
 	}
 	defer m.FDs.Close()
 	if m.FDs.Len() != 1 {
 		return nil, fmt.Errorf("%d descriptors arrived", m.FDs.Len())
 	}
-	f := os.NewFile(uintptr(m.FDs.Take(0)), "passed")
+	f, err := m.FDs.Take(0).File("passed")
+	if err != nil {
+		return nil, err
+	}
 	defer func() { _ = f.Close() }()
 	return net.FileConn(f)
 }

@@ -13,13 +13,15 @@
 // and on other Unix systems, a pipe with one byte in it. Both sides take that by
 // the same non-blocking read.
 //
-// A leaf: of usher it imports rawsys alone. A Claim owns its descriptor; the peer's
+// A leaf: of usher it imports sock alone. A Claim owns its descriptor; the peer's
 // copy is the peer's. A Page owns its mapping.
 package claim
 
 import (
 	"errors"
 	"fmt"
+
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 var (
@@ -36,7 +38,7 @@ var (
 // Claim is one process' side of the shared object. Not safe for concurrent use
 // with Close.
 type Claim struct {
-	fd int // -1 in a page
+	fd *sock.FD // nil in a page
 
 	page       *Page // nil for a descriptor
 	slot       uint32
@@ -64,32 +66,31 @@ func create(k kernel) (*Claim, error) {
 // returns a non-blocking, close-on-exec descriptor whose read yields the unit
 // once, or errors.ErrUnsupported where the system has no such object.
 type kernel struct {
-	eventfd func() (int, error)
-	pipe    func() (int, error)
+	eventfd func() (*sock.FD, error)
+	pipe    func() (*sock.FD, error)
 }
 
 // Means says what claims are here: words of a "page", an "eventfd" or a "pipe".
 func Means() string {
 	if page, fd, err := NewPage(); err == nil {
-		(&Claim{fd: fd}).Close()
+		fd.Close()
 		page.Close()
 		return "page"
 	}
 	for _, kind := range []struct {
 		name string
-		make func() (int, error)
+		make func() (*sock.FD, error)
 	}{{"eventfd", system.eventfd}, {"pipe", system.pipe}} {
 		if fd, err := kind.make(); err == nil {
-			(&Claim{fd: fd}).Close()
+			fd.Close()
 			return kind.name
 		}
 	}
 	return "none"
 }
 
-// FD lends the descriptor, to be sent to a backend; -1 in a page. It stays the
-// Claim's.
-func (c *Claim) FD() int { return c.fd }
+// Descriptor is what is to be lent to a backend beside the connection; nil in a page.
+func (c *Claim) Descriptor() *sock.FD { return c.fd }
 
 // Take tries to take the unit. True means that this process, and no other,
 // owns the connection from now on; false that the other side took it first.
@@ -110,5 +111,5 @@ func (c *Claim) Close() {
 		c.closeWord()
 		return
 	}
-	c.closeFD()
+	c.fd.Close()
 }

@@ -7,10 +7,12 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 var system = kernel{
-	eventfd: func() (int, error) { return -1, errors.ErrUnsupported },
+	eventfd: func() (*sock.FD, error) { return nil, errors.ErrUnsupported },
 	pipe:    newPipe,
 }
 
@@ -31,8 +33,6 @@ func pipeCloexec(p *[2]int) error {
 func readNow(fd int, buf []byte) (int, error) { return unix.Read(fd, buf) }
 
 func claimMode(mode uint32) bool { return mode&unix.S_IFMT == unix.S_IFIFO }
-
-func closeFD(fd int) { _ = unix.Close(fd) }
 
 // nature is a descriptor's mode and status flags.
 func nature(fd int) (mode uint32, flags int, err error) {

@@ -6,20 +6,21 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-7265657e/usher/internal/rawsys"
+	"github.com/seed-7265657e/usher/internal/sock"
+	"github.com/seed-7265657e/usher/internal/sock/rawsys"
 )
 
 var system = kernel{eventfd: newEventfd, pipe: newPipe}
 
-func newEventfd() (int, error) {
+func newEventfd() (*sock.FD, error) {
 	fd, err := rawsys.Eventfd(1, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if rawsys.Refused(err) {
-		return -1, errors.ErrUnsupported
+		return nil, errors.ErrUnsupported
 	}
 	if err != nil {
-		return -1, fmt.Errorf("eventfd: %w", err)
+		return nil, fmt.Errorf("eventfd: %w", err)
 	}
-	return fd, nil
+	return sock.Own(fd), nil
 }
 
 // readNow reads without blocking, whatever the descriptor's mode: O_NONBLOCK is
@@ -43,8 +44,6 @@ func pipeCloexec(p *[2]int) error { return unix.Pipe2(p[:], unix.O_CLOEXEC) }
 func claimMode(mode uint32) bool {
 	return mode&unix.S_IFMT == unix.S_IFIFO || mode&unix.S_IFMT == 0
 }
-
-func closeFD(fd int) { rawsys.Close(fd) }
 
 // nature is a descriptor's mode and status flags.
 func nature(fd int) (mode uint32, flags int, err error) {

@@ -5,18 +5,19 @@ package claim
 import (
 	"errors"
 	"fmt"
+
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 var system = kernel{
-	eventfd: func() (int, error) { return -1, errors.ErrUnsupported },
-	pipe:    func() (int, error) { return -1, errors.ErrUnsupported },
+	eventfd: func() (*sock.FD, error) { return nil, errors.ErrUnsupported },
+	pipe:    func() (*sock.FD, error) { return nil, errors.ErrUnsupported },
 }
 
 // Receive answers ErrForeign: no claim can arrive on this system.
-func Receive(int) (*Claim, error) {
+func Receive(fd *sock.FD) (*Claim, error) {
+	fd.Close()
 	return nil, fmt.Errorf("%w: %w", ErrForeign, errors.ErrUnsupported)
 }
 
-func take(int) (bool, error) { return false, errors.ErrUnsupported }
-
-func (c *Claim) closeFD() {} // no claim can exist on this system
+func take(*sock.FD) (bool, error) { return false, errors.ErrUnsupported }

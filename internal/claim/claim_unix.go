@@ -4,9 +4,13 @@ package claim
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 // unit is the byte in a pipe claim. An eventfd yields the number 1 instead, as
@@ -15,10 +19,10 @@ const unit = 'u'
 
 // newPipe makes a claim of a pipe. Its writing end is closed at once: after the
 // byte is gone, a read says end of file, which means taken.
-func newPipe() (int, error) {
+func newPipe() (*sock.FD, error) {
 	var p [2]int
 	if err := pipeCloexec(&p); err != nil {
-		return -1, fmt.Errorf("pipe: %w", err)
+		return nil, fmt.Errorf("pipe: %w", err)
 	}
 	_, err := unix.Write(p[1], []byte{unit})
 	_ = unix.Close(p[1])
@@ -27,32 +31,49 @@ func newPipe() (int, error) {
 	}
 	if err != nil {
 		_ = unix.Close(p[0])
-		return -1, fmt.Errorf("pipe: %w", err)
+		return nil, fmt.Errorf("pipe: %w", err)
 	}
-	return p[0], nil
+	return sock.Own(p[0]), nil
 }
 
 // Receive makes a Claim of a descriptor that came with a connection, and owns
-// it from then on; on an error, which wraps ErrForeign, fd stays the caller's.
+// it from then on. After an error, which wraps ErrForeign, it is closed.
 // A descriptor whose read could block is refused: it would stall the receiver.
-func Receive(fd int) (*Claim, error) {
-	mode, flags, err := nature(fd)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %v", ErrForeign, err)
-	}
-	if !claimMode(mode) {
-		return nil, fmt.Errorf("%w: mode %#o", ErrForeign, mode)
-	}
-	if flags&unix.O_NONBLOCK == 0 || flags&unix.O_ACCMODE == unix.O_WRONLY {
-		return nil, fmt.Errorf("%w: its read could block", ErrForeign)
+func Receive(fd *sock.FD) (*Claim, error) {
+	if err := check(fd); err != nil {
+		fd.Close()
+		return nil, fmt.Errorf("%w: %w", ErrForeign, err)
 	}
 	return &Claim{fd: fd}, nil
 }
 
-func take(fd int) (bool, error) {
+func check(fd *sock.FD) error {
+	n, ok := sock.Borrow(fd)
+	if !ok {
+		return os.ErrClosed
+	}
+	defer sock.Return(fd)
+	mode, flags, err := nature(n)
+	switch {
+	case err != nil:
+		return err
+	case !claimMode(mode):
+		return fmt.Errorf("mode %#o", mode)
+	case flags&unix.O_NONBLOCK == 0 || flags&unix.O_ACCMODE == unix.O_WRONLY:
+		return errors.New("its read could block")
+	}
+	return nil
+}
+
+func take(fd *sock.FD) (bool, error) {
+	own, ok := sock.Borrow(fd)
+	if !ok {
+		return false, fmt.Errorf("take claim: %w", unix.EBADF)
+	}
+	defer sock.Return(fd)
 	var word [8]byte
 	for {
-		n, err := readNow(fd, word[:])
+		n, err := readNow(own, word[:])
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -65,11 +86,4 @@ func take(fd int) (bool, error) {
 		}
 		return false, ErrCorrupt
 	}
-}
-
-func (c *Claim) closeFD() {
-	if c.fd >= 0 {
-		closeFD(c.fd)
-	}
-	c.fd = -1
 }

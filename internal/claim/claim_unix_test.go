@@ -10,10 +10,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
-func unsupported() (int, error) { return -1, errors.ErrUnsupported }
+func unsupported() (*sock.FD, error) { return nil, errors.ErrUnsupported }
 
 // kinds are the objects that a claim can be made of.
 var kinds = map[string]kernel{
@@ -34,11 +35,11 @@ func mustMake(t *testing.T, k kernel) *Claim {
 // received is c as another process would have it.
 func received(t *testing.T, c *Claim) *Claim {
 	t.Helper()
-	fd, err := unix.FcntlInt(uintptr(c.FD()), unix.F_DUPFD_CLOEXEC, 0)
+	fd, err := unix.FcntlInt(uintptr(sock.Number(c.Descriptor())), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := Receive(fd)
+	other, err := Receive(sock.Own(fd))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +93,7 @@ func TestDescriptorFlags(t *testing.T) {
 	for name, k := range kinds {
 		t.Run(name, func(t *testing.T) {
 			testutil.Leaks(t)
-			fd := uintptr(mustMake(t, k).FD())
+			fd := uintptr(sock.Number(mustMake(t, k).Descriptor()))
 			if flags, err := unix.FcntlInt(fd, unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
 				t.Errorf("a child would inherit it: %#x, %v", flags, err)
 			}
@@ -115,8 +116,8 @@ func TestTakeAfterClose(t *testing.T) {
 // TestCreate walks the fallback: a kernel without eventfd is no failure, a
 // failure of what it has is.
 func TestCreate(t *testing.T) {
-	full := func() (int, error) { return -1, unix.EMFILE }
-	forbidden := func() (int, error) { t.Error("the pipe was asked for"); return -1, unix.EPERM }
+	full := func() (*sock.FD, error) { return nil, unix.EMFILE }
+	forbidden := func() (*sock.FD, error) { t.Error("the pipe was asked for"); return nil, unix.EPERM }
 	for name, c := range map[string]struct {
 		kernel
 		want error
@@ -146,7 +147,7 @@ func TestCreate(t *testing.T) {
 }
 
 // newNative is what New uses first on this system.
-func newNative() (int, error) {
+func newNative() (*sock.FD, error) {
 	fd, err := system.eventfd()
 	if errors.Is(err, errors.ErrUnsupported) {
 		return system.pipe()
@@ -197,7 +198,7 @@ func TestCorruptValue(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			testutil.Leaks(t)
-			c, err := Receive(pipeHolding(t, data))
+			c, err := Receive(sock.Own(pipeHolding(t, data)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -212,7 +213,7 @@ func TestCorruptValue(t *testing.T) {
 // TestPipeWithWriter: a read that would wait means taken, as end of file does.
 func TestPipeWithWriter(t *testing.T) {
 	testutil.Leaks(t)
-	c, err := Receive(pipeHolding(t, []byte{unit}))
+	c, err := Receive(sock.Own(pipeHolding(t, []byte{unit})))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +222,7 @@ func TestPipeWithWriter(t *testing.T) {
 	checkTake(t, c, false)
 }
 
-// TestReceiveRefuses what can't be a claim, and leaves it to the caller.
+// TestReceiveRefuses what can't be a claim, and closes it.
 func TestReceiveRefuses(t *testing.T) {
 	for name, open := range map[string]func(t *testing.T) int{
 		"no descriptor": func(*testing.T) int { return -1 },
@@ -266,11 +267,11 @@ func TestReceiveRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			testutil.Leaks(t)
 			fd := open(t)
-			if c, err := Receive(fd); c != nil || !errors.Is(err, ErrForeign) {
+			if c, err := Receive(sock.Own(fd)); c != nil || !errors.Is(err, ErrForeign) {
 				t.Errorf("got %v, %v", c, err)
 			}
-			if fd >= 0 && unix.Close(fd) != nil {
-				t.Error("it was the caller's, and is closed")
+			if fd >= 0 && testutil.IsOpen(fd) {
+				t.Error("it is open still")
 			}
 		})
 	}

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
@@ -21,7 +22,7 @@ func TestEventfdValues(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := Receive(fd)
+		c, err := Receive(sock.Own(fd))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -34,8 +35,7 @@ func TestEventfdValues(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = unix.Close(fd) }()
-	if _, err := Receive(fd); !errors.Is(err, ErrForeign) {
+	if _, err := Receive(sock.Own(fd)); !errors.Is(err, ErrForeign) {
 		t.Errorf("blocking: got %v", err)
 	}
 }
@@ -44,13 +44,13 @@ func TestEventfdValues(t *testing.T) {
 // made it blocking. A claim that is gone is gone at once all the same.
 func TestTakeNeverBlocks(t *testing.T) {
 	testutil.Leaks(t)
-	for name, open := range map[string]func() (int, error){"eventfd": newEventfd, "pipe": newPipe} {
+	for name, open := range map[string]func() (*sock.FD, error){"eventfd": newEventfd, "pipe": newPipe} {
 		fd, err := open()
 		if err != nil {
 			t.Fatal(err)
 		}
 		c := &Claim{fd: fd}
-		if err := unix.SetNonblock(fd, false); err != nil {
+		if err := unix.SetNonblock(sock.Number(fd), false); err != nil {
 			t.Fatal(err)
 		}
 		for _, want := range []bool{true, false} {

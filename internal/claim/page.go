@@ -55,7 +55,7 @@ var ErrPageFull = errors.New("no word is free in the page of claims")
 func newPage(words []atomic.Uint64, unmap func()) *Page {
 	p := &Page{words: words, unmap: unmap, claims: make([]Claim, len(words)), free: make([]uint32, len(words))}
 	for i := range p.claims {
-		p.claims[i] = Claim{fd: -1, page: p, slot: uint32(i)}
+		p.claims[i] = Claim{page: p, slot: uint32(i)}
 		p.free[len(p.free)-1-i] = uint32(i)
 	}
 	return p
@@ -86,7 +86,7 @@ func (p *Page) Claim(slot uint32, generation uint64) (*Claim, error) {
 	if uint64(slot) >= uint64(len(p.words)) || generation == 0 || generation > ^uint64(0)/states {
 		return nil, fmt.Errorf("%w: word %d, generation %d", ErrForeign, slot, generation)
 	}
-	return &Claim{fd: -1, page: p, slot: slot, generation: generation, received: true}, nil
+	return &Claim{page: p, slot: slot, generation: generation, received: true}, nil
 }
 
 // Close frees the page, on the broker's side as soon as the last claim in it is

@@ -2,10 +2,13 @@ package claim
 
 import (
 	"fmt"
+	"os"
 	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 // seals keep either side from shortening the page under the other, which would
@@ -14,17 +17,17 @@ const seals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
 
 // NewPage makes a page, and a descriptor of it for the backend, which the caller
 // owns. The error wraps ErrUnavailable.
-func NewPage() (p *Page, fd int, err error) {
-	fd, err = sealedMemory()
+func NewPage() (p *Page, fd *sock.FD, err error) {
+	n, err := sealedMemory()
 	if err != nil {
-		return nil, -1, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	words, unmap, err := mapWords(fd)
+	words, unmap, err := mapWords(n)
 	if err != nil {
-		_ = unix.Close(fd)
-		return nil, -1, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		_ = unix.Close(n)
+		return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	return newPage(words, unmap), fd, nil
+	return newPage(words, unmap), sock.Own(n), nil
 }
 
 func sealedMemory() (fd int, err error) {
@@ -48,10 +51,15 @@ func sealedMemory() (fd int, err error) {
 	return fd, nil
 }
 
-// ReceivePage maps the page behind a descriptor that came from the broker. The
-// descriptor stays the caller's, and is of no further use; the Page is the
-// caller's to close. The error wraps ErrForeign: such memory could be taken away.
-func ReceivePage(fd int) (*Page, error) {
+// ReceivePage maps the page behind a descriptor that came from the broker, and closes
+// the descriptor. The Page is the caller's to close. The error wraps ErrForeign: such
+// memory could be taken away.
+func ReceivePage(page *sock.FD) (*Page, error) {
+	defer page.Close()
+	fd, ok := sock.Borrow(page)
+	if !ok {
+		return nil, fmt.Errorf("%w: %v", ErrForeign, os.ErrClosed)
+	}
 	have, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%w: no sealed memory: %v", ErrForeign, err)

@@ -8,19 +8,23 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
 // sharedPage is a page as broker and backend have it, and its descriptor.
 func sharedPage(t *testing.T) (broker, backend *Page, fd int) {
 	t.Helper()
-	broker, fd, err := NewPage()
+	broker, own, err := NewPage()
 	if err != nil {
+		t.Fatal(err)
+	}
+	if fd, err = unix.Dup(sock.Number(own)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unix.Close(fd) })
 	t.Cleanup(broker.Close)
-	backend, err = ReceivePage(fd)
+	backend, err = ReceivePage(own)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,8 +40,8 @@ func offered(t *testing.T, broker, backend *Page) (mine, theirs *Claim) {
 		t.Fatal(err)
 	}
 	word, generation, ok := mine.InPage()
-	if !ok || mine.FD() != -1 {
-		t.Fatalf("it is not in the page: descriptor %d", mine.FD())
+	if !ok || mine.Descriptor() != nil {
+		t.Fatal("it is not in the page")
 	}
 	if theirs, err = backend.Claim(word, generation); err != nil {
 		t.Fatal(err)
@@ -274,11 +278,11 @@ func TestReceivePageRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			testutil.Leaks(t)
 			fd := open(t)
-			if p, err := ReceivePage(fd); p != nil || !errors.Is(err, ErrForeign) {
+			if p, err := ReceivePage(sock.Own(fd)); p != nil || !errors.Is(err, ErrForeign) {
 				t.Errorf("got %v, %v", p, err)
 			}
-			if fd >= 0 && unix.Close(fd) != nil {
-				t.Error("it was the caller's, and is closed")
+			if fd >= 0 && testutil.IsOpen(fd) {
+				t.Error("it is open still")
 			}
 		})
 	}
@@ -315,7 +319,7 @@ func TestPageRefusesWords(t *testing.T) {
 func TestNewPageReportsAFullTable(t *testing.T) {
 	testutil.Leaks(t)
 	testutil.FillTable(t)
-	if p, fd, err := NewPage(); p != nil || fd != -1 || !errors.Is(err, ErrUnavailable) || !errors.Is(err, unix.EMFILE) {
-		t.Errorf("got %v, %d, %v", p, fd, err)
+	if p, fd, err := NewPage(); p != nil || fd != nil || !errors.Is(err, ErrUnavailable) || !errors.Is(err, unix.EMFILE) {
+		t.Errorf("got %v, %v, %v", p, fd, err)
 	}
 }

@@ -5,14 +5,17 @@ package claim
 import (
 	"errors"
 	"fmt"
+
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 // NewPage answers ErrUnavailable: claims are descriptors on this system.
-func NewPage() (*Page, int, error) {
-	return nil, -1, fmt.Errorf("%w: %w", ErrUnavailable, errors.ErrUnsupported)
+func NewPage() (*Page, *sock.FD, error) {
+	return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, errors.ErrUnsupported)
 }
 
 // ReceivePage answers ErrForeign: no page can arrive on this system.
-func ReceivePage(int) (*Page, error) {
+func ReceivePage(page *sock.FD) (*Page, error) {
+	page.Close()
 	return nil, fmt.Errorf("%w: %w", ErrForeign, errors.ErrUnsupported)
 }

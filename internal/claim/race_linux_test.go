@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-7265657e/usher/internal/fdpass"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
@@ -102,7 +102,10 @@ func TestTwoProcessesRace(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(page.Close)
-	shared := os.NewFile(uintptr(fd), "page")
+	shared, err := fd.File("page")
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { _ = shared.Close() })
 	makers := map[string]func() (*Claim, error){"page": page.New}
 	for name, k := range kinds {
@@ -169,14 +172,14 @@ func raceAsBroker(t *testing.T, newClaim func() (*Claim, error), page *os.File, 
 			if word, generation, ok := claims[i].InPage(); ok {
 				sent.Words, sent.Generations = append(sent.Words, word), append(sent.Generations, generation)
 			} else {
-				raw = append(raw, claims[i].FD())
+				raw = append(raw, sock.Number(claims[i].Descriptor()))
 			}
 		}
 		message, err := json.Marshal(sent)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := fdpass.Send(fds[0], message, raw...); err != nil {
+		if _, err := testutil.SendFDs(fds[0], message, raw...); err != nil {
 			t.Fatal(err)
 		}
 		if err := a.race(0, claims, &round); err != nil {
@@ -205,26 +208,20 @@ func raceAsBroker(t *testing.T, newClaim func() (*Claim, error), page *os.File, 
 // raceAsBackend is the helper process: it takes what it is sent until the other
 // side closes.
 func raceAsBackend() error {
-	const sock = 3
+	offers := os.NewFile(3, "offers")
 	a, unmap, err := openArena(os.NewFile(4, "race"))
 	if err != nil {
 		return err
 	}
 	defer unmap()
-	page, err := ReceivePage(5)
+	page, err := ReceivePage(sock.Own(5))
 	if err != nil {
 		return err
 	}
 	defer page.Close()
 	buf := make([]byte, 64<<10)
 	for round := int64(0); ; {
-		if _, err := unix.Poll([]unix.PollFd{{Fd: sock, Events: unix.POLLIN}}, -1); err != nil && err != unix.EINTR {
-			return err
-		}
-		m, err := fdpass.Recv(sock, buf)
-		if errors.Is(err, unix.EAGAIN) {
-			continue
-		}
+		m, err := sock.Receive(offers, buf)
 		if err != nil || m.N == 0 {
 			return err
 		}
@@ -239,8 +236,8 @@ func raceAsBackend() error {
 		for i := range claims {
 			if len(sent.Words) > 0 {
 				claims[i], err = page.Claim(sent.Words[i], sent.Generations[i])
-			} else if claims[i], err = Receive(m.FDs.Borrow(i)); err == nil {
-				m.FDs.Take(i)
+			} else {
+				claims[i], err = Receive(m.FDs.Take(i))
 			}
 			if err != nil {
 				return err

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-7265657e/usher/internal/peer"
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 // lockFlags: write access, because the owner's pid goes into the file; no
@@ -22,7 +22,7 @@ const lockFlags = os.O_CREATE | os.O_RDWR | unix.O_NOFOLLOW
 
 // bind is Bind, for the kind of socket that is wanted.
 func bind(path string, kind socketKind) (_ *Binding, err error) {
-	if os.Geteuid() == peer.OverflowUID {
+	if os.Geteuid() == sock.OverflowUID {
 		return nil, ErrUnnamedUser
 	}
 	if err := CheckLength(path); err != nil {
@@ -66,7 +66,7 @@ func clearStale(path string) error {
 	switch {
 	case err == nil:
 		defer conn.Close()
-		owner, _ := peer.OfConn(conn) // for people alone
+		owner, _ := sock.PeerOf(conn) // for people alone
 		return &InUseError{Path: path, PID: owner.PID}
 	case errors.Is(err, unix.EAGAIN):
 		return &InUseError{Path: path} // its queue is full: overloaded, but there

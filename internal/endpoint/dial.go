@@ -8,8 +8,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/peer"
-	"github.com/seed-7265657e/usher/internal/unixconn"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wait"
 )
 
@@ -18,7 +17,7 @@ import (
 // yet. A full backlog, which is EAGAIN at once on Linux, is waited for until ctx
 // ends; the error then joins ctx's. The caller owns the connection.
 // Errors: *ForeignListenerError, *VariableError.
-func Dial(ctx context.Context, path string) (*unixconn.Conn, error) {
+func Dial(ctx context.Context, path string) (*sock.Conn, error) {
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		c, err := DialNow(path)
 		switch {
@@ -38,8 +37,8 @@ const (
 )
 
 // DialNow is Dial without the wait: a full backlog is an error at once.
-func DialNow(path string) (*unixconn.Conn, error) {
-	c, err := unixconn.Dial(path)
+func DialNow(path string) (*sock.Conn, error) {
+	c, err := sock.Dial(path)
 	if err != nil {
 		return nil, thisHost().explain(path, err)
 	}
@@ -74,7 +73,7 @@ func CheckServedBy(path string, pid int) error {
 // checkListener tells whether the listener that c reached at path runs as user
 // uid. Where the system can't say, the directory's mode alone protects path.
 func checkListener(c syscall.Conn, path string, uid int) error {
-	cred, err := peer.OfConn(c)
+	cred, err := sock.PeerOf(c)
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
 		return nil

@@ -10,14 +10,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/seed-7265657e/usher/internal/peer"
-	"github.com/seed-7265657e/usher/internal/unixconn"
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 // dials are both ways to connect.
-var dials = map[string]func(context.Context, string) (*unixconn.Conn, error){
+var dials = map[string]func(context.Context, string) (*sock.Conn, error){
 	"Dial":    Dial,
-	"DialNow": func(_ context.Context, path string) (*unixconn.Conn, error) { return DialNow(path) },
+	"DialNow": func(_ context.Context, path string) (*sock.Conn, error) { return DialNow(path) },
 }
 
 func TestDialReachesTheOwnListener(t *testing.T) {
@@ -38,7 +37,7 @@ func TestListenerOfAnotherUserIsNotTrusted(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if _, err := peer.OfConn(c); errors.Is(err, errors.ErrUnsupported) {
+	if _, err := sock.PeerOf(c); errors.Is(err, errors.ErrUnsupported) {
 		if err := checkListener(c, b.Path, os.Geteuid()+1); err != nil {
 			t.Errorf("a system that can't tell: %v", err)
 		}
@@ -51,7 +50,7 @@ func TestListenerOfAnotherUserIsNotTrusted(t *testing.T) {
 }
 
 func TestForeignListenerSaysWhatToDo(t *testing.T) {
-	for uid, want := range map[uint32]string{1: "set XDG_RUNTIME_DIR", peer.OverflowUID: "in one user namespace"} {
+	for uid, want := range map[uint32]string{1: "set XDG_RUNTIME_DIR", sock.OverflowUID: "in one user namespace"} {
 		if text := (&ForeignListenerError{Path: "/s", UID: uid}).Error(); !strings.Contains(text, want) {
 			t.Errorf("%q lacks %q", text, want)
 		}

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/seed-7265657e/usher/internal/peer"
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 // ErrReplaced reports that the socket file of a Binding was removed or replaced:
@@ -52,11 +52,11 @@ func (e *InUseError) Error() string {
 // sent to it.
 type ForeignListenerError struct {
 	Path string
-	UID  uint32 // who listens; peer.OverflowUID when the kernel can't name the user
+	UID  uint32 // who listens; sock.OverflowUID when the kernel can't name the user
 }
 
 func (e *ForeignListenerError) Error() string {
-	if e.UID == peer.OverflowUID {
+	if e.UID == sock.OverflowUID {
 		return fmt.Sprintf("%s is served by a user whom the kernel can't name (uid %d), so it is not trusted: "+
 			"run both sides in one user namespace, as a user other than uid %d", e.Path, e.UID, e.UID)
 	}
@@ -77,7 +77,7 @@ func (e *OtherListenerError) Error() string {
 
 // ErrUnnamedUser reports that this process runs as the user id that stands for
 // everybody unknown: it could not tell its own clients from strangers.
-var ErrUnnamedUser = fmt.Errorf("user id %d is what the kernel reports for users it can't name, so it is nobody's identity: run as another user", peer.OverflowUID)
+var ErrUnnamedUser = fmt.Errorf("user id %d is what the kernel reports for users it can't name, so it is nobody's identity: run as another user", sock.OverflowUID)
 
 // LockRefusedError reports that the system locks no file here. Without the lock two
 // processes could own one socket, so none does.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/seed-7265657e/usher/internal/peer"
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 // TestExplain: a refused path is blamed on the variable that led there, on the one that
@@ -26,7 +26,7 @@ func TestExplain(t *testing.T) {
 	}{
 		{"another user's", set, false, below, foreignTo(runtime, 8, 7), "XDG_RUNTIME_DIR leads user 7 there"},
 		{"forbidden", set, false, below, fs.ErrPermission, "XDG_RUNTIME_DIR leads user 7 there"},
-		{"nobody's that can be named", set, true, below, foreignTo("/", peer.OverflowUID, 7), ""},
+		{"nobody's that can be named", set, true, below, foreignTo("/", sock.OverflowUID, 7), ""},
 		{"not set, and taken", nil, false, own, fs.ErrPermission, "XDG_RUNTIME_DIR is not set: set it to a directory of your own"},
 		{"not set, and another user's", nil, false, own, foreignTo("/tmp/running-process-7", 8, 7), "XDG_RUNTIME_DIR is not set"},
 		{"missing in a user namespace", set, true, below, fs.ErrNotExist, SocketVariable + " is not set, and in this user namespace you are user 7"},

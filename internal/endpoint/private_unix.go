@@ -9,7 +9,7 @@ import (
 	"os"
 	"syscall"
 
-	"github.com/seed-7265657e/usher/internal/peer"
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 // CheckPrivate reports whether dir is a directory that only the calling user can
@@ -86,7 +86,7 @@ func ensureParent(dir string) error {
 func foreign(dir string, fi fs.FileInfo) error { return foreignTo(dir, owner(fi), os.Geteuid()) }
 
 func foreignTo(dir string, uid, self int) error {
-	if uid == peer.OverflowUID {
+	if uid == sock.OverflowUID {
 		return &InsecureDirError{
 			Path: dir, Reason: fmt.Sprintf("belongs to uid %d, which is what the kernel reports for users it can't name", uid),
 			Fix: "run broker, backends and clients in one user namespace",

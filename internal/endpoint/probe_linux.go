@@ -2,13 +2,12 @@ package endpoint
 
 import (
 	"crypto/rand"
-	"fmt"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-7265657e/usher/internal/peer"
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 // probeName begins the address of a socket that only asks who listens. An abstract
@@ -16,18 +15,13 @@ import (
 const probeName = "@usher-probe-"
 
 // probe asks who listens at path: it connects, without waiting, and hangs up.
-func probe(path string) (cred peer.Credentials, err error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+func probe(path string) (cred sock.Credentials, err error) {
+	c, err := sock.DialFrom(probeName+rand.Text(), path) // an address is a courtesy to the listener
 	if err != nil {
-		return cred, fmt.Errorf("socket: %w", err)
+		return cred, err
 	}
-	defer func() { _ = unix.Close(fd) }()
-	// A courtesy to the listener: refused, the question is asked all the same.
-	_ = unix.Bind(fd, &unix.SockaddrUnix{Name: probeName + rand.Text()})
-	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != nil {
-		return cred, fmt.Errorf("connect: %w", err)
-	}
-	return peer.Of(fd)
+	defer func() { _ = c.Close() }()
+	return sock.PeerOf(c)
 }
 
 // IsProbe reports whether c, which was accepted, only asked who listens here: it

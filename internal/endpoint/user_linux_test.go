@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-7265657e/usher/internal/peer"
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 // asUser runs do with another effective user, in a thread of its own that ends
@@ -63,11 +63,11 @@ func TestDialRefusesAForeignListener(t *testing.T) {
 
 func TestBindRefusesTheOverflowUser(t *testing.T) {
 	dir := shortDir(t)
-	if err := os.Chown(dir, peer.OverflowUID, -1); err != nil && os.Geteuid() == 0 {
+	if err := os.Chown(dir, sock.OverflowUID, -1); err != nil && os.Geteuid() == 0 {
 		t.Fatal(err)
 	}
 	for name, bind := range map[string]func(string) (*Binding, error){"broker": Bind, "backend": BindBackend} {
-		err := asUser(t, peer.OverflowUID, func() error {
+		err := asUser(t, sock.OverflowUID, func() error {
 			b, err := bind(filepath.Join(dir, "s.sock"))
 			if err == nil {
 				err = b.Close()

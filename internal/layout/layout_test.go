@@ -101,9 +101,10 @@ const (
 
 var layers = map[string]int{
 	"internal/wire": leaf, "internal/blake3": leaf, "internal/filehash": leaf, "internal/frame": leaf, "internal/names": leaf, "internal/wait": leaf,
-	"internal/identity": leaf, "internal/endpoint": leaf, "internal/peer": leaf, "internal/fdpass": leaf,
-	"internal/claim": leaf, "internal/channel": leaf, "internal/failpoint": leaf,
-	"internal/unixconn": leaf, "internal/loop": leaf, "internal/stamp": leaf, "internal/rawsys": leaf, "internal/watch": leaf,
+	"internal/identity": leaf, "internal/endpoint": leaf, "internal/peer": leaf,
+	"internal/sock": leaf, "internal/sock/rawsys": leaf,
+	"internal/claim": leaf, "internal/failpoint": leaf,
+	"internal/loop": leaf, "internal/stamp": leaf, "internal/watch": leaf,
 	"internal/launch": leaf, "internal/logfile": leaf, "internal/nofile": leaf, "internal/loglimit": leaf, "internal/event": leaf,
 
 	"handoff": domain, "internal/hello": domain, "internal/service": domain,
@@ -244,8 +245,8 @@ func TestBinaryLinksNoDrawing(t *testing.T) {
 
 // systemDependent may have files for one system alone.
 var systemDependent = []string{
-	"internal/fdpass", "internal/peer", "internal/endpoint", "internal/claim", "internal/channel",
-	"internal/identity", "internal/filehash", "internal/admin", "handoff", "backend", "internal/unixconn", "internal/loop", "internal/stamp", "internal/rawsys", "internal/watch",
+	"internal/sock", "internal/sock/rawsys", "internal/peer", "internal/endpoint", "internal/claim",
+	"internal/identity", "internal/filehash", "internal/admin", "handoff", "backend", "internal/loop", "internal/stamp", "internal/watch",
 	"internal/nofile", "internal/launch",
 	"internal/failpoint", "internal/world", "internal/bench", "bench/peers", testHelpers, // they signal and stop processes
 }

@@ -10,9 +10,9 @@
 // triggered: an event is a hint, and what a handler leaves unread is announced
 // again.
 //
-// A leaf: of usher it imports rawsys alone. A Loop owns its epoll set and what wakes
-// it; the descriptors in the set stay their owners', who take them out (Remove)
-// before they close them: another process may hold a copy, and the kernel would
+// A leaf: of usher it imports sock alone. A Loop owns its epoll set and what wakes
+// it; what is in the set stays its owner's, who takes it out (Remove) before he closes
+// it: another process may hold a copy, and the kernel would
 // go on announcing it.
 package loop
 
@@ -27,11 +27,18 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-7265657e/usher/internal/rawsys"
+	"github.com/seed-7265657e/usher/internal/sock"
+	"github.com/seed-7265657e/usher/internal/sock/rawsys"
 )
 
 // Handler is called when its descriptor has something to read, or has ended.
 type Handler func()
+
+// watched is one descriptor in the set.
+type watched struct {
+	from   sock.Lender // nil for the loop's own
+	handle Handler
+}
 
 // Loop is one goroutine's set of descriptors. Only Post, and Stop, may be called
 // from other goroutines than the one in Run; before Run, its maker may call all.
@@ -42,7 +49,7 @@ type Loop struct {
 	wake  int // eventfd, written by Post
 	timer int // timerfd, armed for alarm
 
-	handlers map[int32]Handler
+	handlers map[int32]watched // by descriptor
 	tick     func(now time.Time) (next time.Time)
 	rest     func()
 	alarm    time.Time // zero when the timer is not armed
@@ -61,7 +68,7 @@ type Loop struct {
 // called next, zero for not before the next WakeAt. rest, which may be nil, is called
 // each time the events at hand have been handled.
 func New(tick func(now time.Time) (next time.Time), rest func()) (*Loop, error) {
-	l := &Loop{fd: -1, wake: -1, timer: -1, handlers: make(map[int32]Handler), tick: tick, rest: rest}
+	l := &Loop{fd: -1, wake: -1, timer: -1, handlers: make(map[int32]watched), tick: tick, rest: rest}
 	if err := l.open(); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("event loop: %w", err)
@@ -79,10 +86,10 @@ func (l *Loop) open() (err error) {
 	if l.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC); err != nil {
 		return err
 	}
-	if err := l.Add(l.wake, l.runPosted); err != nil {
+	if err := l.add(l.wake, watched{nil, l.runPosted}); err != nil {
 		return err
 	}
-	if err := l.Add(l.timer, l.ring); err != nil {
+	if err := l.add(l.timer, watched{nil, l.ring}); err != nil {
 		return err
 	}
 	if err := unix.SetNonblock(l.fd, true); err != nil { // else os.NewFile keeps it from the poller
@@ -93,19 +100,30 @@ func (l *Loop) open() (err error) {
 	return err
 }
 
-// Add has handler called whenever fd, which stays the caller's, is readable.
-func (l *Loop) Add(fd int, handler Handler) error {
+// Add has handler called whenever from, which stays the caller's, is readable. The error
+// is os.ErrClosed when from has been closed.
+func (l *Loop) Add(from sock.Lender, handler Handler) error {
+	fd, ok := sock.Borrow(from)
+	if !ok {
+		return fmt.Errorf("watch descriptor: %w", os.ErrClosed)
+	}
+	defer sock.Return(from)
+	return l.add(fd, watched{from, handler})
+}
+
+func (l *Loop) add(fd int, w watched) error {
 	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP, Fd: int32(fd)}
 	if err := rawsys.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, fd, &event); err != nil {
 		return fmt.Errorf("watch descriptor: %w", err)
 	}
-	l.handlers[int32(fd)] = handler
+	l.handlers[int32(fd)] = w
 	return nil
 }
 
-// Remove ends what Add began. It must come before fd is closed.
-func (l *Loop) Remove(fd int) {
-	if _, known := l.handlers[int32(fd)]; !known {
+// Remove ends what Add began. It must come before from is closed.
+func (l *Loop) Remove(from sock.Lender) {
+	fd := sock.Number(from)
+	if l.handlers[int32(fd)].from != from {
 		return
 	}
 	delete(l.handlers, int32(fd))
@@ -206,8 +224,8 @@ func (l *Loop) turn() error {
 		}
 		for i := range l.events[:n] {
 			// Looked up each time: a handler may have taken out another's descriptor.
-			if handle := l.handlers[l.events[i].Fd]; handle != nil {
-				handle()
+			if w := l.handlers[l.events[i].Fd]; w.handle != nil {
+				w.handle()
 			}
 		}
 		if l.rest != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/loop"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
@@ -65,14 +66,15 @@ func wait[T any](t *testing.T, c <-chan T) (v T) {
 func TestEvents(t *testing.T) {
 	l := running(t, never)
 	fds := testutil.FDPair(t, syscall.SOCK_STREAM)
-	defer func() { _ = syscall.Close(fds[0]) }()
+	end := sock.Own(fds[0])
+	defer end.Close()
 	read := make(chan int, 16)
 	on(t, l, func() {
-		err := l.Add(fds[0], func() {
+		err := l.Add(end, func() {
 			var one [1]byte
 			n, _ := syscall.Read(fds[0], one[:])
 			if n == 0 {
-				l.Remove(fds[0])
+				l.Remove(end)
 			}
 			read <- n
 		})
@@ -96,9 +98,9 @@ func TestEvents(t *testing.T) {
 	if len(read) > 0 {
 		t.Error("an event after Remove")
 	}
-	on(t, l, func() { l.Remove(fds[0]) }) // again: nothing
+	on(t, l, func() { l.Remove(end) }) // again: nothing
 	on(t, l, func() {
-		if l.Add(-1, func() {}) == nil {
+		if l.Add(sock.Own(-1), func() {}) == nil {
 			t.Error("a bad descriptor is watched")
 		}
 	})
@@ -109,9 +111,12 @@ func TestEvents(t *testing.T) {
 func TestRemovedMeanwhile(t *testing.T) {
 	l := running(t, never)
 	a, b := testutil.FDPair(t, syscall.SOCK_STREAM), testutil.FDPair(t, syscall.SOCK_STREAM)
-	for _, fd := range []int{a[0], a[1], b[0], b[1]} {
+	for _, fd := range []int{a[1], b[1]} {
 		defer func() { _ = syscall.Close(fd) }()
 	}
+	x, y := sock.Own(a[0]), sock.Own(b[0])
+	defer x.Close()
+	defer y.Close()
 	for _, fd := range []int{a[1], b[1]} {
 		if _, err := syscall.Write(fd, []byte("x")); err != nil {
 			t.Fatal(err)
@@ -120,11 +125,11 @@ func TestRemovedMeanwhile(t *testing.T) {
 	called := 0
 	first := func() {
 		called++
-		l.Remove(a[0])
-		l.Remove(b[0])
+		l.Remove(x)
+		l.Remove(y)
 	}
 	on(t, l, func() {
-		if l.Add(a[0], first) != nil || l.Add(b[0], first) != nil {
+		if l.Add(x, first) != nil || l.Add(y, first) != nil {
 			t.Error("not watched")
 		}
 	})

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 // Handler is called when its descriptor has something to read, or has ended.
@@ -22,10 +24,10 @@ func New(func(time.Time) time.Time, func()) (*Loop, error) {
 }
 
 // Add answers errors.ErrUnsupported.
-func (*Loop) Add(int, Handler) error { return errors.ErrUnsupported }
+func (*Loop) Add(sock.Lender, Handler) error { return errors.ErrUnsupported }
 
 // Remove does nothing.
-func (*Loop) Remove(int) {}
+func (*Loop) Remove(sock.Lender) {}
 
 // Post returns false.
 func (*Loop) Post(func()) bool { return false }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/internal/peer"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
@@ -123,15 +124,11 @@ func TestOfThisProcess(t *testing.T) {
 	dialled, accepted := testutil.UnixPair(t, testutil.SocketPath(t))
 	left, _ := testutil.SocketPair(t)
 	for name, c := range map[string]*net.UnixConn{"dialled": dialled, "accepted": accepted, "pair": left} {
-		fd := testutil.FD(t, c)
-		cred, err := peer.Of(fd)
-		if err != nil || cred != (peer.Credentials{UID: uint32(os.Getuid()), PID: os.Getpid()}) {
+		cred, err := sock.PeerOf(c)
+		if err != nil || cred != (sock.Credentials{UID: uint32(os.Getuid()), PID: os.Getpid()}) {
 			t.Errorf("%s: got %+v, %v", name, cred, err)
 		}
-		if of, err := peer.OfConn(c); err != nil || of != cred {
-			t.Errorf("%s: of the connection: got %+v, %v", name, of, err)
-		}
-		if pid := peer.TrustedPID(fd); pid != os.Getpid() {
+		if pid := peer.TrustedPID(c); pid != os.Getpid() {
 			t.Errorf("%s: trusted pid %d", name, pid)
 		}
 	}
@@ -144,17 +141,13 @@ func TestOfNoSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = f.Close() }()
-	fd := testutil.FD(t, f)
-	if _, err := peer.Of(fd); !errors.Is(err, unix.ENOTSOCK) {
-		t.Errorf("got %v", err)
-	}
-	if cred, err := peer.OfConn(f); !errors.Is(err, unix.ENOTSOCK) {
+	if cred, err := sock.PeerOf(f); !errors.Is(err, unix.ENOTSOCK) {
 		t.Errorf("of the file: got %+v, %v", cred, err)
 	}
-	if _, err := peer.OpenProcess(fd); !errors.Is(err, unix.ENOTSOCK) {
+	if _, err := peer.OpenProcess(f); !errors.Is(err, unix.ENOTSOCK) {
 		t.Errorf("got %v", err)
 	}
-	if pid := peer.TrustedPID(fd); pid != 0 {
+	if pid := peer.TrustedPID(f); pid != 0 {
 		t.Errorf("trusted pid %d", pid)
 	}
 }
@@ -165,7 +158,7 @@ func TestOfClosedConn(t *testing.T) {
 	if err := left.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if cred, err := peer.OfConn(left); !errors.Is(err, net.ErrClosed) || cred != (peer.Credentials{}) {
+	if cred, err := sock.PeerOf(left); !errors.Is(err, net.ErrClosed) || cred != (sock.Credentials{}) {
 		t.Errorf("got %+v, %v", cred, err)
 	}
 }
@@ -175,18 +168,17 @@ func TestOfClosedConn(t *testing.T) {
 func TestDeadConnector(t *testing.T) {
 	testutil.Leaks(t)
 	c, conn := connected(t)
-	fd := testutil.FD(t, conn)
-	if pid := peer.TrustedPID(fd); pid != c.Process.Pid {
+	if pid := peer.TrustedPID(conn); pid != c.Process.Pid {
 		t.Errorf("alive: trusted pid %d, want %d", pid, c.Process.Pid)
 	}
 	c.end(t)
-	if cred, err := peer.Of(fd); err != nil || cred.PID != c.Process.Pid {
+	if cred, err := sock.PeerOf(conn); err != nil || cred.PID != c.Process.Pid {
 		t.Errorf("dead: got %+v, %v", cred, err)
 	}
-	if pid := peer.TrustedPID(fd); pid != 0 {
+	if pid := peer.TrustedPID(conn); pid != 0 {
 		t.Errorf("dead: trusted pid %d", pid)
 	}
-	if p, err := peer.OpenProcess(fd); err == nil {
+	if p, err := peer.OpenProcess(conn); err == nil {
 		if p.Alive() {
 			t.Error("dead, but alive")
 		}
@@ -197,7 +189,7 @@ func TestDeadConnector(t *testing.T) {
 func TestProcessLifeAndDeath(t *testing.T) {
 	testutil.Leaks(t)
 	c, conn := connected(t)
-	p, err := peer.OpenProcess(testutil.FD(t, conn))
+	p, err := peer.OpenProcess(conn)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,15 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 )
 
 var errUnsupported = fmt.Errorf("identify the peer process: %w on this system", errors.ErrUnsupported)
 
-// Of answers errors.ErrUnsupported: no credentials are read on this system yet.
-func Of(int) (Credentials, error) { return Credentials{}, errUnsupported }
-
 // TrustedPID answers 0: unknown.
-func TrustedPID(int) int { return 0 }
+func TrustedPID(syscall.Conn) int { return 0 }
 
 // Means says how processes are held on to: not at all.
 func Means() string { return "none" }
@@ -23,7 +21,7 @@ func Means() string { return "none" }
 type Process struct{}
 
 // OpenProcess answers errors.ErrUnsupported.
-func OpenProcess(int) (*Process, error) { return nil, errUnsupported }
+func OpenProcess(syscall.Conn) (*Process, error) { return nil, errUnsupported }
 
 // OpenPID answers errors.ErrUnsupported.
 func OpenPID(int) (*Process, error) { return nil, errUnsupported }

@@ -4,22 +4,20 @@ import (
 	"os"
 	"strconv"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/seed-7265657e/usher/internal/rawsys"
+	"github.com/seed-7265657e/usher/internal/sock"
+	"github.com/seed-7265657e/usher/internal/sock/rawsys"
 )
 
 // pidfd is readable from the moment on at which the process has ended.
 type pidfd struct{ file *os.File }
 
 // ownPidfd makes a handle of fd, and owns it.
-func ownPidfd(pid, fd int) (handle, error) {
-	// Non-blocking, so that the runtime polls it instead of parking a thread.
-	if err := unix.SetNonblock(fd, true); err != nil {
-		_ = unix.Close(fd)
+func ownPidfd(pid int, fd *sock.FD) (handle, error) {
+	file, err := fd.File("pidfd:" + strconv.Itoa(pid))
+	if err != nil {
 		return nil, err
 	}
-	return pidfd{os.NewFile(uintptr(fd), "pidfd:"+strconv.Itoa(pid))}, nil
+	return pidfd{file}, nil
 }
 
 func (p pidfd) exited() (ended bool, err error) {

@@ -7,10 +7,12 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-7265657e/usher/internal/rawsys"
+	"github.com/seed-7265657e/usher/internal/sock"
+	"github.com/seed-7265657e/usher/internal/sock/rawsys"
 )
 
 // Process is a handle on one process: its pid can't be recycled under it. It is
@@ -38,11 +40,11 @@ type handle interface {
 	close()
 }
 
-// TrustedPID returns the pid of the process at the other end of socket fd when
+// TrustedPID returns the pid of the process at the other end of socket c when
 // that process still lives, and 0 when it is gone or the kernel can't say
 // (SO_PEERPIDFD, Linux 6.5). SO_PEERCRED alone keeps a dead connector's pid.
-func TrustedPID(fd int) int {
-	p, err := openPeer(fd)
+func TrustedPID(c syscall.Conn) int {
+	p, err := openPeer(c)
 	if err != nil {
 		return 0
 	}
@@ -53,17 +55,17 @@ func TrustedPID(fd int) int {
 	return p.pid
 }
 
-// OpenProcess returns a handle on the process at the other end of socket fd.
+// OpenProcess returns a handle on the process at the other end of socket c.
 // The caller closes it.
-func OpenProcess(fd int) (*Process, error) {
-	p, err := openPeer(fd)
+func OpenProcess(c syscall.Conn) (*Process, error) {
+	p, err := openPeer(c)
 	if err == nil || !errors.Is(err, unix.ENOPROTOOPT) && !rawsys.Refused(err) {
 		return p, err // EINVAL and ESRCH say that the process has gone
 	}
 	// Before Linux 6.5. The pid is pinned now; that it has not been recycled
 	// since the connect shows in the connection, which its owner keeps open
 	// until it is answered.
-	cred, err := Of(fd)
+	cred, err := sock.PeerOf(c)
 	if err != nil {
 		return nil, err
 	}
@@ -75,28 +77,27 @@ func OpenProcess(fd int) (*Process, error) {
 
 var errInvisible = errors.New("open peer process: its pid is not visible here (another pid namespace?)")
 
-func openPeer(fd int) (*Process, error) {
-	pidfd, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
+func openPeer(c syscall.Conn) (*Process, error) {
+	fd, err := sock.PeerPidfd(c)
 	if err != nil {
 		return nil, fmt.Errorf("open peer process: %w", err)
 	}
-	unix.CloseOnExec(pidfd) // the kernel set it already; this states what must hold
-	cred, err := Of(fd)
+	cred, err := sock.PeerOf(c)
 	if err != nil || cred.PID <= 0 {
-		_ = unix.Close(pidfd)
+		fd.Close()
 		return nil, errInvisible
 	}
-	h, err := ownPidfd(cred.PID, pidfd)
+	h, err := ownPidfd(cred.PID, fd)
 	return newProcess(cred.PID, h, err)
 }
 
 // OpenPID returns a handle on the process that has pid now.
 func OpenPID(pid int) (*Process, error) {
 	var h handle
-	pidfd, err := unix.PidfdOpen(pid, 0)
+	n, err := unix.PidfdOpen(pid, 0)
 	switch {
 	case err == nil:
-		h, err = ownPidfd(pid, pidfd)
+		h, err = ownPidfd(pid, sock.Own(n))
 	case rawsys.Refused(err):
 		h, err = openStat(pid)
 	}

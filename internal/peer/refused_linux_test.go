@@ -58,18 +58,11 @@ func watchRefused() error {
 	if err != nil {
 		return err
 	}
-	raw, err := c.(*net.UnixConn).SyscallConn()
+	p, err := peer.OpenProcess(c.(*net.UnixConn))
 	if err != nil {
 		return err
 	}
-	var p *peer.Process
-	var trusted int
-	if ctlErr := raw.Control(func(fd uintptr) {
-		p, err = peer.OpenProcess(int(fd))
-		trusted = peer.TrustedPID(int(fd))
-	}); errors.Join(err, ctlErr) != nil {
-		return errors.Join(err, ctlErr)
-	}
+	trusted := peer.TrustedPID(c.(*net.UnixConn))
 	if !p.Alive() || trusted != 0 && trusted != p.PID() {
 		return fmt.Errorf("alive %v, pid %d, trusted %d", p.Alive(), p.PID(), trusted)
 	}

@@ -1,6 +1,6 @@
 // Package stamp tells by one stat whether a file is still the one that was read.
 //
-// A leaf: of usher it imports rawsys alone, and keeps nothing open.
+// A leaf: of usher it imports sock/rawsys alone, and keeps nothing open.
 package stamp
 
 import "time"

@@ -3,7 +3,7 @@ package stamp
 import (
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-7265657e/usher/internal/rawsys"
+	"github.com/seed-7265657e/usher/internal/sock/rawsys"
 )
 
 // Of returns the stamp of the file at path, symbolic links followed; the zero

@@ -19,7 +19,7 @@ import (
 func SocketPair(tb testing.TB) (a, b *net.UnixConn) {
 	tb.Helper()
 	fds := FDPair(tb, unix.SOCK_STREAM)
-	return conn(tb, fds[0]), conn(tb, fds[1])
+	return Conn(tb, fds[0]), Conn(tb, fds[1])
 }
 
 // FDPair makes a connected pair of Unix sockets of a type, say
@@ -45,8 +45,18 @@ func FDPair(tb testing.TB, sotype int) [2]int {
 	return fds
 }
 
-// conn makes a net.Conn of fd and owns it.
-func conn(tb testing.TB, fd int) *net.UnixConn {
+// SendFDs sends data with fds, which it borrows, in one message on socket sock, and
+// returns how many bytes went. It doesn't wait.
+func SendFDs(sock int, data []byte, fds ...int) (int, error) {
+	var rights []byte
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
+	}
+	return unix.SendmsgN(sock, data, rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+}
+
+// Conn makes a net.Conn of fd and owns it.
+func Conn(tb testing.TB, fd int) *net.UnixConn {
 	tb.Helper()
 	file := os.NewFile(uintptr(fd), "pair")
 	c, err := net.FileConn(file)

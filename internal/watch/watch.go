@@ -7,7 +7,7 @@
 // doesn't tell: who must know that as well looks at the files themselves now and
 // then.
 //
-// A leaf: of usher it imports rawsys alone. A Watch owns its descriptor.
+// A leaf: of usher it imports sock/rawsys alone. A Watch owns its descriptor.
 package watch
 
 import (

@@ -4,16 +4,18 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"os"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-7265657e/usher/internal/rawsys"
+	"github.com/seed-7265657e/usher/internal/sock"
+	"github.com/seed-7265657e/usher/internal/sock/rawsys"
 )
 
 // Watch is an inotify instance. It is used by one goroutine at a time.
 type Watch struct {
-	fd    int
+	fd    *sock.FD
 	names map[step]bool
 	buf   [4 << 10]byte
 }
@@ -35,16 +37,21 @@ func New() (*Watch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("inotify: %w", err)
 	}
-	return &Watch{fd: fd, names: make(map[step]bool)}, nil
+	return &Watch{fd: sock.Own(fd), names: make(map[step]bool)}, nil
 }
 
 // Add watches the files at the absolute paths, and every directory and symbolic
 // link on the way to them, from before it returns on. After an error some are
 // watched, and some not. What is watched stays so until it is deleted.
 func (w *Watch) Add(paths ...string) error {
+	fd, ok := sock.Borrow(w.fd)
+	if !ok {
+		return os.ErrClosed
+	}
+	defer sock.Return(w.fd)
 	for _, path := range paths {
 		err := steps(path, func(at, name string) error {
-			wd, err := unix.InotifyAddWatch(w.fd, at, events)
+			wd, err := unix.InotifyAddWatch(fd, at, events)
 			if err != nil {
 				return fmt.Errorf("watch %s: %w", at, err)
 			}
@@ -58,14 +65,18 @@ func (w *Watch) Add(paths ...string) error {
 	return nil
 }
 
-// FD lends the descriptor to an event loop: it is readable when Changed has something to
-// read.
-func (w *Watch) FD() int { return w.fd }
+// Descriptor is for an event loop: it is readable when Changed has something to read.
+func (w *Watch) Descriptor() *sock.FD { return w.fd }
 
 // Changed reports whether something has happened since the last call.
 func (w *Watch) Changed() (changed bool) {
+	fd, ok := sock.Borrow(w.fd)
+	if !ok {
+		return true
+	}
+	defer sock.Return(w.fd)
 	for range mostReads {
-		n, err := rawsys.Read(w.fd, w.buf[:])
+		n, err := rawsys.Read(fd, w.buf[:])
 		if err != nil {
 			return changed || err != unix.EAGAIN
 		}
@@ -97,4 +108,4 @@ func (w *Watch) matters(b []byte) (yes bool) {
 }
 
 // Close ends the Watch.
-func (w *Watch) Close() { rawsys.Close(w.fd) }
+func (w *Watch) Close() { w.fd.Close() }

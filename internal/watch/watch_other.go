@@ -2,7 +2,11 @@
 
 package watch
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/seed-7265657e/usher/internal/sock"
+)
 
 // Watch watches nothing on this system.
 type Watch struct{}
@@ -13,8 +17,8 @@ func New() (*Watch, error) { return nil, errors.ErrUnsupported }
 // Add answers errors.ErrUnsupported.
 func (w *Watch) Add(...string) error { return errors.ErrUnsupported }
 
-// FD is no descriptor.
-func (w *Watch) FD() int { return -1 }
+// Descriptor is nil.
+func (w *Watch) Descriptor() *sock.FD { return nil }
 
 // Changed returns true: nothing is known.
 func (w *Watch) Changed() bool { return true }

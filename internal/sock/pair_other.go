@@ -1,0 +1,14 @@
+//go:build !unix
+
+package sock
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Pair answers errors.ErrUnsupported: backends on this system are reached
+// through their own pipes.
+func Pair() (near *Channel, far *FD, err error) {
+	return nil, nil, fmt.Errorf("make a channel: %w on this system", errors.ErrUnsupported)
+}
