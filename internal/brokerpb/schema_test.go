@@ -30,6 +30,7 @@ type schemaField struct {
 // added is everything that usher puts beside the frozen schema.
 var added = map[string]schemaField{
 	"Hello.early_data_len": {Number: 100, Name: "early_data_len", Type: "uint32"},
+	"Hello.own_build":      {Number: 101, Name: "own_build", Type: "bytes"},
 }
 
 // TestSchema compares the generated descriptors with the frozen v1 schema, in
