@@ -62,8 +62,10 @@ func (c *connection) decide(t *target, able bool) handoff.Decision {
 	if decision.Attempt && s.inFlight[t.key.Service] >= s.opts.maxInFlight() {
 		return handoff.Decision{Reason: handoff.FdPressureDisabled} // v1's word for a queue that is full
 	}
-	if decision.Attempt && !s.attempts.allow(t.key.Service, t.handoff.MaxAttemptsPerMinute, now) {
-		return handoff.Decision{Reason: handoff.ServicePolicyDisabled}
+	if most := t.handoff.MaxAttemptsPerMinute; decision.Attempt && most != 0 {
+		if _, ok := s.attempts.Allow(t.key.Service, most, now); !ok {
+			return handoff.Decision{Reason: handoff.ServicePolicyDisabled}
+		}
 	}
 	return decision
 }

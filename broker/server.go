@@ -16,6 +16,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/loop"
 	"github.com/seed-7265657e/usher/internal/peer"
 	"github.com/seed-7265657e/usher/internal/registry"
+	"github.com/seed-7265657e/usher/internal/window"
 )
 
 // server is what a broker keeps while it serves. A connection whose definition has not
@@ -61,7 +62,7 @@ type server struct {
 	handoffs   *handoff.Table // in flight
 	inFlight   map[string]int // the same, counted by service
 	policy     *handoff.Policy
-	attempts   attempts
+	attempts   *window.Counter[string] // by service: the label handoff.max_attempts_per_minute
 
 	// Who takes in the facts: see emit.
 	log      event.Log
@@ -85,6 +86,7 @@ func newServer(opts Options, binding *endpoint.Binding, log event.Log) (*server,
 		handoffs:    handoff.NewTable(handoffConfig(opts)),
 		inFlight:    make(map[string]int),
 		policy:      handoff.NewPolicy(handoff.DefaultPolicyConfig()),
+		attempts:    window.New[string](time.Minute),
 		log:         log,
 	}
 	var err error

@@ -33,7 +33,7 @@ import (
 // starts are the instances that are not ready yet, and how often each was tried.
 type starts struct {
 	pending map[registry.Key]*starting
-	budget  map[registry.Key]window
+	budget  map[registry.Key]tries
 }
 
 type starting struct {
@@ -43,8 +43,8 @@ type starting struct {
 	late     bool // and being ended
 }
 
-// window is how often a key was tried since a time (spec 03 §10).
-type window struct {
+// tries is how often a key was tried since a time (spec 03 §10).
+type tries struct {
 	since  time.Time
 	n      int
 	why    string    // of the last failure
@@ -64,7 +64,7 @@ const (
 )
 
 func newStarts() starts {
-	return starts{pending: make(map[registry.Key]*starting), budget: make(map[registry.Key]window)}
+	return starts{pending: make(map[registry.Key]*starting), budget: make(map[registry.Key]tries)}
 }
 
 // allow counts a try, or says why there is none, and how long to wait where there were too
@@ -75,7 +75,7 @@ func (s *starts) allow(key registry.Key, now time.Time) (why string, retry time.
 		return w.why, 0, false
 	}
 	if now.Sub(w.since) >= startWindow {
-		w = window{since: now}
+		w = tries{since: now}
 	}
 	if w.n >= startsPerWindow {
 		why = fmt.Sprintf("it was started %d times in %v: %s", startsPerWindow, startWindow, w.why)

@@ -1,6 +1,10 @@
 package handoff
 
-import "time"
+import (
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/window"
+)
 
 // Reason says why a connection is not handed off (spec 02 §4). The client
 // reconnects to the backend pipe then; no reason is an error to it.
@@ -75,33 +79,17 @@ func DefaultPolicyConfig() PolicyConfig {
 }
 
 // Policy decides whether to attempt a handoff. It belongs to one goroutine. It
-// remembers only backends that failed, at most policyRoom or twice as many as had
-// a window that was not over when it last swept.
+// remembers only backends that failed.
 type Policy struct {
-	config  PolicyConfig
-	windows map[Key]failureWindow
-	room    int // windows held before those that are over are swept out
+	maxFailed int
+	// failures begin to be counted with the first. An access behind the window's end
+	// begins it again, empty.
+	failures *window.Counter[Key]
 }
-
-// failureWindow starts at the first failure. An access after its end starts it
-// again, empty.
-type failureWindow struct {
-	start time.Time
-	count int
-}
-
-const policyRoom = 64
 
 // NewPolicy returns a policy that has seen no failure.
 func NewPolicy(config PolicyConfig) *Policy {
-	return &Policy{
-		config: PolicyConfig{
-			MaxFailed: max(config.MaxFailed, 1),
-			Window:    atLeastOneMilli(config.Window),
-		},
-		windows: make(map[Key]failureWindow),
-		room:    policyRoom,
-	}
+	return &Policy{maxFailed: max(config.MaxFailed, 1), failures: window.New[Key](config.Window)}
 }
 
 // Decide judges one handoff in the order of spec 02 §4.
@@ -114,12 +102,8 @@ func (p *Policy) Decide(key Key, in Inputs, now time.Time) Decision {
 	case in.FDPressure:
 		return Decision{Reason: FdPressureDisabled}
 	}
-	window, _ := p.access(key, now)
-	if window.count >= p.config.MaxFailed {
-		return Decision{
-			Reason:     FailedAttemptRateLimited,
-			RetryAfter: p.config.Window - window.elapsed(now),
-		}
+	if failed, left := p.failures.Count(key, now); failed >= p.maxFailed {
+		return Decision{Reason: FailedAttemptRateLimited, RetryAfter: left}
 	}
 	return Decision{Attempt: true}
 }
@@ -127,49 +111,11 @@ func (p *Policy) Decide(key Key, in Inputs, now time.Time) Decision {
 // RecordFailure counts a failed attempt and returns its reason unchanged. A
 // reason that is no failure of the backend is not counted.
 func (p *Policy) RecordFailure(key Key, failure Reason, now time.Time) Reason {
-	if !failure.Failure() {
-		return failure
+	if failure.Failure() {
+		p.failures.Add(key, now)
 	}
-	window, known := p.access(key, now)
-	if !known {
-		p.makeRoom(now)
-		window.start = now
-	}
-	window.count = min(window.count+1, p.config.MaxFailed)
-	p.windows[key] = window
 	return failure
 }
 
 // RecordSuccess forgets the failures of key.
-func (p *Policy) RecordSuccess(key Key) {
-	delete(p.windows, key)
-}
-
-// access returns the window of key, started again if it was over.
-func (p *Policy) access(key Key, now time.Time) (window failureWindow, known bool) {
-	window, known = p.windows[key]
-	if known && window.elapsed(now) >= p.config.Window {
-		window = failureWindow{start: now}
-		p.windows[key] = window
-	}
-	return window, known
-}
-
-// makeRoom sweeps out the windows that are over once as many were added as were
-// left by the sweep before, so a new key costs O(1) on average. A key swept out
-// counts as one that never failed.
-func (p *Policy) makeRoom(now time.Time) {
-	if len(p.windows) < p.room {
-		return
-	}
-	for key, window := range p.windows {
-		if window.elapsed(now) >= p.config.Window {
-			delete(p.windows, key)
-		}
-	}
-	p.room = max(policyRoom, 2*len(p.windows))
-}
-
-func (w failureWindow) elapsed(now time.Time) time.Duration {
-	return max(now.Sub(w.start), 0)
-}
+func (p *Policy) RecordSuccess(key Key) { p.failures.Forget(key) }

@@ -54,8 +54,8 @@ var (
 
 // failures counts those in the window of someKey.
 func failures(p *Policy, now time.Time) int {
-	window, _ := p.access(someKey, now)
-	return window.count
+	n, _ := p.failures.Count(someKey, now)
+	return min(n, p.maxFailed)
 }
 
 func decisionName(d Decision) string {
