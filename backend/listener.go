@@ -149,10 +149,12 @@ func (l *Listener) unbind() error {
 }
 
 func (l *Listener) openLoop() (err error) {
-	if err := l.pipe.open(l.binding.Load()); err != nil {
+	if l.loop, err = loop.New(l.tick, nil); err != nil {
 		return err
 	}
-	l.loop, err = loop.New(l.tick, nil)
+	if err = l.listenOn(l.binding.Load()); err != nil {
+		l.loop.Close()
+	}
 	return err
 }
 

@@ -23,12 +23,11 @@ import (
 // Everything here is the loop's. The binding itself is the Listener's: Addr and the
 // registration ask for its path.
 type pipe struct {
-	from   *sock.Listener // the binding's
-	resume time.Time      // when to accept again after a failure
-	watch  *watch.Watch   // nil where there is none
-	check  time.Time      // when to look at the name without being told; zero for not
-	lost   bool           // emptied, and being bound anew
-	fault  string         // why that fails
+	acceptor *loop.Acceptor // of the binding's descriptor
+	watch    *watch.Watch   // nil where there is none
+	check    time.Time      // when to look at the name without being told; zero for not
+	lost     bool           // emptied, and being bound anew
+	fault    string         // why that fails
 }
 
 // checkEvery is how often the name is looked at where no watch tells, and how long a
@@ -38,11 +37,12 @@ const checkEvery = time.Second
 // newWatch is the seam to inotify, which a system may refuse.
 var newWatch = watch.New
 
-// open has the pipe accept from b, which stays open for as long as the loop uses it.
-func (p *pipe) open(b *endpoint.Binding) error {
+// listenOn makes the acceptor of a binding, which keeps the socket open for as long as
+// the loop uses it.
+func (l *Listener) listenOn(b *endpoint.Binding) error {
 	from, err := sock.ListenerOf(b.Listener)
 	if err == nil {
-		p.from = from
+		l.pipe.acceptor = loop.NewAcceptor(l.loop, from, l.acceptDialled)
 	}
 	return err
 }
@@ -75,14 +75,8 @@ func (l *Listener) closePipe() {
 
 // watchPipe has the loop accept.
 func (l *Listener) watchPipe() {
-	l.pipe.resume = time.Time{}
-	if l.closing || l.pipe.lost {
-		return
-	}
-	l.loop.Remove(l.pipe.from) // an Accept that made room may have asked for it already
-	if l.loop.Add(l.pipe.from, l.acceptDialled) != nil {
-		l.pipe.resume = time.Now().Add(acceptBackoff)
-		l.loop.WakeAt(l.pipe.resume)
+	if !l.closing && !l.pipe.lost {
+		l.pipe.acceptor.Start() // an Accept that made room may have asked for it already
 	}
 }
 
@@ -144,7 +138,7 @@ func (l *Listener) bindAnew(old *endpoint.Binding) {
 // bound serves the new binding, or tries again later.
 func (l *Listener) bound(b *endpoint.Binding, err error) {
 	if err == nil {
-		if err = l.pipe.open(b); err != nil {
+		if err = l.listenOn(b); err != nil {
 			_ = b.Close()
 		}
 	}
@@ -174,9 +168,6 @@ func (l *Listener) bound(b *endpoint.Binding, err error) {
 // tickPipe does what is due for the pipe, and returns what is due next.
 func (l *Listener) tickPipe(now time.Time) (next time.Time) {
 	p := &l.pipe
-	if !p.resume.IsZero() && !now.Before(p.resume) {
-		l.watchPipe()
-	}
 	if !p.check.IsZero() && !now.Before(p.check) {
 		p.check = time.Time{}
 		switch {
@@ -187,30 +178,27 @@ func (l *Listener) tickPipe(now time.Time) (next time.Time) {
 			l.checkPipe()
 		}
 	}
-	return loop.Earlier(p.resume, p.check)
+	return loop.Earlier(p.acceptor.Tick(now), p.check)
 }
 
 // acceptDialled accepts one connection of a client that dialled the pipe. While
 // nobody accepts, clients wait in the kernel's queue.
 func (l *Listener) acceptDialled() {
 	if l.queue.pause() {
-		l.loop.Remove(l.pipe.from)
+		l.pipe.acceptor.Stop()
 		return
 	}
-	c, err := l.pipe.from.Accept()
+	c, err := l.pipe.acceptor.Accept()
 	switch {
 	case err == nil:
+		l.pipe.acceptor.Accepted()
 		l.admit(c)
 	case errors.Is(err, syscall.EAGAIN):
 	default: // a full descriptor table passes
 		l.opts.Logger.Warn("accept on backend pipe failed", "error", err)
-		l.loop.Remove(l.pipe.from)
-		l.pipe.resume = time.Now().Add(acceptBackoff)
-		l.loop.WakeAt(l.pipe.resume)
+		l.pipe.acceptor.Pause()
 	}
 }
-
-const acceptBackoff = 50 * time.Millisecond
 
 // emptyPipe accepts what the kernel has queued. Nobody can come in behind: from the
 // shutdown on the kernel refuses them, those that have found the name before included.
@@ -218,13 +206,12 @@ func (l *Listener) emptyPipe() {
 	if l.pipe.lost {
 		return
 	}
-	l.loop.Remove(l.pipe.from)
-	l.pipe.resume = time.Time{}
-	if err := l.pipe.from.Shutdown(); err != nil {
+	l.pipe.acceptor.Stop()
+	if err := l.pipe.acceptor.Shutdown(); err != nil {
 		l.opts.Logger.Warn("backend pipe can't be shut down", "error", err)
 	}
 	for {
-		c, err := l.pipe.from.Accept()
+		c, err := l.pipe.acceptor.Accept()
 		switch {
 		case err == nil:
 			l.admit(c)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/loop"
 	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wait"
 	"github.com/seed-7265657e/usher/internal/wire"
@@ -49,7 +50,7 @@ func (l *Listener) acceptV1() {
 			return
 		default:
 			l.opts.Logger.Warn("accept on handoff endpoint failed", "error", err)
-			if !wait.For(l.ctx, acceptBackoff) {
+			if !wait.For(l.ctx, loop.AcceptBackoff) {
 				return
 			}
 		}

@@ -5,82 +5,44 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/loop"
 	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // This file is step 1 of a connection's life, accept.
 
-// acceptor is the listening socket in the loop.
-type acceptor struct {
-	listener *sock.Listener // the binding's, which stays open for as long as the loop runs
-	watched  bool           // in the loop's set
-	resume   time.Time      // when to accept again after a failure; zero when not failing
-}
+const overloadRetry = 200 * time.Millisecond
 
-const (
-	// acceptBackoff keeps a full descriptor table from costing CPU (spec 03 §13).
-	acceptBackoff = 50 * time.Millisecond
-	overloadRetry = 200 * time.Millisecond
-)
-
-// open lends itself the binding's socket.
-func (a *acceptor) open(b *endpoint.Binding) (err error) {
-	a.listener, err = sock.ListenerOf(b.Listener)
+// listen makes the acceptor. The binding keeps its socket open for as long as the loop
+// runs.
+func (s *server) listen() error {
+	from, err := sock.ListenerOf(s.binding.Listener)
+	if err == nil {
+		s.acceptor = loop.NewAcceptor(s.loop, from, s.accept)
+	}
 	return err
-}
-
-func (s *server) acceptAgain() {
-	if s.acceptor.watched = s.loop.Add(s.acceptor.listener, s.accept) == nil; !s.acceptor.watched {
-		s.pauseAccepting(time.Now())
-	}
-}
-
-// pauseAccepting stops for acceptBackoff.
-func (s *server) pauseAccepting(now time.Time) {
-	s.stopAccepting()
-	s.acceptor.resume = now.Add(acceptBackoff)
-	s.loop.WakeAt(s.acceptor.resume)
-}
-
-func (s *server) stopAccepting() {
-	s.loop.Remove(s.acceptor.listener)
-	s.acceptor.watched = false
-}
-
-// tickAccept accepts again when that is due, and returns when it is.
-func (s *server) tickAccept(now time.Time) (next time.Time) {
-	a := &s.acceptor
-	switch {
-	case a.resume.IsZero() || a.watched:
-		return time.Time{}
-	case now.Before(a.resume):
-		return a.resume
-	}
-	s.acceptAgain()
-	return time.Time{}
 }
 
 // accept accepts one connection, because asking in vain costs as much as a quarter of a
 // handoff. No fault of one peer, nor a full descriptor table, ends it.
 func (s *server) accept() {
-	c, err := s.acceptor.listener.Accept()
+	c, err := s.acceptor.Accept()
 	switch {
 	case err == nil:
-		s.acceptor.resume = time.Time{}
+		s.acceptor.Accepted()
 		s.admit(c)
 	case errors.Is(err, syscall.EAGAIN): // it has gone again
 	default:
 		full := s.pressure.failed(err)
 		madeRoom := full && s.evict()
 		s.emit(event.AcceptFailed{
-			Problem: err.Error(), NoDescriptors: full, Every: acceptBackoff, Again: madeRoom || !s.acceptor.resume.IsZero(),
+			Problem: err.Error(), NoDescriptors: full, Every: loop.AcceptBackoff, Again: madeRoom || s.acceptor.Failing(),
 		})
 		if !madeRoom {
-			s.pauseAccepting(time.Now())
+			s.acceptor.Pause()
 		}
 	}
 }
@@ -140,10 +102,9 @@ func overloaded() *hello.Refusal {
 // sent no Hello have until then to send it, and refuses those who wait: no backend
 // registers any more. It returns what is closed once every connection has its verdict.
 func (s *server) drain(then time.Time) (empty <-chan struct{}) {
-	s.stopAccepting()
-	s.acceptor.resume = time.Time{}
+	s.acceptor.Stop()
 	for {
-		c, err := s.acceptor.listener.Accept()
+		c, err := s.acceptor.Accept()
 		if err != nil { // a full table says so even of an empty queue
 			break
 		}

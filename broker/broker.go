@@ -108,7 +108,7 @@ func (b *Broker) Serve(ctx context.Context) error {
 // run is the loop's goroutine.
 func (s *server) run() {
 	s.emit(event.Serving{Socket: s.binding.Path, Definitions: s.opts.DefinitionDir})
-	s.acceptAgain()
+	s.acceptor.Start()
 	s.lookIdle()
 	if err := s.loop.Run(); err != nil {
 		s.shutDown(err) // first: behind the loop's end it is Serve that takes what is posted

@@ -9,5 +9,5 @@ import (
 // PassDescriptors has clients' descriptors passed, as by a kernel that can't
 // refuse them.
 func (b *Broker) PassDescriptors() {
-	_ = unix.SetsockoptInt(sock.Number(b.server.acceptor.listener), unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 1)
+	_ = unix.SetsockoptInt(sock.Number(b.server.acceptor), unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 1)
 }

@@ -42,7 +42,7 @@ type server struct {
 	draining bool                    // every new Hello is refused
 
 	// Connections without a verdict: step 1.
-	acceptor  acceptor
+	acceptor  *loop.Acceptor
 	conns     connections
 	admission admission
 	pressure  pressure
@@ -94,7 +94,7 @@ func newServer(opts Options, binding *endpoint.Binding, log event.Log) (*server,
 		return nil, err
 	}
 	s.jobs = newJobs(s.loop)
-	if err = s.acceptor.open(binding); err != nil {
+	if err = s.listen(); err != nil {
 		s.loop.Close()
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func (s *server) tick(now time.Time) (next time.Time) {
 	if s.collectAcks(); s.handoffs.Pending() > 0 {
 		next = now.Add(ackCheck)
 	}
-	next = loop.Earlier(next, s.tickAccept(now))
+	next = loop.Earlier(next, s.acceptor.Tick(now))
 	next = loop.Earlier(next, s.large.free(now, &s.jobs))
 	next = loop.Earlier(next, s.tickStarts(now))
 	next = loop.Earlier(next, s.tickIdle(now))
