@@ -189,7 +189,7 @@ func nextRetry(last time.Duration, refusal error, watched bool) time.Duration {
 	if watched && (errors.Is(refusal, syscall.ENOENT) || errors.Is(refusal, syscall.ECONNREFUSED)) {
 		most = unseenRetry
 	}
-	var refused *hello.RefusedError
+	var refused *hello.Refusal
 	if errors.As(refusal, &refused) && refused.Code == wire.ErrorCode_ERROR_PEER_REJECTED && refused.RetryAfter == 0 {
 		most = foreignRetry
 	}

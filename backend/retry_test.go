@@ -17,7 +17,7 @@ import (
 func TestRetries(t *testing.T) {
 	_, unknown := hello.Open(frame.RegisterRequest(&wire.Register{}), 100, nil) // what a v1 broker says
 	_, foreign := hello.ParseReply(hello.ReplyFrame(frame.RegisterRequest(&wire.Register{}), unknown.Reply()))
-	busy := &hello.RefusedError{Code: foreign.(*hello.RefusedError).Code, RetryAfter: time.Second}
+	busy := &hello.Refusal{Code: foreign.(*hello.Refusal).Code, RetryAfter: time.Second}
 	for name, c := range map[string]struct {
 		refusal error
 		want    time.Duration

@@ -140,7 +140,7 @@ var advice = map[Code]string{
 	CodeShuttingDown:       "ask again, the next broker answers",
 }
 
-func refused(e *hello.RefusedError) *RefusedError {
+func refused(e *hello.Refusal) *RefusedError {
 	return &RefusedError{Code: Code(e.Code), Reason: e.Reason, RetryAfter: e.RetryAfter}
 }
 

@@ -188,7 +188,7 @@ func (x *exchange) reply() (step, error) {
 	}
 	granted, err := hello.ParseReply(f)
 	if err != nil {
-		var refusal *hello.RefusedError
+		var refusal *hello.Refusal
 		if !errors.As(err, &refusal) {
 			return 0, x.noVerdict(err)
 		}

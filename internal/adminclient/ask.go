@@ -28,7 +28,7 @@ func (e *DialError) Unwrap() error { return e.Err }
 const requestID = 1 // of the only request on a connection
 
 // Ask sends one request to the broker at socket and returns its reply (spec 01 §12).
-// ctx bounds it. Errors: *DialError; *hello.RefusedError when the broker is
+// ctx bounds it. Errors: *DialError; *hello.Refusal when the broker is
 // overloaded; those of package frame; ctx's.
 func Ask(ctx context.Context, socket string, req *wire.AdminRequest) (*wire.AdminReply, error) {
 	conn, err := endpoint.Dial(ctx, socket)

@@ -40,7 +40,7 @@ func TestAskJudgesTheAnswer(t *testing.T) {
 		{"none", func(*wire.Frame) *wire.Frame { return nil }, isA[*frame.EOFError]},
 		{"refusal", func(*wire.Frame) *wire.Frame {
 			return hello.ReplyFrame(nil, hello.ShuttingDown().Reply())
-		}, isA[*hello.RefusedError]},
+		}, isA[*hello.Refusal]},
 		{"other protocol", func(f *wire.Frame) *wire.Frame {
 			f.PayloadProtocol = frame.Probe
 			return frame.Response(f, nil)

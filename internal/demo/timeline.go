@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"os"
 	"slices"
+
+	brokerevent "github.com/seed-7265657e/usher/internal/event"
 )
 
 // Who takes a step.
@@ -77,8 +79,8 @@ func (s *stage) timeline(ctx context.Context, trips []trip) ([]Step, error) {
 }
 
 // connections returns the steps of every connection so far. No verb tells them: this
-// is the one place that reads a broker's log, and of that the field "steps", whatever
-// the message.
+// is the one place that reads a broker's log, and of that the event of a connection's
+// end.
 func (s *stage) connections() (all []steps, err error) {
 	log, err := os.Open(s.Path(s.broker.Name + ".log"))
 	if err != nil {
@@ -88,9 +90,10 @@ func (s *stage) connections() (all []steps, err error) {
 	lines := bufio.NewScanner(log)
 	for lines.Scan() {
 		var l struct {
-			Steps steps `json:"steps"`
+			Event string `json:"event"`
+			Steps steps  `json:"steps"`
 		}
-		if json.Unmarshal(lines.Bytes(), &l) != nil || l.Steps == nil {
+		if json.Unmarshal(lines.Bytes(), &l) != nil || l.Event != (brokerevent.Done{}).Name() {
 			continue
 		}
 		at := steps{}

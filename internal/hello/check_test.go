@@ -206,7 +206,7 @@ func FuzzHello(f *testing.F) {
 			return
 		}
 		_, err := hello.ParseReply(hello.ReplyFrame(req, refusal.Reply()))
-		if refused, ok := err.(*hello.RefusedError); !ok || refused.Reason != refusal.Reason {
+		if refused, ok := err.(*hello.Refusal); !ok || refused.Reason != refusal.Reason {
 			t.Fatalf("%v arrived as %v", refusal, err)
 		}
 	})

@@ -2,8 +2,6 @@ package hello
 
 import (
 	"errors"
-	"fmt"
-	"time"
 
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/names"
@@ -64,23 +62,8 @@ func (r Request) Frame() (*wire.Frame, error) {
 // ErrMissingResult: the reply neither grants nor refuses.
 var ErrMissingResult = errors.New("missing result: the HelloReply neither grants nor refuses; the broker is faulty")
 
-// RefusedError is a broker's refusal as the client sees it. A code that v1
-// does not define counts as UNSPECIFIED.
-type RefusedError struct {
-	Code       wire.ErrorCode
-	Reason     string
-	RetryAfter time.Duration // 0: retrying does not help until something changes
-}
-
-func (e *RefusedError) Error() string {
-	if e.RetryAfter > 0 {
-		return fmt.Sprintf("the broker refused: %s (%s); retry after %s", e.Reason, e.Code, e.RetryAfter)
-	}
-	return fmt.Sprintf("the broker refused: %s (%s)", e.Reason, e.Code)
-}
-
 // ParseReply judges the broker's answer. Errors: *frame.EnvelopeError,
-// *frame.DecodeError, ErrMissingResult, *RefusedError. As in v1 the frame's id
+// *frame.DecodeError, ErrMissingResult, *Refusal. As in v1 the frame's id
 // is not checked: there is one exchange per connection, and a broker that could
 // not read the request answers with id 0.
 func ParseReply(f *wire.Frame) (*wire.Negotiated, error) {
@@ -95,15 +78,16 @@ func ParseReply(f *wire.Frame) (*wire.Negotiated, error) {
 	case reply.Negotiated != nil:
 		return reply.Negotiated, nil
 	case reply.Refused != nil:
-		return nil, refusedError(reply.Refused)
+		return nil, refusal(reply.Refused)
 	}
 	return nil, ErrMissingResult
 }
 
-func refusedError(r *wire.Refused) *RefusedError {
+// refusal is what the broker said. A code that v1 does not define counts as UNSPECIFIED.
+func refusal(r *wire.Refused) *Refusal {
 	code := r.Code
 	if !code.Known() {
 		code = unspecified
 	}
-	return &RefusedError{Code: code, Reason: r.Reason, RetryAfter: fromMillis(r.RetryAfterMs)}
+	return &Refusal{Code: code, Reason: r.Reason, RetryAfter: fromMillis(r.RetryAfterMs)}
 }

@@ -104,20 +104,20 @@ func TestParseReplyFaults(t *testing.T) {
 func TestParseReplyRefused(t *testing.T) {
 	for _, c := range []struct {
 		sent *wire.Refused
-		want hello.RefusedError
+		want hello.Refusal
 	}{
 		{
 			&wire.Refused{Code: 8, Reason: "r", RetryAfterMs: 1500},
-			hello.RefusedError{Code: wire.ErrorCode_ERROR_VERSION_BLOCKED, Reason: "r", RetryAfter: 1500 * time.Millisecond},
+			hello.Refusal{Code: wire.ErrorCode_ERROR_VERSION_BLOCKED, Reason: "r", RetryAfter: 1500 * time.Millisecond},
 		},
 		{
 			&wire.Refused{Code: 77, RetryAfterMs: math.MaxUint64},
-			hello.RefusedError{RetryAfter: math.MaxInt64},
+			hello.Refusal{RetryAfter: math.MaxInt64},
 		},
 	} {
 		sent := &wire.HelloReply{Refused: c.sent}
 		_, err := hello.ParseReply(hello.ReplyFrame(nil, sent))
-		var refused *hello.RefusedError
+		var refused *hello.Refusal
 		if !errors.As(err, &refused) || *refused != c.want {
 			t.Errorf("got %#v, want %#v", refused, c.want)
 		}

@@ -17,7 +17,8 @@ import (
 // protocolVersion is the only version this package negotiates.
 const protocolVersion = 1
 
-// Refusal is why a Hello gets no backend. The broker sends it with Reply.
+// Refusal is why a Hello gets no backend. The broker sends it with Reply; ParseReply
+// makes one of what a broker has sent.
 type Refusal struct {
 	Code       wire.ErrorCode
 	Reason     string        // exact text of spec 01 §7.1
@@ -26,9 +27,9 @@ type Refusal struct {
 
 func (r *Refusal) Error() string {
 	if r.RetryAfter > 0 {
-		return fmt.Sprintf("Hello refused: %s (%s); retry after %s", r.Reason, r.Code, r.RetryAfter)
+		return fmt.Sprintf("refused: %s (%s); retry after %s", r.Reason, r.Code, r.RetryAfter)
 	}
-	return fmt.Sprintf("Hello refused: %s (%s)", r.Reason, r.Code)
+	return fmt.Sprintf("refused: %s (%s)", r.Reason, r.Code)
 }
 
 // Reply is the refusal as a message. The retry time is rounded up to whole
