@@ -290,12 +290,32 @@ func hasText(doc *ast.CommentGroup) bool { return doc != nil && strings.TrimSpac
 // TestBrokerEmbedsNothing: what a struct of the broker may touch shows in its fields. An
 // embedded struct of the same package would lend it all that one can do.
 func TestBrokerEmbedsNothing(t *testing.T) {
-	dir := filepath.Join(moduleRoot(t), "broker")
-	paths, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	for _, name := range embedded(brokerFiles(t)) {
+		t.Errorf("broker: %s", name)
+	}
+	broken := parse(t, "broken.go", "package broker\ntype server struct{}\ntype connection struct{ *server }\n")
+	if got := embedded([]*ast.File{broken}); !slices.Equal(got, []string{"connection embeds server"}) {
+		t.Errorf("of a broken one the check says %q", got)
+	}
+}
+
+// TestPhasesAreEntered: a connection's phase is changed by enter alone, which knows what
+// may follow what.
+func TestPhasesAreEntered(t *testing.T) {
+	if got := setters(brokerFiles(t)); !slices.Equal(got, []string{"enter"}) {
+		t.Errorf("phase is set by %q", got)
+	}
+	broken := parse(t, "broken.go", "package broker\nfunc skip(c *connection) { c.phase, c.deadline = phaseClosed, never }\n")
+	if got := setters([]*ast.File{broken}); !slices.Equal(got, []string{"skip"}) {
+		t.Errorf("of a broken one the check says %q", got)
+	}
+}
+
+func brokerFiles(t *testing.T) (files []*ast.File) {
+	paths, err := filepath.Glob(filepath.Join(moduleRoot(t), "broker", "*.go"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var files []*ast.File
 	for _, path := range paths {
 		if !strings.HasSuffix(path, "_test.go") {
 			files = append(files, parse(t, path, read(t, path)))
@@ -304,13 +324,30 @@ func TestBrokerEmbedsNothing(t *testing.T) {
 	if len(files) == 0 {
 		t.Fatal("no files of the broker")
 	}
-	for _, name := range embedded(files) {
-		t.Errorf("broker: %s", name)
+	return files
+}
+
+// setters are the functions that assign to a field phase.
+func setters(files []*ast.File) (names []string) {
+	for _, f := range files {
+		for _, d := range f.Decls {
+			function, ok := d.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			ast.Inspect(function, func(n ast.Node) bool {
+				if assign, ok := n.(*ast.AssignStmt); ok {
+					for _, left := range assign.Lhs {
+						if field, ok := left.(*ast.SelectorExpr); ok && field.Sel.Name == "phase" {
+							names = append(names, function.Name.Name)
+						}
+					}
+				}
+				return true
+			})
+		}
 	}
-	broken := parse(t, "broken.go", "package broker\ntype server struct{}\ntype connection struct{ *server }\n")
-	if got := embedded([]*ast.File{broken}); !slices.Equal(got, []string{"connection embeds server"}) {
-		t.Errorf("of a broken one the check says %q", got)
-	}
+	return names
 }
 
 // embedded are the structs that embed another one of their package.
