@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 
 	"github.com/seed-7265657e/usher/internal/claim"
@@ -42,18 +41,18 @@ func inherited() (*brokerChannel, *wire.OwnBuild, error) {
 // takeChannel owns the descriptors that value names.
 func takeChannel(value string) (*brokerChannel, error) {
 	first, second, paged := strings.Cut(value, ",")
-	fd, err := strconv.Atoi(first)
+	fd, err := sock.Inherited(first)
 	if err != nil {
 		return nil, err
 	}
 	b := newBrokerChannel()
 	b.capabilities = frame.CapUnknownMessages
-	b.Channel = sock.NewChannel(sock.Own(fd))
+	b.Channel = sock.NewChannel(fd)
 	if !paged {
 		return b, nil
 	}
-	if fd, err = strconv.Atoi(second); err == nil {
-		b.page, err = claim.ReceivePage(sock.Own(fd))
+	if fd, err = sock.Inherited(second); err == nil {
+		b.page, err = claim.ReceivePage(fd)
 	}
 	if err != nil {
 		return nil, errors.Join(err, b.Close())
