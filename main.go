@@ -97,15 +97,11 @@ func (t *Tool) listenBroker() (*broker.Broker, *logfile.Writer, error) {
 	return b, log, nil
 }
 
-// idleVariable is how long the broker stays behind its last daemon, as a duration; maxIdle
-// at most.
-const (
-	idleVariable = "USHER_IDLE"
-	maxIdle      = 10 * time.Second
-)
+// maxIdle is how long the broker stays behind its last daemon, at most.
+const maxIdle = 10 * time.Second
 
 func brokerIdle() time.Duration {
-	if d, err := time.ParseDuration(os.Getenv(idleVariable)); err == nil && d > 0 {
+	if d, err := time.ParseDuration(os.Getenv(endpoint.IdleVariable)); err == nil && d > 0 {
 		return min(d, maxIdle)
 	}
 	return maxIdle

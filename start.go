@@ -67,7 +67,7 @@ func (t *Tool) launchBroker(ctx context.Context) error {
 	defer ready.Close()
 	p, err := launch.Start(launch.Spec{
 		Program: self, Path: path,
-		Env:    launch.Baseline(launch.RoleVariable+"="+launch.RoleBroker, idleVariable+"="+t.IdleTimeout.String()),
+		Env:    launch.Baseline(launch.RoleVariable+"="+launch.RoleBroker, endpoint.IdleVariable+"="+t.IdleTimeout.String()),
 		Output: log, Inherit: []*os.File{told},
 	})
 	_ = told.Close()

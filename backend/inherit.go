@@ -4,8 +4,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/endpoint"
@@ -75,6 +77,19 @@ func ownBuild() (*wire.OwnBuild, error) {
 		return nil, fmt.Errorf("%s is %q: %w", endpoint.OwnBuildVariable, value, err)
 	}
 	return own, nil
+}
+
+// startedIdle is how long this process is to live without a connection, by the word of who
+// had it started; 0 for ever.
+func startedIdle(own *wire.OwnBuild) time.Duration {
+	if own != nil {
+		return time.Duration(min(own.IdleMs, math.MaxInt64/uint64(time.Millisecond))) * time.Millisecond
+	}
+	idle, err := time.ParseDuration(os.Getenv(endpoint.IdleVariable))
+	if err != nil || idle < 0 {
+		return 0
+	}
+	return idle
 }
 
 // disown gives up the inherited channel: the broker sees its end.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"net"
 	"os"
 	"sync"
@@ -90,8 +89,8 @@ func Listen(ctx context.Context, opts Options) (*Listener, error) {
 	if l.inherited, l.own, err = inherited(); err != nil {
 		return nil, fmt.Errorf("backend: %w", err)
 	}
-	if l.own != nil && l.opts.IdleTimeout == 0 {
-		l.opts.IdleTimeout = time.Duration(min(l.own.IdleMs, math.MaxInt64/uint64(time.Millisecond))) * time.Millisecond
+	if l.opts.IdleTimeout == 0 {
+		l.opts.IdleTimeout = startedIdle(l.own)
 	}
 	if err := l.bind(); err != nil {
 		return nil, fmt.Errorf("backend: %w", errors.Join(err, l.disown()))

@@ -3,14 +3,17 @@ package backend
 import (
 	"fmt"
 	"log/slog"
+	"os"
 	"time"
 	"unicode/utf8"
 
+	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/loglimit"
 	"github.com/seed-7265657e/usher/internal/names"
 )
 
-// Options say what a backend serves. Service and Version must be set.
+// Options say what a backend serves. Service and Version must be set, unless a broker
+// starts the process: where both are empty they are what it was started for.
 type Options struct {
 	// Service is the name under which clients ask for it, [a-z0-9-], at most 64.
 	Service string
@@ -59,6 +62,9 @@ const defaultBacklog = 128
 const MaxInline = 16 << 10
 
 func (o *Options) complete() error {
+	if o.Service == "" && o.Version == "" { // what a broker has started this process for
+		o.Service, o.Version = os.Getenv(endpoint.ServiceVariable), os.Getenv(endpoint.VersionVariable)
+	}
 	if err := names.ServiceName(o.Service); err != nil {
 		return err
 	}

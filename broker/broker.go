@@ -75,7 +75,7 @@ func (b *Broker) Serve(ctx context.Context) error {
 	s.jobs.serving, s.jobs.work, s.shutDown = ctx, work, stop
 	defer s.closeLoop()
 
-	if s.opts.OwnBuilds && endpoint.BackendsLive() {
+	if endpoint.BackendsLive() {
 		s.orphansBy = s.started.Add(reunion)
 	}
 	s.jobs.wg.Go(s.run)

@@ -115,7 +115,7 @@ func (c *connection) overdue() {
 		c.abort()
 		c.refuseAndClose(nil, hello.ServiceUnloadable(errFileSystem))
 	case phaseWaiting:
-		if c.waiter.own != nil {
+		if c.waiter.starts != nil {
 			c.noOrphan()
 			return
 		}

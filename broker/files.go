@@ -33,10 +33,16 @@ type definition struct {
 	build       [32]byte // BLAKE3 of the file at binary_path; zero when unreadable
 	buildErr    error
 
+	start    *service.StartPolicy // nil where the broker starts no instance
+	startErr error
+
 	// Of a client's own build:
 	variant string
 	program *program
 }
+
+// starts reports whether an instance can be started where none runs.
+func (d *definition) starts() bool { return d.program != nil || d.start != nil }
 
 // close gives up a program that was not started. It may be called on nil.
 func (d *definition) close() {
@@ -72,6 +78,7 @@ func (f files) define(ctx context.Context, name string) (*definition, error) {
 	instance, err := loaded.Instance()
 	d.instance, d.instanceErr = instance.String(), err
 	d.handoff, d.handoffErr = loaded.HandoffPolicy()
+	d.start, d.startErr = loaded.StartPolicy()
 	d.build, d.buildErr = f.hashes.Hash(ctx, loaded.BinaryPath)
 	return d, nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/seed-7265657e/usher/handoff"
@@ -51,10 +52,11 @@ type Options struct {
 	MaxBackends int
 
 	// OwnBuilds has the broker start instances of its clients' own executables, for those
-	// that ask for it (package usher), and LogDir is where those log to. By default it
-	// starts nothing.
+	// that ask for it (package usher). Otherwise it starts those of definitions alone.
 	OwnBuilds bool
-	LogDir    string
+	// LogDir is where instances that the broker starts log to; by default a directory of
+	// the broker's instance below the user's state directory.
+	LogDir string
 	// IdleExit is how long the broker goes on without a backend and without a client; 0:
 	// for ever.
 	IdleExit time.Duration
@@ -116,6 +118,12 @@ func (o *Options) complete() error {
 			return fmt.Errorf("broker: %w", err)
 		}
 		o.DefinitionDir, o.DefinitionSource = dir, source
+	}
+	if o.LogDir == "" {
+		o.LogDir = filepath.Dir(o.Socket) // where there is no home
+		if state, err := endpoint.StateDir(); err == nil {
+			o.LogDir = filepath.Join(state, strings.ReplaceAll(o.Instance, ":", "-"))
+		}
 	}
 	setDefault(&o.HelloTimeout, defaultHelloTimeout)
 	setDefault(&o.AckDeadline, handoff.DefaultAckDeadline)

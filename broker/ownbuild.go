@@ -29,21 +29,6 @@ import (
 // instance that runs keeps its file from being written to, and the inode from being used
 // again, so that the same four are the same content; nothing has to be hashed.
 
-// program is an executable that may have to be started for a client. Whoever has it closes
-// it.
-type program struct {
-	file  *os.File
-	path  string // as the kernel knows it
-	build *wire.OwnBuild
-	raw   []byte // build as it came
-}
-
-func (p *program) close() {
-	if p != nil {
-		_ = p.file.Close()
-	}
-}
-
 // errOwnBuild begins every refusal of a client that asks for its own build.
 var errOwnBuild = errors.New("own build")
 
@@ -54,7 +39,7 @@ func readOwnBuild(conn *sock.Conn, name string, ownBuild []byte) reading {
 		return reading{err: fmt.Errorf("%w: %w", errOwnBuild, err)}
 	}
 	defer process.Close()
-	p, id, err := identify(process, ownBuild)
+	p, _, id, err := identify(process, ownBuild)
 	if err != nil {
 		return reading{err: fmt.Errorf("%w: %w", errOwnBuild, err)}
 	}
@@ -86,21 +71,21 @@ func privateInstance(name string) string {
 // identify opens what the process runs, and names the instances that two clients share:
 // those of one file whose OwnBuild is the same. What would run with other rights than the
 // user's is an error.
-func identify(process *peer.Process, ownBuild []byte) (p *program, id [32]byte, err error) {
-	build := new(wire.OwnBuild)
+func identify(process *peer.Process, ownBuild []byte) (p *program, build *wire.OwnBuild, id [32]byte, err error) {
+	build = new(wire.OwnBuild)
 	if err := frame.Unmarshal(ownBuild, build); err != nil {
-		return nil, id, err
+		return nil, nil, id, err
 	}
 	if build.Dir != "" && !filepath.IsAbs(build.Dir) {
-		return nil, id, fmt.Errorf("directory %q is no absolute path", build.Dir)
+		return nil, nil, id, fmt.Errorf("directory %q is no absolute path", build.Dir)
 	}
 	path, link, err := process.Executable()
 	if err != nil {
-		return nil, id, err
+		return nil, nil, id, err
 	}
 	file, err := os.Open(link)
 	if err != nil {
-		return nil, id, fmt.Errorf("executable %s: %w", path, err)
+		return nil, nil, id, fmt.Errorf("executable %s: %w", path, err)
 	}
 	fi, err := file.Stat()
 	switch {
@@ -112,14 +97,20 @@ func identify(process *peer.Process, ownBuild []byte) (p *program, id [32]byte, 
 	}
 	if err != nil {
 		_ = file.Close()
-		return nil, id, fmt.Errorf("executable %s: %w", path, err)
+		return nil, nil, id, fmt.Errorf("executable %s: %w", path, err)
 	}
 	h := blake3.New()
 	_, _ = h.Write(launch.FileID(fi))
 	_, _ = h.Write(binary.LittleEndian.AppendUint64(nil, uint64(fi.Size())))
 	_, _ = h.Write(binary.LittleEndian.AppendUint64(nil, uint64(fi.ModTime().UnixNano())))
 	_, _ = h.Write(ownBuild)
-	return &program{file: file, path: path, build: build, raw: ownBuild}, h.Sum(), nil
+	return &program{
+		path: path, file: file, build: h.Sum(), dir: build.Dir, timeout: milliseconds(build.StartMs),
+		env: append([]string{
+			launch.RoleVariable + "=" + launch.RoleDaemon,
+			endpoint.OwnBuildVariable + "=" + hex.EncodeToString(ownBuild),
+		}, build.Env...),
+	}, build, h.Sum(), nil
 }
 
 var errPrivileged = errors.New("it has set-uid, set-gid or capabilities, and is not started for a client")
@@ -134,7 +125,7 @@ func verifyOwnBuild(r registrant) verification {
 	if err != nil {
 		return verification{err: fmt.Errorf("%w: %w", errUnverified, err), shortage: noDescriptor(err)}
 	}
-	p, id, err := identify(process, r.req.OwnBuild)
+	p, build, id, err := identify(process, r.req.OwnBuild)
 	if err != nil {
 		process.Close()
 		return verification{err: fmt.Errorf("%w: %w", errUnverified, err), shortage: noDescriptor(err)}
@@ -144,18 +135,8 @@ func verifyOwnBuild(r registrant) verification {
 	e := &entry{
 		Key: registry.Key{Instance: d.instance, Service: r.req.ServiceName, Version: r.req.ServiceVersion, Variant: d.variant},
 		PID: process.PID(), ExePath: p.path, ExeHash: id,
-		Pipe: r.req.BackendPipe, Since: time.Now(), Handle: &backend{process: process, own: p.build},
+		Pipe: r.req.BackendPipe, Since: time.Now(), Handle: &backend{process: process, own: build},
 	}
 	e.Handle.renews = renewed(e, r.own)
 	return verification{entry: e}
 }
-
-// startTimeout is how long an instance may take until it is ready.
-func (p *program) startTimeout() time.Duration {
-	if d := milliseconds(p.build.StartMs); d > 0 {
-		return d
-	}
-	return defaultStartTimeout
-}
-
-const defaultStartTimeout = 10 * time.Second

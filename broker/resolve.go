@@ -92,7 +92,7 @@ func (c *connection) readDefinition(f *wire.Frame, h *wire.Hello, evictions int)
 func (c *connection) resolveWith(d *definition, f *wire.Frame, h *wire.Hello) {
 	defer d.close()
 	t, refusal := c.match(d, f, h)
-	if refusal != nil && t != nil && d.program != nil {
+	if refusal != nil && t != nil && d.starts() {
 		c.awaitStart(t, d)
 		return
 	}
@@ -120,6 +120,8 @@ func (c *connection) match(d *definition, request *wire.Frame, h *wire.Hello) (*
 		return nil, hello.IsolationUnresolved(d.instanceErr)
 	case d.handoffErr != nil:
 		return nil, hello.ServiceUnloadable(d.handoffErr)
+	case d.startErr != nil:
+		return nil, hello.ServiceUnloadable(d.startErr)
 	case s.pressure.failed(d.buildErr):
 		return nil, hello.FDPressure()
 	} // unreadable otherwise: matches no build

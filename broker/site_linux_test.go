@@ -32,6 +32,7 @@ func TestMain(m *testing.M) {
 		"broker":  brokerProcess,
 		"adopter": adopterProcess,
 		"foreign": foreignProcess,
+		"started": startedProcess,
 
 		"registrant":           registrantProcess,
 		"refused broker":       refusedBroker,

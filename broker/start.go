@@ -1,11 +1,8 @@
 package broker
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/seed-7265657e/usher/handoff"
@@ -105,8 +102,7 @@ func (c *connection) resolveOwnBuild(f *wire.Frame, h *wire.Hello) {
 	c.readDefinition(f, h, roomForReading)
 }
 
-// awaitStart has the connection wait for an instance of its own build, and starts it where
-// nobody has.
+// awaitStart has the connection wait for an instance, and starts it where nobody has.
 func (c *connection) awaitStart(t *target, d *definition) {
 	s, now := c.server, time.Now()
 	starting := s.starts.pending[t.key]
@@ -119,9 +115,9 @@ func (c *connection) awaitStart(t *target, d *definition) {
 		return
 	case starting == nil && now.Before(s.orphansBy):
 		// An instance of the broker before this one may be about to register.
-		own := *d
+		later := *d
 		d.program = nil
-		c.waitUntil(s.orphansBy, waiter{target: t, own: &own})
+		c.waitUntil(s.orphansBy, waiter{target: t, starts: &later})
 		return
 	case starting == nil:
 		why, retry, ok := s.starts.allow(t.key, now)
@@ -130,19 +126,18 @@ func (c *connection) awaitStart(t *target, d *definition) {
 			return
 		}
 		var err error
-		if starting, err = s.start(t.key, d, now); err != nil {
-			c.refuseAndClose(t.request, hello.StartFailed(fmt.Sprintf("%s can't be started: %v", t.key.Service, err), 0))
+		if starting, err = s.start(t, d, now); err != nil {
+			c.refuseAndClose(t.request, hello.StartFailed(fmt.Sprintf("%s can't be started: %v", t.key.Service, err), sameFailure))
 			return
 		}
 	}
 	c.waitUntil(starting.deadline.Add(2*endGrace), waiter{target: t}) // and is told by then how it ended
 }
 
-// start begins to start an instance of d's program, which the job that does it owns from
-// now on.
-func (s *server) start(key registry.Key, d *definition, now time.Time) (*starting, error) {
-	if n := s.backends.Len() + len(s.starts.pending); n >= s.opts.MaxBackends {
-		return nil, fmt.Errorf("%d backends live already", n)
+// start begins to start an instance for t.
+func (s *server) start(t *target, d *definition, now time.Time) (*starting, error) {
+	if err := s.mayStart(t.key, d); err != nil {
+		return nil, err
 	}
 	ch, far, err := handoff.NewChannel(s.handoffs)
 	if err != nil {
@@ -152,70 +147,44 @@ func (s *server) start(key registry.Key, d *definition, now time.Time) (*startin
 	if page, err := ch.SharePage(); err == nil {
 		given = append(given, page)
 	}
-	p := d.program
-	d.program = nil
-	e := &entry{
-		Key: key, ExePath: p.path, ExeHash: d.build, Since: now,
-		Handle: &backend{channel: ch, left: make(chan left, 1), own: p.build},
-	}
+	p := d.takeProgram(t)
+	e := &entry{Key: t.key, ExePath: p.path, Since: now, Handle: &backend{channel: ch, left: make(chan left, 1)}}
 	starting := &starting{entry: e, deadline: now.Add(p.startTimeout())}
-	s.starts.pending[key] = starting
+	s.starts.pending[t.key] = starting
 	s.loop.WakeAt(starting.deadline)
-	job := launching{logDir: s.opts.LogDir, broker: s.binding.Path, service: key.Service, variant: key.Variant}
+	job := launching{logDir: s.opts.LogDir, broker: s.binding.Path, service: t.key.Service, variant: t.key.Variant, hashes: s.files.hashes}
+	work := s.jobs.work
 	s.jobs.wg.Go(func() {
 		defer p.close()
-		l, err := job.launch(p, given)
+		l, err := job.launch(work, p, given)
 		s.jobs.post(func() { s.launched(starting, l, err) })
 	})
 	return starting, nil
 }
 
-// launching is what the job that starts a process has to know.
-type launching struct{ logDir, broker, service, variant string }
-
-// launched is a process with its log.
-type launched struct {
-	*launch.Process
-	log  string
-	from int64 // where in the log it begins
-}
-
-// launch starts the process, and closes what is given to it.
-func (j launching) launch(p *program, given []*sock.FD) (l launched, err error) {
-	var inherit []*os.File
-	for _, fd := range given {
-		file, err := fd.File("channel")
-		if err != nil {
-			return l, err
+// mayStart holds the bounds: those of the broker, and that of the definition.
+func (s *server) mayStart(key registry.Key, d *definition) error {
+	if n := s.backends.Len() + len(s.starts.pending); n >= s.opts.MaxBackends {
+		return fmt.Errorf("%d backends live already", n)
+	}
+	if d.start == nil || d.start.MaxInstances == 0 {
+		return nil
+	}
+	n := 0
+	for _, e := range s.backends.All() {
+		if e.Service == key.Service {
+			n++
 		}
-		defer file.Close()
-		inherit = append(inherit, file)
 	}
-	l.log = filepath.Join(j.logDir, j.service+"-"+j.variant+".log")
-	if err := logfile.Bound(l.log, logfile.Max); err != nil {
-		return l, err
+	for _, starting := range s.starts.pending {
+		if starting.entry.Service == key.Service {
+			n++
+		}
 	}
-	log, err := logfile.Open(l.log)
-	if err != nil {
-		return l, err
+	if n >= d.start.MaxInstances {
+		return fmt.Errorf("%d instances live already, and its definition allows no more", n)
 	}
-	defer log.Close()
-	if fi, err := log.Stat(); err == nil {
-		l.from = fi.Size()
-	}
-	channel := "3"
-	if len(given) > 1 {
-		channel = "3,4"
-	}
-	l.Process, err = launch.Start(launch.Spec{
-		Program: p.file, Path: p.path, Dir: p.build.Dir, Output: log, Inherit: inherit,
-		Env: append(launch.Baseline(p.build.Env...),
-			launch.RoleVariable+"="+launch.RoleDaemon,
-			endpoint.SocketVariable+"="+j.broker,
-			endpoint.ChannelVariable+"="+channel,
-			endpoint.OwnBuildVariable+"="+hex.EncodeToString(p.raw)),
-	})
-	return l, err
+	return nil
 }
 
 // launched goes on when the process runs, or could not be started.
@@ -232,6 +201,7 @@ func (s *server) launched(starting *starting, l launched, err error) {
 		return
 	}
 	starting.process, e.PID, e.Handle.process = l.Process, l.PID(), l.Handle()
+	e.ExePath, e.ExeHash = l.program.path, l.program.build
 	s.emit(event.Started{Backend: known(e), Variant: e.Variant, Log: l.log})
 	s.watchBackend(e)
 	s.jobs.wg.Go(func() { s.awaitExit(e, l) })

@@ -72,8 +72,9 @@ func (w *waiting) until(key registry.Key, started, now time.Time) time.Time {
 type waiter struct {
 	target   *target   // without a backend
 	deadline time.Time // the connection's own
-	// own is a client's own build that is not being started yet; owned.
-	own *definition
+	// starts is what to start when nobody has registered in time; owned. Nil where the
+	// broker starts nothing, or has begun to.
+	starts *definition
 }
 
 // waitForBackend has the connection wait where a backend is expected, and reports
@@ -109,7 +110,7 @@ func (s *server) ready(key registry.Key) {
 	delete(s.waiting.connections, key)
 	for _, c := range all {
 		t := c.waiter.target
-		c.waiter.own.close()
+		c.waiter.starts.close()
 		c.enter(phaseResolving, c.waiter.deadline)
 		c.resolve(t.request, t.hello)
 	}
@@ -118,7 +119,7 @@ func (s *server) ready(key registry.Key) {
 // stopWaiting refuses a connection whose backend has not come.
 func (c *connection) stopWaiting(refusal *hello.Refusal) {
 	c.leaveQueue()
-	c.waiter.own.close()
+	c.waiter.starts.close()
 	c.refuseAndClose(c.waiter.target.request, refusal)
 }
 
@@ -136,8 +137,8 @@ func (c *connection) leaveQueue() {
 func (c *connection) noOrphan() {
 	c.leaveQueue()
 	w := c.waiter
-	c.waiter.own = nil
-	defer w.own.close()
+	c.waiter.starts = nil
+	defer w.starts.close()
 	c.enter(phaseResolving, w.deadline)
-	c.awaitStart(w.target, w.own)
+	c.awaitStart(w.target, w.starts)
 }

@@ -9,4 +9,16 @@ const (
 	// OwnBuildVariable is the OwnBuild that the instance was started for, in hexadecimal:
 	// what it says when it registers with the next broker.
 	OwnBuildVariable = "USHER_OWN_BUILD"
+	// IdleVariable is how long an instance goes on without a connection, as a duration.
+	IdleVariable = "USHER_IDLE"
+)
+
+// The variables of spec 03 §11.
+const (
+	IsDaemonVariable    = "RUNNING_PROCESS_IS_DAEMON"
+	ServiceVariable     = "RUNNING_PROCESS_BROKER_V1_SERVICE_NAME"
+	VersionVariable     = "RUNNING_PROCESS_BROKER_V1_SERVICE_VERSION"
+	InstanceVariable    = "RUNNING_PROCESS_BROKER_V1_INSTANCE"
+	TraceparentVariable = "RUNNING_PROCESS_BROKER_V1_TRACEPARENT"
+	TracestateVariable  = "RUNNING_PROCESS_BROKER_V1_TRACESTATE"
 )

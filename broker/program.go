@@ -1,0 +1,180 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/filehash"
+	"github.com/seed-7265657e/usher/internal/launch"
+	"github.com/seed-7265657e/usher/internal/logfile"
+	"github.com/seed-7265657e/usher/internal/sock"
+)
+
+// program is what an instance is started from. Whoever has it closes it.
+type program struct {
+	path  string
+	file  *os.File // of a client's own build; nil: path is opened when it is started
+	build [32]byte // what AllowsExecutable is asked with; unknown where path is opened
+	// preferred is tried before path, below root: the build of one version.
+	preferred, root string
+
+	args, env []string
+	dir       string
+	timeout   time.Duration // until it is ready; 0: defaultStartTimeout
+}
+
+const defaultStartTimeout = 10 * time.Second
+
+func (p *program) close() {
+	if p != nil && p.file != nil {
+		_ = p.file.Close()
+	}
+}
+
+func (p *program) startTimeout() time.Duration {
+	if p.timeout > 0 {
+		return p.timeout
+	}
+	return defaultStartTimeout
+}
+
+// takeProgram is what an instance of t is started from; the caller owns it.
+func (d *definition) takeProgram(t *target) *program {
+	if p := d.program; p != nil {
+		d.program = nil
+		return p
+	}
+	s := d.service
+	p := &program{path: s.BinaryPath, args: d.start.Args, timeout: d.start.Timeout, env: append(v1Environment(t), d.start.Env...)}
+	if root := s.PerVersionBinaryDir; root != "" {
+		p.preferred, p.root = filepath.Join(root, t.key.Version, t.key.Service), root
+	}
+	if d.start.Idle > 0 {
+		p.env = append(p.env, endpoint.IdleVariable+"="+d.start.Idle.String())
+	}
+	return p
+}
+
+// v1Environment is what a v1 broker tells an instance, but for the socket that it would
+// bind for it (spec 03 §11): usher's bind their own.
+func v1Environment(t *target) []string {
+	env := []string{
+		endpoint.IsDaemonVariable + "=1",
+		endpoint.ServiceVariable + "=" + t.key.Service,
+		endpoint.VersionVariable + "=" + t.key.Version,
+		endpoint.InstanceVariable + "=" + t.key.Instance,
+	}
+	if t.request.Traceparent != "" {
+		env = append(env, endpoint.TraceparentVariable+"="+t.request.Traceparent)
+	}
+	if t.request.Tracestate != "" {
+		env = append(env, endpoint.TracestateVariable+"="+t.request.Tracestate)
+	}
+	return env
+}
+
+// open opens the executable, if it is not open yet, and finds out which build it is. It is
+// canonical, and that of one version lies below its root.
+func (p *program) open(ctx context.Context, hashes *filehash.Cache) (err error) {
+	if p.file != nil {
+		return nil
+	}
+	if p.preferred != "" {
+		switch path, err := p.canonicalPreferred(); {
+		case err == nil:
+			p.path = path
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
+	}
+	if p.path, err = filepath.EvalSymlinks(p.path); err != nil {
+		return err
+	}
+	if p.file, err = os.Open(p.path); err != nil {
+		return err
+	}
+	p.build, err = hashes.Hash(ctx, p.path)
+	return err
+}
+
+func (p *program) canonicalPreferred() (string, error) {
+	root, err := filepath.EvalSymlinks(p.root)
+	if err != nil {
+		return "", err
+	}
+	path, err := filepath.EvalSymlinks(p.preferred)
+	if err != nil {
+		return "", err
+	}
+	if rel, err := filepath.Rel(root, path); err != nil || !filepath.IsLocal(rel) {
+		return "", fmt.Errorf("%s leads to %s, outside of %s", p.preferred, path, root)
+	}
+	return path, nil
+}
+
+// launching is what the job that starts a process has to know.
+type launching struct {
+	logDir, broker, service, variant string
+	hashes                           *filehash.Cache
+}
+
+// launched is a process with its log.
+type launched struct {
+	*launch.Process
+	program *program
+	log     string
+	from    int64 // where in the log it begins
+}
+
+// launch is the job: it starts p, and closes what is given to the process.
+func (j launching) launch(ctx context.Context, p *program, given []*sock.FD) (l launched, err error) {
+	var inherit []*os.File
+	for _, fd := range given {
+		file, err := fd.File("channel")
+		if err != nil {
+			return l, err
+		}
+		defer file.Close()
+		inherit = append(inherit, file)
+	}
+	l.program = p
+	if err := p.open(ctx, j.hashes); err != nil {
+		return l, err
+	}
+	l.log = filepath.Join(j.logDir, j.logName())
+	if err := logfile.Bound(l.log, logfile.Max); err != nil {
+		return l, err
+	}
+	log, err := logfile.Open(l.log)
+	if err != nil {
+		return l, err
+	}
+	defer log.Close()
+	if fi, err := log.Stat(); err == nil {
+		l.from = fi.Size()
+	}
+	channel := "3"
+	if len(inherit) > 1 {
+		channel = "3,4"
+	}
+	l.Process, err = launch.Start(launch.Spec{
+		Program: p.file, Path: p.path, Args: p.args, Dir: p.dir, Output: log, Inherit: inherit,
+		Env: append(launch.Baseline(p.env...),
+			endpoint.SocketVariable+"="+j.broker,
+			endpoint.ChannelVariable+"="+channel),
+	})
+	return l, err
+}
+
+func (j launching) logName() string {
+	if j.variant == "" {
+		return j.service + ".log"
+	}
+	return j.service + "-" + j.variant + ".log"
+}

@@ -1,0 +1,235 @@
+package broker_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/seed-7265657e/usher/backend"
+	"github.com/seed-7265657e/usher/client"
+	"github.com/seed-7265657e/usher/internal/testutil"
+)
+
+// startedProcess is an instance that the broker starts: it tells each client who it is, and
+// ends when the broker lets it go.
+func startedProcess() error {
+	if os.Getenv(envMode) == "exits" {
+		fmt.Println("no licence")
+		return errors.New("can't serve")
+	}
+	l, err := backend.Listen(context.Background(), backend.Options{})
+	if err != nil {
+		return err
+	}
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return l.Drain(context.Background())
+		}
+		go func() {
+			defer c.Close()
+			for lines := bufio.NewScanner(c); lines.Scan(); {
+				wd, _ := os.Getwd()
+				self, _ := os.Readlink("/proc/self/exe")
+				_, _ = fmt.Fprintf(c, "pid=%d exe=%s dir=%s args=%q key=%s\n", os.Getpid(), self, wd, os.Args[1:], os.Getenv("KEY"))
+			}
+		}()
+	}
+}
+
+// starting is a site whose broker starts demo. Its instances end with the test.
+func starting(t *testing.T, start, mode string) *site {
+	t.Helper()
+	s := newSite(t, func(o *options) { o.LogDir = filepath.Join(filepath.Dir(o.Socket), "logs") })
+	t.Cleanup(func() { // before the broker ends
+		for _, b := range readStatus(t, s).Backends {
+			_ = syscall.Kill(b.PID, syscall.SIGKILL)
+		}
+		testutil.WaitFor(t, "all instances have ended", func() bool { return s.Backends() == 0 })
+	})
+	s.defineStart(ownBinary(t), start, mode)
+	return s
+}
+
+func (s *site) defineStart(binary, start, mode string) {
+	s.tb.Helper()
+	s.write(demo+".toml", fmt.Sprintf("binary_path = %q\nper_version_binary_dir = %q\n[start]\n%s\n[start.env]\nUSHER_TEST_HELPER = \"started\"\nKEY = \"value\"\n%s = %q\n",
+		binary, filepath.Join(s.dir, "versions"), start, envMode, mode))
+}
+
+// ask asks the instance of a version who it is.
+func (s *site) who(version string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	c, err := client.DialWith(ctx, client.Options{Service: demo, Version: version, Broker: s.Socket()}, []byte("who\n"))
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	return bufio.NewReader(c).ReadString('\n')
+}
+
+func (s *site) mustAsk(version string) string {
+	s.tb.Helper()
+	answer, err := s.who(version)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	return answer
+}
+
+func word(answer, name string) string {
+	_, rest, _ := strings.Cut(answer, name+"=")
+	value, _, _ := strings.Cut(rest, " ")
+	return strings.TrimSpace(value)
+}
+
+// TestStartOnDemand: who asks first at once is served by one instance, which has what its
+// definition says, and is handed their connections.
+func TestStartOnDemand(t *testing.T) {
+	s := starting(t, `args = ["--cache", "a b"]`, "")
+	answers := make([]string, 32)
+	var wg sync.WaitGroup
+	for n := range answers {
+		wg.Go(func() {
+			var err error
+			if answers[n], err = s.who(demoVersion); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if distinct := slices.Compact(slices.Sorted(slices.Values(answers))); len(distinct) != 1 {
+		t.Errorf("got %q", distinct)
+	}
+	if !strings.Contains(answers[0], `dir=/ args=["--cache" "a b"] key=value`) {
+		t.Errorf("got %q", answers[0])
+	}
+	checkHandoffs(t, s, handoffCounts{Adopted: len(answers)})
+	log, err := os.ReadFile(filepath.Join(s.dir, "logs", demo+".log"))
+	if err != nil {
+		t.Error(err, log)
+	}
+}
+
+// TestVersionsSideBySide: each version has an instance of its own, started from its own
+// file where there is one.
+func TestVersionsSideBySide(t *testing.T) {
+	s := starting(t, "", "")
+	own := filepath.Join(s.dir, "versions", "2.0.0", demo)
+	if err := os.MkdirAll(filepath.Dir(own), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	copyBinary(t, own, "2.0.0")
+	first, second := s.mustAsk("1.4.0"), s.mustAsk("2.0.0")
+	if word(first, "exe") != ownBinary(t) || word(second, "exe") != own {
+		t.Errorf("got %q and %q", first, second)
+	}
+	outside := filepath.Join(s.dir, "versions", "3.0.0", demo)
+	if err := os.MkdirAll(filepath.Dir(outside), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/bin/sh", outside); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := s.who("3.0.0"); err == nil || !strings.Contains(err.Error(), "outside of") {
+		t.Errorf("a program from elsewhere: %q, %v", answer, err)
+	}
+}
+
+// copyBinary writes a build that differs from this one in mark.
+func copyBinary(t *testing.T, path, mark string) {
+	t.Helper()
+	self, err := os.ReadFile(ownBinary(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path+".new", append(self, mark...), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestBuildReplaced: the next client after the file was replaced is served by the new
+// build.
+func TestBuildReplaced(t *testing.T) {
+	s := starting(t, "", "")
+	binary := filepath.Join(s.dir, "demo")
+	copyBinary(t, binary, "one")
+	s.defineStart(binary, "", "")
+	first := s.mustAsk(demoVersion)
+	copyBinary(t, binary, "two")
+	second := s.mustAsk(demoVersion)
+	if word(first, "pid") == word(second, "pid") {
+		t.Errorf("got %q and %q", first, second)
+	}
+}
+
+// TestStartsAreBounded: by the definition, over all versions.
+func TestStartsAreBounded(t *testing.T) {
+	s := starting(t, "max_instances = 2", "")
+	s.mustAsk("1.0.0")
+	s.mustAsk("1.1.0")
+	if answer, err := s.who("1.2.0"); err == nil || !strings.Contains(err.Error(), "2 instances live already") {
+		t.Errorf("got %q, %v", answer, err)
+	}
+	s.mustAsk("1.0.0")
+}
+
+// TestStartFailure: all who wait are told the same, at once; there are three tries in half
+// a minute, and a repaired definition is tried again.
+func TestStartFailure(t *testing.T) {
+	s := starting(t, "", "exits")
+	errs := make([]string, 16)
+	began := time.Now()
+	var wg sync.WaitGroup
+	for n := range errs {
+		wg.Go(func() {
+			_, err := s.who(demoVersion)
+			errs[n] = fmt.Sprint(err)
+		})
+	}
+	wg.Wait()
+	if distinct := slices.Compact(slices.Sorted(slices.Values(errs))); len(distinct) != 1 {
+		t.Errorf("got %q", distinct)
+	}
+	for _, part := range []string{"exited with code 1 before it was ready", "no licence", "can't serve", "its log is " + s.dir} {
+		if !strings.Contains(errs[0], part) {
+			t.Errorf("%q is not in %s", part, errs[0])
+		}
+	}
+	if took := time.Since(began); took > patience/2 {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// TestIdleInstanceGoes: and the next client has another one.
+func TestIdleInstanceGoes(t *testing.T) {
+	s := starting(t, `idle = "50ms"`, "")
+	first := s.mustAsk(demoVersion)
+	testutil.WaitFor(t, "it has gone", func() bool { return s.Backends() == 0 })
+	pid, err := strconv.Atoi(word(first, "pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	testutil.WaitFor(t, "its process has ended", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
+	if second := s.mustAsk(demoVersion); word(second, "pid") == word(first, "pid") {
+		t.Errorf("got %q", second)
+	}
+	left, _ := filepath.Glob(filepath.Join(s.dir, "*-be-*"))
+	if len(left) > 1 {
+		t.Errorf("pipes left: %q", left)
+	}
+}
