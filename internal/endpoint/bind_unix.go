@@ -22,20 +22,11 @@ const lockFlags = os.O_CREATE | os.O_RDWR | unix.O_NOFOLLOW
 
 // bind is Bind, for the kind of socket that is wanted.
 func bind(path string, kind socketKind) (_ *Binding, err error) {
-	if os.Geteuid() == sock.OverflowUID {
-		return nil, ErrUnnamedUser
-	}
-	if err := CheckLength(path); err != nil {
+	lock, err := claimPath(path, kind.contested)
+	if err != nil {
 		return nil, err
 	}
-	if err := ensureParent(filepath.Dir(path)); err != nil {
-		return nil, err
-	}
-	var lock *nameLock
 	if kind.contested {
-		if lock, err = takeLock(path+".lock", path); err != nil {
-			return nil, err
-		}
 		if err := clearStale(path); err != nil {
 			return nil, errors.Join(err, lock.release())
 		}
@@ -46,6 +37,24 @@ func bind(path string, kind socketKind) (_ *Binding, err error) {
 	}
 	b.lock = lock
 	return b, nil
+}
+
+// claimPath judges who wants to own path, and where it lies, and takes the lock beside a
+// contested one.
+func claimPath(path string, contested bool) (*nameLock, error) {
+	if os.Geteuid() == sock.OverflowUID {
+		return nil, ErrUnnamedUser
+	}
+	if err := CheckLength(path); err != nil {
+		return nil, err
+	}
+	if err := ensureParent(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
+	if !contested {
+		return nil, nil
+	}
+	return takeLock(path+".lock", path)
 }
 
 // clearStale removes a socket that nobody serves any more. The caller holds the

@@ -3,11 +3,14 @@ package endpoint
 import (
 	"errors"
 	"fmt"
+	"net"
 )
 
 func bind(string, socketKind) (*Binding, error) {
 	return nil, fmt.Errorf("named pipes can't be served yet: %w", errors.ErrUnsupported)
 }
+
+func adopt(path string, _ *net.UnixListener) (*Binding, error) { return bind(path, socketKind{}) }
 
 // nameLock has no work to do where nothing is bound.
 type nameLock struct{}

@@ -28,6 +28,7 @@ func TestNobodySendsDescriptorsToABinding(t *testing.T) {
 		taken bool
 	}{
 		"broker":   {Bind, false},
+		"adopted":  {func(path string) (*Binding, error) { return adopted(t, path) }, false},
 		"backend":  {BindBackend, false},
 		"handoffs": {BindHandoff, true},
 	} {
@@ -57,6 +58,21 @@ func TestNobodySendsDescriptorsToABinding(t *testing.T) {
 			t.Errorf("%s: the owner can't send: %v", name, err)
 		}
 	}
+}
+
+// adopted is a Binding of a socket that was passed, with nobody in its queue: Adopt
+// itself has connected once.
+func adopted(t *testing.T, path string) (*Binding, error) {
+	t.Helper()
+	b, err := Adopt(path, passed(t, path), false)
+	if err != nil {
+		return nil, err
+	}
+	first, err := b.Listener.AcceptUnix()
+	if err != nil {
+		return nil, err
+	}
+	return b, first.Close()
 }
 
 func socket(t *testing.T) int {

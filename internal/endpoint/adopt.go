@@ -1,0 +1,45 @@
+package endpoint
+
+import (
+	"fmt"
+	"net"
+	"path/filepath"
+)
+
+// Adopt makes this process the only owner of a broker socket that listens already: a
+// service manager made it, or kept it for a broker that has crashed.
+//
+//  1. judge the own user, the path's length, its directory, as Bind does
+//  2. take the lock beside the socket
+//  3. judge l: a Unix stream socket that listens at path
+//  4. have it listen in this process' name, which is what those who connect are told,
+//     mode 0600
+//  5. connect to path once: it must lead here
+//
+// With keepName the name is left where it is at the end: it is somebody else's. The
+// Binding owns l; after an error it stays the caller's. Nobody who connects from now on can
+// send descriptors to it, where the kernel can refuse them; those in its queue could.
+//
+// Errors: those of Bind, *ListenerError, and ErrReplaced when path leads nowhere.
+func Adopt(path string, l *net.UnixListener, keepName bool) (*Binding, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("adopt: %w", err)
+	}
+	b, err := adopt(path, l)
+	if err != nil {
+		return nil, fmt.Errorf("adopt %s: %w", path, thisHost().explain(path, err))
+	}
+	b.unlinked = keepName // nothing for Unlink and Close to remove
+	return b, nil
+}
+
+// ListenerError reports a socket that can't be adopted.
+type ListenerError struct {
+	Path   string // where it should listen
+	Reason string
+}
+
+func (e *ListenerError) Error() string {
+	return fmt.Sprintf("the socket that was passed to this process %s: have whoever starts it pass a Unix stream socket that listens at %s, or name its path with --socket", e.Reason, e.Path)
+}

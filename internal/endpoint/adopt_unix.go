@@ -1,0 +1,100 @@
+//go:build unix
+
+package endpoint
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7265657e/usher/internal/sock"
+)
+
+func adopt(path string, l *net.UnixListener) (*Binding, error) {
+	lock, err := claimPath(path, true)
+	if err != nil {
+		return nil, err
+	}
+	file, err := takeOver(path, l)
+	if err != nil {
+		return nil, errors.Join(err, lock.release())
+	}
+	l.SetUnlinkOnClose(false)
+	return &Binding{Listener: l, Path: path, file: file, lock: lock}, nil
+}
+
+// maxBacklog asks for the longest queue that the system allows.
+const maxBacklog = 1<<15 - 1
+
+// takeOver judges l, has it listen in this process' name, and returns its file.
+func takeOver(path string, l *net.UnixListener) (fs.FileInfo, error) {
+	addr := l.Addr()
+	switch {
+	case addr.Network() != "unix":
+		return nil, &ListenerError{Path: path, Reason: "is no stream socket"}
+	case filepath.Clean(addr.String()) != path:
+		return nil, &ListenerError{Path: path, Reason: fmt.Sprintf("is bound to %q", addr)}
+	}
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var judged error
+	if err := raw.Control(func(fd uintptr) { judged = relisten(path, int(fd)) }); err != nil {
+		return nil, err
+	}
+	if judged == nil {
+		judged = refuseDescriptors("", "", raw)
+	}
+	if judged != nil {
+		return nil, judged
+	}
+	file, err := os.Lstat(path)
+	switch {
+	case isMissing(err):
+		return nil, ErrReplaced
+	case err != nil:
+		return nil, err
+	case file.Mode().Type() != fs.ModeSocket:
+		return nil, &NotSocketError{Path: path, Kind: kindOf(file.Mode())}
+	case owner(file) != os.Geteuid():
+		return nil, &ForeignListenerError{Path: path, UID: uint32(owner(file))}
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, err
+	}
+	return file, leadsHere(path)
+}
+
+// relisten makes a listening socket this process' own: the kernel tells whoever connects
+// who called listen last.
+func relisten(path string, fd int) error {
+	if listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || listens == 0 {
+		return &ListenerError{Path: path, Reason: "does not listen"}
+	}
+	return unix.Listen(fd, maxBacklog)
+}
+
+// leadsHere connects to path and reports whether this process listens there. The
+// connection ends without a byte, as that of a client that has changed its mind.
+func leadsHere(path string) error {
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	switch {
+	case errors.Is(err, unix.EAGAIN):
+		return nil // a full queue: nobody can tell, and somebody has to serve it
+	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOENT):
+		return ErrReplaced
+	case err != nil:
+		return err
+	}
+	defer conn.Close()
+	if owner, err := sock.PeerOf(conn); err == nil && owner.PID != 0 && owner.PID != os.Getpid() {
+		return &InUseError{Path: path, PID: owner.PID}
+	}
+	return nil
+}
