@@ -26,12 +26,18 @@ type Broker struct {
 // Listen binds the broker's socket. The caller calls Serve, or Close.
 //
 // Errors: *endpoint.InUseError when another broker serves there, and the other
-// errors of endpoint.Bind, each saying what to do.
-func Listen(opts Options) (*Broker, error) {
+// errors of endpoint.Bind, or of endpoint.Adopt where there is a Listener, each saying
+// what to do.
+func Listen(opts Options) (_ *Broker, err error) {
+	defer func() {
+		if err != nil {
+			opts.closeListener()
+		}
+	}()
 	if err := opts.complete(); err != nil {
 		return nil, err
 	}
-	binding, err := endpoint.Bind(opts.Socket)
+	binding, err := opts.bind()
 	if err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
@@ -109,6 +115,7 @@ func (b *Broker) Serve(ctx context.Context) error {
 func (s *server) run() {
 	s.emit(event.Serving{Socket: s.binding.Path, Definitions: s.opts.DefinitionDir})
 	s.acceptor.Start()
+	s.tellServing()
 	s.lookIdle()
 	if err := s.loop.Run(); err != nil {
 		s.shutDown(err) // first: behind the loop's end it is Serve that takes what is posted

@@ -3,6 +3,7 @@ package broker
 import (
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"strings"
 	"time"
@@ -17,6 +18,14 @@ import (
 type Options struct {
 	// Socket is the path to listen on.
 	Socket string
+	// Listener is a socket that listens at Socket already, which whoever started this
+	// process has passed on; nil: the broker makes its own. Listen owns it from the call
+	// on, and closes it when it fails.
+	Listener *net.UnixListener
+	// KeepName says that the name of Listener is somebody else's, who keeps the socket and
+	// passes it to the next broker: this one leaves the name at the end, and those in the
+	// socket's queue to its successor.
+	KeepName bool
 	// Instance is the broker's name in admin replies; "shared" by default.
 	Instance string
 	// DefinitionDir holds the service definitions, and DefinitionSource says for
@@ -61,6 +70,8 @@ type Options struct {
 	// for ever.
 	IdleExit time.Duration
 
+	// Supervisor is told how the broker fares.
+	Supervisor Supervisor
 	// Logger gets the broker's log; slog.Default by default.
 	Logger *slog.Logger
 }

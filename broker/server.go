@@ -55,6 +55,7 @@ type server struct {
 	waiting     waiting
 	starts      starts
 	orphansBy   time.Time // until when instances of an earlier broker may register; zero where there is none
+	aliveAt     time.Time // when the supervisor is told next that the loop runs
 	quietSince  time.Time // since when there has been nothing to do; zero while there is
 
 	// Steps 5 to 9.
@@ -126,6 +127,7 @@ func (s *server) tick(now time.Time) (next time.Time) {
 	next = loop.Earlier(next, s.large.free(now, &s.jobs))
 	next = loop.Earlier(next, s.tickStarts(now))
 	next = loop.Earlier(next, s.tickIdle(now))
+	next = loop.Earlier(next, s.tellAlive(now))
 	var overdue []*connection
 	s.conns.each(func(c *connection) {
 		switch end := c.expires(); {
