@@ -34,6 +34,8 @@ func TestCompleteNames(t *testing.T) {
 	check("", "connect", "")
 	check("", "service", "show", "")
 
+	check("--idle-exit end after so long without a backend and a client (default: never)", "serve", "--idle")
+
 	p.define(t, "notes")
 	p.define(t, "web")
 	p.startBroker(t)

@@ -24,6 +24,7 @@ type serving struct {
 	backendWait   durationValue
 	ackDeadline   durationValue
 	helloTimeout  durationValue
+	idleExit      durationValue
 	helloRate     int
 	logLevel      string
 	logFormat     string
@@ -35,7 +36,9 @@ func serveCommand(a *app) *cobra.Command {
 		Use:   "serve",
 		Short: "Run the broker in the foreground",
 		Long: "Run the broker in the foreground. It logs to standard error: text on a terminal, JSON otherwise.\n" +
-			"SIGINT, SIGTERM or SIGHUP gives connections under way their verdict and ends it; a second one ends it at once.",
+			"SIGINT, SIGTERM or SIGHUP gives connections under way their verdict and ends it; a second one ends it at once.\n" +
+			"Under a service manager it takes the socket that it is passed (LISTEN_FDS), and says how it fares\n" +
+			"(NOTIFY_SOCKET).",
 		Example: "  usher serve\n" +
 			"  usher serve --instance explicit:ci --drain-timeout 30s\n" +
 			"  usher serve --backend notes@1.2.0=/run/user/1000/notes.sock",
@@ -50,6 +53,7 @@ func serveCommand(a *app) *cobra.Command {
 	f.Var(&s.backendWait, "backend-wait", "how long a client waits for a backend that is expected: after the start, and after one has left (default 2s)")
 	f.Var(&s.ackDeadline, "ack-deadline", "how long a backend has to acknowledge a handoff (default 5s)")
 	f.Var(&s.helloTimeout, "hello-timeout", "how long a client has for its Hello (default $"+endpoint.HelloTimeoutVariable+", else 30s)")
+	f.Var(&s.idleExit, "idle-exit", "end after so long without a backend and a client (default: never)")
 	f.IntVar(&s.helloRate, "hello-rate", broker.DefaultHelloRate, "how many Hellos one client process may send in a second")
 	f.StringVar(&s.logLevel, "log-level", "info", "least level to log: debug, info, warn or error")
 	f.StringVar(&s.logFormat, "log-format", logAuto, "log format: auto, text or json")
@@ -77,6 +81,7 @@ func (s *serving) run(cmd *cobra.Command) error {
 		DrainTimeout: time.Duration(s.drainTimeout),
 		BackendWait:  time.Duration(s.backendWait),
 		HelloRate:    s.helloRate,
+		IdleExit:     time.Duration(s.idleExit),
 		Logger:       log,
 	}
 	if opts.Socket, err = s.bindPath(instance, cmd.Flags().Changed("instance")); err != nil {
@@ -94,7 +99,12 @@ func (s *serving) run(cmd *cobra.Command) error {
 	// A reader of the log that goes away must not take the broker with it, which
 	// is what Go does by default for standard output and error.
 	signal.Ignore(syscall.SIGPIPE)
-	b, err := broker.Listen(opts)
+	m, err := newManaged(log)
+	if err != nil {
+		return err
+	}
+	defer m.close()
+	b, err := m.listen(opts)
 	if err != nil {
 		return err
 	}
@@ -106,9 +116,9 @@ func (s *serving) run(cmd *cobra.Command) error {
 
 // bindPath is --socket, else the path of an instance given by --instance, else
 // where clients look.
-func (s *serving) bindPath(instance endpoint.Instance, named bool) (string, error) {
-	if named && s.socket == "" {
+func (a *app) bindPath(instance endpoint.Instance, named bool) (string, error) {
+	if named && a.socket == "" {
 		return instance.SocketPath()
 	}
-	return s.socketPath()
+	return a.socketPath()
 }

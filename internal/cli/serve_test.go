@@ -140,6 +140,11 @@ func TestServeHelloTimeout(t *testing.T) {
 	stop().want(t, 0, "", "incomplete Hello frame")
 }
 
+func TestServeIdleExit(t *testing.T) {
+	newPlace(t)
+	run(t, "serve", "--idle-exit", "10ms").want(t, 0, "", "nothing to serve")
+}
+
 func TestServeTwice(t *testing.T) {
 	p := newPlace(t)
 	p.startBroker(t)
@@ -153,6 +158,7 @@ func TestServeUsage(t *testing.T) {
 		{"--instance", "private:Notes", "service_name"},
 		{"--backend", "notes", "SERVICE@VERSION=PIPE"},
 		{"--drain-timeout", "0s", "above zero"},
+		{"--idle-exit", "-1s", "above zero"},
 		{"--ack-deadline", "x", "invalid duration"},
 		{"--hello-rate", "0", "want 1 or more"},
 		{"--log-level", "loud", "debug, info, warn, error"},

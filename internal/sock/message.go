@@ -143,9 +143,14 @@ func (c *Conn) SendNow(data []byte, with ...Lender) (int, error) {
 	return send(fd, data, with)
 }
 
-// SendRaw is SendNow between connections of package net: beside data goes conn.
+// SendRaw is SendNow between connections of package net: beside data goes conn, or
+// nothing when it is nil.
 func SendRaw(to syscall.Conn, data []byte, conn syscall.RawConn) (sent int, err error) {
 	err = withFD(to, func(sock int) error {
+		if conn == nil {
+			sent, err = sendRights(sock, data, nil)
+			return err
+		}
 		ctlErr := conn.Control(func(fd uintptr) { sent, err = sendRights(sock, data, []int{int(fd)}) })
 		return errors.Join(ctlErr, err)
 	})
