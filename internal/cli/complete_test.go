@@ -33,6 +33,7 @@ func TestCompleteNames(t *testing.T) {
 	}
 	check("", "connect", "")
 	check("", "service", "show", "")
+	check("", "unit", "install", "")
 
 	check("--idle-exit end after so long without a backend and a client (default: never)", "serve", "--idle")
 

@@ -19,6 +19,7 @@ var verbs = []func(*app) *cobra.Command{
 	statusCommand,
 	connectCommand,
 	serviceCommand,
+	unitCommand,
 	backendHealthCommand,
 	diagnoseCommand,
 	shutdownCommand,

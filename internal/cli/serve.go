@@ -38,7 +38,7 @@ func serveCommand(a *app) *cobra.Command {
 		Long: "Run the broker in the foreground. It logs to standard error: text on a terminal, JSON otherwise.\n" +
 			"SIGINT, SIGTERM or SIGHUP gives connections under way their verdict and ends it; a second one ends it at once.\n" +
 			"Under a service manager it takes the socket that it is passed (LISTEN_FDS), and says how it fares\n" +
-			"(NOTIFY_SOCKET).",
+			"(NOTIFY_SOCKET): usher unit writes the units.",
 		Example: "  usher serve\n" +
 			"  usher serve --instance explicit:ci --drain-timeout 30s\n" +
 			"  usher serve --backend notes@1.2.0=/run/user/1000/notes.sock",

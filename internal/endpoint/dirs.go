@@ -30,6 +30,10 @@ func (h host) serviceDefinitionDir() (dir, source string, err error) {
 	return filepath.Join(base, "running-process", "services"), SourceDefault, nil
 }
 
+// ConfigHome is the directory of the user's settings. It may not exist. Errors:
+// *VariableError; no home directory.
+func ConfigHome() (string, error) { return thisHost().configHome() }
+
 func (h host) configHome() (string, error) {
 	switch h.goos {
 	case "windows":
