@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/seed-7265657e/usher"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/world"
 )
 
 // What a call of the tool does, and how its daemon behaves. Both are variables of the
@@ -122,48 +122,37 @@ func call(what string) {
 	os.Exit(0)
 }
 
-// installed is the tool as somebody has it: its file, and its directories. At the test's
-// end every process of it is ended, and nothing may be left.
+// installed is the tool as somebody has it. At the test's end every process of it is
+// ended.
 type installed struct {
+	*world.Installed
 	t    *testing.T
-	dir  string
-	bin  string
-	env  []string
 	idle time.Duration
 }
 
 func install(t *testing.T) *installed {
 	t.Helper()
-	i := &installed{t: t, dir: testutil.SocketDir(t)}
-	i.bin = i.build("tool", "")
-	i.env = append(os.Environ(), "XDG_RUNTIME_DIR="+i.dir, "XDG_STATE_HOME="+filepath.Join(i.dir, "state"), "HOME="+i.dir)
-	t.Cleanup(i.end)
-	return i
-}
-
-// build writes an executable of its own; two that differ in mark are two builds.
-func (i *installed) build(name, mark string) string {
-	i.t.Helper()
-	self, err := os.ReadFile("/proc/self/exe")
+	i, err := world.Install("/proc/self/exe")
 	if err != nil {
-		i.t.Fatal(err)
+		t.Fatal(err)
 	}
-	path := filepath.Join(i.dir, name)
-	if err := os.WriteFile(path+".new", append(self, mark...), 0o700); err != nil {
-		i.t.Fatal(err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		i.t.Fatal(err)
-	}
-	return path
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(i.Logs())
+		}
+		if err := i.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &installed{Installed: i, t: t}
 }
 
 // command is a call of the tool, which has not begun.
 func (i *installed) command(what string, env ...string) *exec.Cmd {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	i.t.Cleanup(cancel)
-	cmd := exec.CommandContext(ctx, i.bin)
-	cmd.Env = append(slices.Clone(i.env), append(env, envCall+"="+what)...)
+	cmd := exec.CommandContext(ctx, i.Bin)
+	cmd.Env = append(slices.Clone(i.Env), append(env, envCall+"="+what)...)
 	if i.idle > 0 {
 		cmd.Env = append(cmd.Env, envIdle+"="+i.idle.String())
 	}
@@ -196,50 +185,13 @@ func pid(t *testing.T, answer string) int {
 	return n
 }
 
-// processes are the tool's brokers and daemons, which have sessions of their own.
-func (i *installed) processes() (pids []int) {
-	all, _ := os.ReadDir("/proc")
-	for _, d := range all {
-		n, err := strconv.Atoi(d.Name())
-		if err != nil {
-			continue
-		}
-		path, _ := os.Readlink("/proc/" + d.Name() + "/exe")
-		stat, _ := os.ReadFile("/proc/" + d.Name() + "/stat")
-		_, rest, _ := strings.Cut(string(stat), ") ")
-		fields := strings.Fields(rest)
-		if strings.HasPrefix(path, i.dir+"/") && len(fields) > 3 && fields[3] == d.Name() && fields[0] != "Z" {
-			pids = append(pids, n)
-		}
+func (i *installed) processes() []int {
+	i.t.Helper()
+	pids, err := i.Processes()
+	if err != nil {
+		i.t.Error(err)
 	}
 	return pids
-}
-
-// end ends all of it, and checks that nothing is left that a daemon or broker should have
-// taken away.
-func (i *installed) end() {
-	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
-		for _, pid := range i.processes() {
-			_ = syscall.Kill(pid, syscall.SIGCONT)
-			_ = syscall.Kill(pid, sig)
-		}
-		for until := time.Now().Add(5 * time.Second); len(i.processes()) > 0 && time.Now().Before(until); {
-			time.Sleep(time.Millisecond)
-		}
-	}
-	if i.t.Failed() {
-		logs, _ := filepath.Glob(filepath.Join(i.dir, "state", "running-process", "*", "*.log"))
-		for _, path := range logs {
-			text, _ := os.ReadFile(path)
-			i.t.Logf("%s:\n%s", path, text)
-		}
-	}
-}
-
-// sockets are the names that are left in the runtime directory.
-func (i *installed) sockets() (left []string) {
-	names, _ := filepath.Glob(filepath.Join(i.dir, "running-process", "broker", "*.sock"))
-	return names
 }
 
 // together runs n calls that begin at once, and returns what each printed, whether it
@@ -287,7 +239,9 @@ func TestFirstCallsAtOnce(t *testing.T) {
 		if n := len(i.processes()); failed > 0 || len(daemons) != 1 || n != 2 {
 			t.Errorf("%d failed; %d daemons answered; %d processes live on, want broker and daemon", failed, len(daemons), n)
 		}
-		i.end()
+		if err := i.End(t.Context()); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -301,7 +255,7 @@ func TestDaemonExits(t *testing.T) {
 	if failed != 64 || len(said) != 1 {
 		t.Errorf("%d of 64 failed, with %d texts: %q", failed, len(said), said)
 	}
-	for _, part := range []string{"exited with code 1 before it was ready", "no cache directory", "can't serve", "its log is " + i.dir} {
+	for _, part := range []string{"exited with code 1 before it was ready", "no cache directory", "can't serve", "its log is " + i.Dir} {
 		if !strings.Contains(said[0], part) {
 			t.Errorf("%q is not in %s", part, said[0])
 		}
@@ -351,7 +305,9 @@ func TestBuilds(t *testing.T) {
 	old := i.stays()
 	first := old.says("one")
 	again := i.calls("x")
-	i.build("tool", "another build")
+	if err := i.Replace("/proc/self/exe", "another build"); err != nil {
+		t.Fatal(err)
+	}
 	second := i.calls("x")
 	if pid(t, first) != pid(t, again) || pid(t, first) == pid(t, second) {
 		t.Errorf("the same build: %q and %q; another: %q", first, again, second)
@@ -407,7 +363,7 @@ func TestNobodyHangs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			i := install(t)
 			cmd := i.command("x")
-			cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", script, i.bin}
+			cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", script, i.Bin}
 			out, err := cmd.Output() // to the end of every copy of its pipe
 			if err != nil || !bytes.HasPrefix(out, []byte("pid=")) {
 				t.Errorf("%v: %s", err, out)
@@ -427,8 +383,8 @@ func TestIdle(t *testing.T) {
 	for range 3 {
 		i.calls("x")
 		testutil.WaitFor(t, "all have ended", func() bool { return len(i.processes()) == 0 })
-		if left := i.sockets(); len(left) > 0 {
-			t.Errorf("left: %q", left)
+		if left, err := i.Sockets(); len(left) > 0 || err != nil {
+			t.Errorf("left: %q, %v", left, err)
 		}
 	}
 }

@@ -7,6 +7,8 @@
 //	lines.go     the conversation with it: a line of JSON each
 //	role.go      the other side of that conversation, for the process itself
 //	status.go    what a broker says about itself
+//	installed_linux.go
+//	             Installed: a one-binary tool, whose processes start themselves
 //	proc.go, usage_linux.go
 //	             what the system says about a process
 //

@@ -36,11 +36,12 @@ func kib(pid int, file, name string) (int64, error) {
 
 // Fields of /proc/PID/stat behind the name of the program.
 const (
-	statState  = 0
-	statGroup  = 2
-	statCUTime = 13
-	statCSTime = 14
-	statFields = 15
+	statState   = 0
+	statGroup   = 2
+	statSession = 3
+	statCUTime  = 13
+	statCSTime  = 14
+	statFields  = 15
 )
 
 func readStat(pid int) ([]string, error) {

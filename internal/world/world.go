@@ -65,19 +65,23 @@ func privateDir() (string, error) {
 	return dir, err
 }
 
-func (w *World) environment() (env []string) {
+// foreignEnvironment is this process' without the user's own settings.
+func foreignEnvironment() (env []string) {
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "RUNNING_PROCESS_") && !strings.HasPrefix(v, "XDG_") {
 			env = append(env, v)
 		}
 	}
-	return append(env,
+	return append(env, "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE")) // else a process with the race detector ends a second late
+}
+
+func (w *World) environment() []string {
+	return append(foreignEnvironment(),
 		"XDG_RUNTIME_DIR="+w.Dir,
 		"XDG_CONFIG_HOME="+w.Dir,
 		"XDG_STATE_HOME="+w.Dir,
 		endpoint.ServiceDefVariable+"="+w.Definitions(),
 		endpoint.SocketVariable+"="+w.Socket(),
-		"GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"), // else a process with the race detector ends a second late
 	)
 }
 
