@@ -255,6 +255,9 @@ func TestDaemonExits(t *testing.T) {
 	if failed != 64 || len(said) != 1 {
 		t.Errorf("%d of 64 failed, with %d texts: %q", failed, len(said), said)
 	}
+	if strings.Contains(said[0], "usher service") {
+		t.Errorf("speaks of a definition, which a tool has not: %s", said[0])
+	}
 	for _, part := range []string{"exited with code 1 before it was ready", "no cache directory", "can't serve", "its log is " + i.Dir} {
 		if !strings.Contains(said[0], part) {
 			t.Errorf("%q is not in %s", part, said[0])

@@ -118,11 +118,13 @@ type RefusedError struct {
 	// RetryAfter is how long to wait before asking again; 0 means that asking
 	// again does not help until something changes.
 	RetryAfter time.Duration
+
+	ownBuild bool // the client has asked for one, of which no definition says where it is
 }
 
 func (e *RefusedError) Error() string {
 	text := fmt.Sprintf("refused by the broker: %s (%s)", e.Reason, e.Code)
-	if next := advice[e.Code]; next != "" {
+	if next := advice[e.Code]; next != "" && !(e.ownBuild && e.Code == CodeBackendUnavailable) {
 		text += ": " + next
 	}
 	if e.RetryAfter > 0 {
@@ -140,8 +142,8 @@ var advice = map[Code]string{
 	CodeShuttingDown:       "ask again, the next broker answers",
 }
 
-func refused(e *hello.Refusal) *RefusedError {
-	return &RefusedError{Code: Code(e.Code), Reason: e.Reason, RetryAfter: e.RetryAfter}
+func refused(e *hello.Refusal, ownBuild bool) *RefusedError {
+	return &RefusedError{Code: Code(e.Code), Reason: e.Reason, RetryAfter: e.RetryAfter, ownBuild: ownBuild}
 }
 
 // OutcomeError is an ErrOutcomeUnknown with its cause. It is a net.Error where

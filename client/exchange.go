@@ -194,7 +194,7 @@ func (x *exchange) reply() (step, error) {
 		}
 		x.by.usher.Store(false)
 		x.notRun()
-		return 0, refused(refusal)
+		return 0, refused(refusal, x.OwnBuild != nil)
 	}
 	x.by.usher.Store(granted.ServerCapabilities&frame.CapUsher != 0)
 	x.refusal = nil
