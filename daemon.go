@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/backend"
+	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/launch"
 )
 
@@ -29,6 +30,7 @@ func (t *Tool) runDaemon() error {
 	if err != nil {
 		return err
 	}
+	_ = os.Unsetenv(endpoint.SocketVariable) // the daemon's children have nothing to do with this broker
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	context.AfterFunc(ctx, func() { _ = ln.Close() })

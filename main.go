@@ -56,6 +56,7 @@ func (t *Tool) runBroker() error {
 	starter := os.NewFile(readyDescriptor, "starter")
 	defer starter.Close()
 	_ = launch.CloseStray(readyDescriptor) // else somebody's pipe stays open for as long as this process lives
+	launch.SetName(t.Name)
 	b, log, err := t.listenBroker()
 	if err != nil {
 		_, _ = starter.WriteString(err.Error())

@@ -55,8 +55,8 @@ type Tool struct {
 	// the first caller happened to have set.
 	EnvKey []string
 
-	// IdleTimeout is how long a daemon without a connection lives, and the broker without
-	// a daemon; 10 minutes when 0.
+	// IdleTimeout is how long a daemon without a connection lives; 10 minutes when 0. The
+	// broker goes as long after its last daemon, and after 10 s at the latest.
 	IdleTimeout time.Duration
 	// StartTimeout is how long the daemon may take to its first Accept; 10 s when 0.
 	StartTimeout time.Duration

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -58,14 +59,25 @@ func serve(ctx context.Context, ln net.Listener) error {
 			defer c.Close()
 			for lines := bufio.NewScanner(c); lines.Scan(); {
 				wd, _ := os.Getwd()
-				_, err := fmt.Fprintf(c, "pid=%d dir=%s go=%s accidental=%q said=%s\n",
-					os.Getpid(), wd, os.Getenv("GOVERSION"), os.Getenv("ACCIDENTAL"), lines.Text())
+				_, err := fmt.Fprintf(c, "pid=%d dir=%s go=%s accidental=%q ushers=%d said=%s\n",
+					os.Getpid(), wd, os.Getenv("GOVERSION"), os.Getenv("ACCIDENTAL"), len(ushers()), lines.Text())
 				if err != nil {
 					return
 				}
 			}
 		}()
 	}
+}
+
+// ushers are the variables that usher itself has given to this process, which its children
+// would have too.
+func ushers() (env []string) {
+	for _, v := range os.Environ() {
+		if strings.HasPrefix(v, "USHER_") && !strings.HasPrefix(v, "USHER_TEST_") || strings.HasPrefix(v, "RUNNING_PROCESS_") {
+			env = append(env, v)
+		}
+	}
+	return env
 }
 
 func TestMain(m *testing.M) {
@@ -263,8 +275,12 @@ func TestDaemonExits(t *testing.T) {
 			t.Errorf("%q is not in %s", part, said[0])
 		}
 	}
-	if n := len(i.processes()); n != 1 {
-		t.Errorf("%d processes, want the broker's alone", n)
+	alive := i.processes()
+	if len(alive) != 1 {
+		t.Fatalf("%d processes, want the broker's alone", len(alive))
+	}
+	if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", alive[0])); string(name) != tool.Name+"\n" || err != nil {
+		t.Errorf("the broker is called %q, %v", name, err)
 	}
 }
 
@@ -342,6 +358,9 @@ func TestKeys(t *testing.T) {
 		daemons[p] = fmt.Sprint(env)
 		if field(first, "accidental") != `""` {
 			t.Errorf("the environment of the first caller is there: %q", first)
+		}
+		if field(first, "ushers") != "0" {
+			t.Errorf("children of the daemon would get what is the daemon's alone: %q", first)
 		}
 	}
 	if said := i.calls("x", "TOOL_DIR="+dir); field(said, "dir") != dir {
@@ -424,6 +443,17 @@ func TestKilled(t *testing.T) {
 			}
 		}
 	}
+	testutil.WaitFor(t, "nobody listens where the broker did", func() bool { // else the next call's request may go with it
+		sockets, err := filepath.Glob(filepath.Join(i.Dir, "running-process", "broker", "*-svc-*.sock"))
+		if len(sockets) != 1 || err != nil {
+			t.Fatalf("sockets %q, %v", sockets, err)
+		}
+		c, err := net.Dial("unix", sockets[0])
+		if err == nil {
+			_ = c.Close()
+		}
+		return errors.Is(err, syscall.ECONNREFUSED)
+	})
 	if p := pid(t, stays.says("two")); p != second {
 		t.Errorf("the connection is served by %d, not by %d", p, second)
 	}

@@ -68,6 +68,7 @@ func ownBuild() (*wire.OwnBuild, error) {
 	if value == "" {
 		return nil, nil
 	}
+	_ = os.Unsetenv(endpoint.OwnBuildVariable)
 	message, err := hex.DecodeString(value)
 	own := new(wire.OwnBuild)
 	if err == nil {
