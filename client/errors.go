@@ -119,12 +119,16 @@ type RefusedError struct {
 	// again does not help until something changes.
 	RetryAfter time.Duration
 
-	ownBuild bool // the client has asked for one, of which no definition says where it is
+	ownBuild bool // the client has asked for one: there is no definition to look at
 }
 
 func (e *RefusedError) Error() string {
 	text := fmt.Sprintf("refused by the broker: %s (%s)", e.Reason, e.Code)
-	if next := advice[e.Code]; next != "" && !(e.ownBuild && e.Code == CodeBackendUnavailable) {
+	next := advice[e.Code]
+	if next == "" && !e.ownBuild {
+		next = definedAdvice[e.Code]
+	}
+	if next != "" {
 		text += ": " + next
 	}
 	if e.RetryAfter > 0 {
@@ -133,14 +137,19 @@ func (e *RefusedError) Error() string {
 	return text
 }
 
-// advice says what to do next, by code; docs/errors.md says more.
-var advice = map[Code]string{
-	CodeServiceUnknown:     "define the service with \"usher service add\", or see what is wrong with \"usher service check\"",
-	CodeBackendUnavailable: "start a backend of that version from the very file that \"usher service show\" names; \"usher status\" lists those that live, also those of another build",
-	CodeVersionBlocked:     "update the client, or see \"usher service show\" for the versions allowed",
-	CodeFDPressure:         "raise the broker's descriptor limit (ulimit -n)",
-	CodeShuttingDown:       "ask again, the next broker answers",
-}
+// advice says what to do next, by code, and definedAdvice what to do about a service that
+// has a definition; docs/errors.md says more.
+var (
+	advice = map[Code]string{
+		CodeFDPressure:   "raise the broker's descriptor limit (ulimit -n)",
+		CodeShuttingDown: "ask again, the next broker answers",
+	}
+	definedAdvice = map[Code]string{
+		CodeServiceUnknown:     "define the service with \"usher service add\", or see what is wrong with \"usher service check\"",
+		CodeBackendUnavailable: "start a backend of that version from the very file that \"usher service show\" names; \"usher status\" lists those that live, also those of another build",
+		CodeVersionBlocked:     "update the client, or see \"usher service show\" for the versions allowed",
+	}
+)
 
 func refused(e *hello.Refusal, ownBuild bool) *RefusedError {
 	return &RefusedError{Code: Code(e.Code), Reason: e.Reason, RetryAfter: e.RetryAfter, ownBuild: ownBuild}
