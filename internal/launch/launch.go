@@ -98,6 +98,8 @@ func start(s Spec) (*Process, error) {
 	}
 	if cmd.Dir == "" {
 		cmd.Dir = root
+	} else if _, err := os.Stat(cmd.Dir); err != nil { // else the error would name the program
+		return nil, err
 	}
 	if s.Output != nil {
 		cmd.Stdout, cmd.Stderr = s.Output, s.Output

@@ -249,7 +249,7 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	p.End(within(t), 20*time.Second)
 }
 
-// TestStartFails: the error names the program, and nothing is left open.
+// TestStartFails: the error names the program, and a directory that is not there, and nothing is left open.
 func TestStartFails(t *testing.T) {
 	testutil.Leaks(t)
 	text := filepath.Join(t.TempDir(), "text")
@@ -263,11 +263,12 @@ func TestStartFails(t *testing.T) {
 	defer program.Close()
 	for name, s := range map[string]launch.Spec{
 		"missing":   {Path: filepath.Join(t.TempDir(), "none")},
+		"nowhere":   {Path: "/proc/self/exe", Dir: filepath.Join(t.TempDir(), "nowhere")},
 		"no format": {Path: text, Program: program},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, err := launch.Start(s)
-			if err == nil || !strings.Contains(err.Error(), s.Path) {
+			if err == nil || !strings.Contains(err.Error(), s.Path) || !strings.Contains(err.Error(), s.Dir) {
 				t.Errorf("got %v, %v", p, err)
 			}
 		})
