@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -116,7 +117,9 @@ func (l *Listener) tickIdle(now time.Time) (next time.Time) {
 // wouldGo asks the broker to let this backend go. One without a broker goes by itself.
 func (l *Listener) wouldGo() {
 	if ch := l.reg.current(); ch != nil {
-		l.note(ch, &wire.Note{Kind: wire.NoteKind_NOTE_KIND_IDLE})
+		if ch.capabilities&frame.CapUnknownMessages != 0 { // else it would end the channel
+			l.note(ch, &wire.Note{Kind: wire.NoteKind_NOTE_KIND_IDLE})
+		}
 		return
 	}
 	l.opts.Logger.Info("idle, and without a broker: ending")
