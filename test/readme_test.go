@@ -10,10 +10,13 @@ import (
 // examples that are built and tested.
 func TestReadmeQuotesTheExamples(t *testing.T) {
 	readme := read(t, "../README.md")
-	examples := normal(read(t, "../examples/hello-backend/main.go")) + normal(read(t, "../examples/hello-client/main.go"))
+	var examples string
+	for _, name := range []string{"lookup", "hello-backend", "hello-client"} {
+		examples += normal(read(t, "../examples/"+name+"/main.go"))
+	}
 	blocks := strings.Split(readme, "```go\n")[1:]
-	if len(blocks) != 2 {
-		t.Fatalf("%d Go blocks in README.md, want a backend and a client", len(blocks))
+	if len(blocks) != 4 {
+		t.Fatalf("%d Go blocks in README.md, want those of a tool, a backend and a client", len(blocks))
 	}
 	for _, block := range blocks {
 		code, _, _ := strings.Cut(block, "```")
