@@ -15,7 +15,8 @@ import (
 	"github.com/seed-7265657e/usher/internal/launch"
 )
 
-// stopGrace is how long connections may take to end once the daemon was told to stop.
+// stopGrace is how long connections may take to end once the daemon was told to stop, and
+// Serve to return once there is nothing to serve.
 const stopGrace = 10 * time.Second
 
 // runDaemon is the tool's daemon: it serves until the broker lets it go, for want of
@@ -34,9 +35,21 @@ func (t *Tool) runDaemon() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	context.AfterFunc(ctx, func() { _ = ln.Close() })
-	err = t.Serve(ctx, ln)
+	served := make(chan error, 1)
+	go func() { served <- t.Serve(ctx, ln) }()
 	select {
-	case <-ln.Done(): // whatever its Accept loop says to that
+	case err = <-served:
+	case <-ln.Done():
+		err = drain(ctx, ln)
+		select {
+		case <-served: // whatever its Accept loop says to that
+		case <-time.After(stopGrace):
+			err = errors.Join(err, errors.New("ended without Serve, which had not returned in "+stopGrace.String()))
+		}
+		return err
+	}
+	select {
+	case <-ln.Done(): // here as well
 		return drain(ctx, ln)
 	default:
 	}

@@ -52,6 +52,9 @@ func serve(ctx context.Context, ln net.Listener) error {
 	}
 	for {
 		c, err := ln.Accept()
+		if err != nil && os.Getenv(envDaemon) == "clings" {
+			select {}
+		}
 		if err != nil {
 			return err
 		}
@@ -420,6 +423,19 @@ func TestCallsWhileIdle(t *testing.T) {
 		if said := i.calls(strconv.Itoa(n)); field(said, "said") != strconv.Itoa(n) {
 			t.Fatalf("call %d: %q", n, said)
 		}
+	}
+}
+
+// TestServeDoesNotReturn: such a daemon ends all the same.
+func TestServeDoesNotReturn(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it is given 10 s")
+	}
+	i := install(t)
+	i.idle = 50 * time.Millisecond
+	i.calls("x", envDaemon+"=clings")
+	if err := world.Until(t.Context(), "all have ended", func() (bool, error) { return len(i.processes()) == 0, nil }); err != nil {
+		t.Error(err)
 	}
 }
 
