@@ -28,6 +28,9 @@ func (t *Tool) Main() {
 	_ = os.Unsetenv(launch.RoleVariable) // no child is to have it
 	tool, err := t.complete()
 	if err == nil {
+		err = checkSelf()
+	}
+	if err == nil {
 		switch role {
 		case launch.RoleBroker:
 			err = tool.runBroker()

@@ -42,11 +42,7 @@ func (t *Tool) launchBroker(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	path, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	self, err := os.Open(launch.OwnImage(path))
+	self, path, err := openSelf()
 	if err != nil {
 		return err
 	}
@@ -89,6 +85,35 @@ func (t *Tool) launchBroker(ctx context.Context) error {
 		return err
 	}
 	return ended(exit, log.Name(), written)
+}
+
+// checkSelf is nil where this process may be broker or daemon.
+func checkSelf() error {
+	self, _, err := openSelf()
+	if err != nil {
+		return err
+	}
+	return self.Close()
+}
+
+// openSelf opens the file that this process runs, which must give it no other rights than
+// its user's: whoever calls it has chosen its environment, which says where broker and
+// daemon write. The caller closes it.
+func openSelf() (self *os.File, path string, err error) {
+	if path, err = os.Executable(); err != nil {
+		return nil, "", err
+	}
+	if self, err = os.Open(launch.OwnImage(path)); err != nil {
+		return nil, "", err
+	}
+	fi, err := self.Stat()
+	if err == nil {
+		err = launch.CheckRights(self, fi)
+	}
+	if err != nil {
+		return nil, "", errors.Join(fmt.Errorf("executable %s: %w", path, err), self.Close())
+	}
+	return self, path, nil
 }
 
 // ended says how a process ended before it served, and what it said behind byte from of

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -423,6 +424,23 @@ func TestCallsWhileIdle(t *testing.T) {
 		if said := i.calls(strconv.Itoa(n)); field(said, "said") != strconv.Itoa(n) {
 			t.Fatalf("call %d: %q", n, said)
 		}
+	}
+}
+
+// TestPrivileged: a file that runs with another's rights becomes neither broker nor daemon.
+func TestPrivileged(t *testing.T) {
+	i := install(t)
+	if err := os.Chmod(i.Bin, 0o700|fs.ModeSetuid); err != nil {
+		t.Fatal(err)
+	}
+	for _, env := range []string{"", "USHER_ROLE=broker", "USHER_ROLE=daemon"} {
+		out, err := i.command("x", env).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "it has set-uid, set-gid or capabilities") {
+			t.Errorf("%s: %v: %s", env, err, out)
+		}
+	}
+	if n := len(i.processes()); n != 0 {
+		t.Errorf("%d processes", n)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -88,11 +87,10 @@ func identify(process *peer.Process, ownBuild []byte) (p *program, build *wire.O
 		return nil, nil, id, fmt.Errorf("executable %s: %w", path, err)
 	}
 	fi, err := file.Stat()
-	switch {
-	case err != nil:
-	case fi.Mode()&(fs.ModeSetuid|fs.ModeSetgid) != 0 || launch.HasCapabilities(file):
-		err = errPrivileged
-	case !process.Alive(): // else the link may have led to another's file
+	if err == nil {
+		err = launch.CheckRights(file, fi)
+	}
+	if err == nil && !process.Alive() { // else the link may have led to another's file
 		err = os.ErrProcessDone
 	}
 	if err != nil {
@@ -112,8 +110,6 @@ func identify(process *peer.Process, ownBuild []byte) (p *program, build *wire.O
 		}, build.Env...),
 	}, build, h.Sum(), nil
 }
-
-var errPrivileged = errors.New("it has set-uid, set-gid or capabilities, and is not started for a client")
 
 // verifyOwnBuild is verify for an instance of a tool, whose broker has ended or was
 // replaced.

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"sync"
@@ -115,6 +116,18 @@ func start(s Spec) (*Process, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// ErrPrivileged says that an executable runs with other rights than its user's.
+var ErrPrivileged = errors.New("it has set-uid, set-gid or capabilities, and is not started for others")
+
+// CheckRights returns ErrPrivileged where f, whose status is fi, gives who runs it rights
+// that he has not, or may do so for all that can be told.
+func CheckRights(f *os.File, fi fs.FileInfo) error {
+	if fi.Mode()&(fs.ModeSetuid|fs.ModeSetgid) != 0 || hasCapabilities(f) {
+		return ErrPrivileged
+	}
+	return nil
 }
 
 // firstInherited is the number of the first descriptor in Spec.Inherit.

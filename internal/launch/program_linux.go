@@ -39,9 +39,9 @@ func (p program) path(string) string { return "/proc/self/fd/" + strconv.Itoa(in
 
 func (p program) close() { _ = unix.Close(int(p)) }
 
-// HasCapabilities reports whether f gives who runs it rights beyond his own, or may do so
+// hasCapabilities reports whether f gives who runs it rights beyond his own, or may do so
 // for all that can be told.
-func HasCapabilities(f *os.File) (has bool) {
+func hasCapabilities(f *os.File) (has bool) {
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return true

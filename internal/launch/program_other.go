@@ -16,8 +16,8 @@ func (program) path(own string) string { return own }
 
 func (program) close() {}
 
-// HasCapabilities is false: files have none on this system.
-func HasCapabilities(*os.File) bool { return false }
+// hasCapabilities is false: files have none on this system.
+func hasCapabilities(*os.File) bool { return false }
 
 // FileID is empty: no process is asked for its file on this system yet.
 func FileID(fs.FileInfo) []byte { return nil }
