@@ -27,7 +27,7 @@ func benchCommand(*app) *cobra.Command {
 			"process is started for it in a private directory, and nothing is left behind.",
 	}
 	cmd.AddCommand(benchHandoffCommand(), benchLoadCommand(), benchTokensCommand(), benchMemoryCommand(), benchDataCommand(),
-		benchProcessCommand())
+		benchProcessCommand(), benchColdCommand())
 	return cmd
 }
 
@@ -161,6 +161,30 @@ func benchProcessCommand() *cobra.Command {
 	return cmd
 }
 
+func benchColdCommand() *cobra.Command {
+	b := &benching{}
+	o := bench.ColdOptions{Clients: bench.DefaultColdClients, Rounds: bench.DefaultColdRounds}
+	cmd := b.verb("cold", "First calls of a one-binary tool, which start its broker and its daemon", func(cmd *cobra.Command) (any, func(io.Writer) error, error) {
+		switch {
+		case o.Clients < 1 || o.Clients > bench.MaxClients:
+			return nil, nil, usageError(cmd, fmt.Errorf("--clients is %d: want 1 to %d", o.Clients, bench.MaxClients))
+		case o.Rounds < 1 || o.Rounds > bench.MaxRounds:
+			return nil, nil, usageError(cmd, fmt.Errorf("--rounds is %d: want 1 to %d", o.Rounds, bench.MaxRounds))
+		}
+		f, err := bench.Cold(cmd.Context(), b.opts, o)
+		return f, func(w io.Writer) error { return f.Write(w) }, err
+	})
+	cmd.Long = "Measure first calls of a one-binary tool that find neither broker nor daemon, each in a\n" +
+		"directory of its own: clients that run already and call at once, against one; and one client from\n" +
+		"before its start until its answer, against a daemon from before its start until it listens. The\n" +
+		"tool is usher itself, and its daemon echoes."
+	f := cmd.Flags()
+	f.IntVar(&o.Clients, "clients", o.Clients, "how many clients call at once")
+	f.IntVar(&o.Rounds, "rounds", o.Rounds, "how often everything is measured")
+	f.DurationVar(&o.Startup, "startup", 0, "how long the daemon works, asleep, before it listens")
+	return cmd
+}
+
 // benchRoleCommand is what the benchmark's child processes run.
 func benchRoleCommand(*app) *cobra.Command {
 	role := &cobra.Command{Use: "bench-role", Short: "One process of usher bench", Hidden: true}
@@ -180,7 +204,15 @@ func benchRoleCommand(*app) *cobra.Command {
 	}
 	backend.Flags().BoolVar(&inline, "inline", false, "answer first requests at once")
 	backend.Flags().StringVar(&pipe, "pipe", "", "the backend's own socket")
-	role.AddCommand(backend, &cobra.Command{
+	var wait bool
+	call := &cobra.Command{
+		Use: "call", Short: "Call a one-binary tool once", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return bench.RunCall(cmd.Context(), wait, cmd.OutOrStdout())
+		},
+	}
+	call.Flags().BoolVar(&wait, "wait", false, "begin when descriptor 3 has ended")
+	role.AddCommand(backend, call, &cobra.Command{
 		Use: "client", Short: "Measure until standard input ends", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return bench.RunClient(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())

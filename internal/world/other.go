@@ -30,3 +30,9 @@ func Raise(syscall.Signal) error { return errors.ErrUnsupported }
 
 // CPUTime is for Linux.
 func CPUTime(int) (time.Duration, error) { return 0, errors.ErrUnsupported }
+
+// AdoptOrphans is for Linux.
+func AdoptOrphans() error { return errors.ErrUnsupported }
+
+// EndDetached is for Linux.
+func (w *World) EndDetached(...int) error { return errors.ErrUnsupported }
