@@ -94,6 +94,10 @@ func (l *Listener) stayRegistered(first *brokerChannel, err error) {
 			l.opts.Logger.Log(l.ctx, level, "registered with the broker", "broker", l.opts.Broker, "pipe", ch.path,
 				"capabilities", fmt.Sprintf("%#x", ch.capabilities))
 			err = fmt.Errorf("channel ended: %w", l.serveRenewed(ch))
+			select { // what was seen while it lasted: the first retries come soon all the same
+			case <-l.look:
+			default:
+			}
 			delay, said = firstRetry, ""
 		}
 		l.reg.set(nil, err)
