@@ -2,9 +2,13 @@ package watch
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +22,8 @@ type Watch struct {
 	fd    *sock.FD
 	names map[step]bool
 	buf   [4 << 10]byte
+
+	poller *os.File // a second descriptor of it, in the runtime's poller; nil before Wait
 }
 
 // step is a name that matters in a watched directory; without a name, all do.
@@ -29,7 +35,10 @@ type step struct {
 // events: of a directory, that a name in it, or it itself, leads elsewhere; of a
 // file, that its content or its inode changed.
 const events = unix.IN_MODIFY | unix.IN_CLOSE_WRITE | unix.IN_ATTRIB | unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVE |
-	unix.IN_MOVE_SELF | unix.IN_DELETE_SELF
+	ownEvents
+
+// ownEvents: that a directory or link itself leads elsewhere.
+const ownEvents = unix.IN_ATTRIB | unix.IN_MOVE_SELF | unix.IN_DELETE_SELF
 
 // New makes a Watch of nothing. The caller closes it.
 func New() (*Watch, error) {
@@ -43,6 +52,9 @@ func New() (*Watch, error) {
 // Add watches the files at the absolute paths, and every directory and symbolic
 // link on the way to them, from before it returns on. After an error some are
 // watched, and some not. What is watched stays so until it is deleted.
+//
+// Of a directory that is only passed on the way, what happens to the files in it is not
+// asked for: in those near the root something always happens.
 func (w *Watch) Add(paths ...string) error {
 	fd, ok := sock.Borrow(w.fd)
 	if !ok {
@@ -50,17 +62,50 @@ func (w *Watch) Add(paths ...string) error {
 	}
 	defer sock.Return(w.fd)
 	for _, path := range paths {
-		err := steps(path, func(at, name string) error {
-			wd, err := unix.InotifyAddWatch(fd, at, events)
-			if err != nil {
-				return fmt.Errorf("watch %s: %w", at, err)
-			}
-			w.names[step{int32(wd), name}] = true
-			return nil
-		})
-		if err != nil {
+		if err := steps(path, func(place, name string, what kind) error { return w.visit(fd, place, name, what) }); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// AddName is Add of one path, at which there may be nothing: then what comes there is told.
+func (w *Watch) AddName(path string) error {
+	fd, ok := sock.Borrow(w.fd)
+	if !ok {
+		return os.ErrClosed
+	}
+	defer sock.Return(w.fd)
+	var sought string // what the directory that holds it, which is watched, is asked for
+	err := steps(path, func(place, name string, what kind) error {
+		if what == searched {
+			sought = filepath.Join(place, name)
+		}
+		err := w.visit(fd, place, name, what)
+		if place == sought && errors.Is(err, unix.ENOENT) {
+			return errNothingThere
+		}
+		return err
+	})
+	if errors.Is(err, errNothingThere) {
+		return nil
+	}
+	return err
+}
+
+var errNothingThere = errors.New("nothing there")
+
+func (w *Watch) visit(fd int, place, name string, what kind) error {
+	mask := uint32(ownEvents)
+	if what != passed {
+		mask = events
+	}
+	wd, err := unix.InotifyAddWatch(fd, place, mask|unix.IN_DONT_FOLLOW|unix.IN_MASK_ADD)
+	if err != nil {
+		return fmt.Errorf("watch %s: %w", place, err)
+	}
+	if what != passed {
+		w.names[step{int32(wd), name}] = true
 	}
 	return nil
 }
@@ -107,5 +152,37 @@ func (w *Watch) matters(b []byte) (yes bool) {
 	return yes
 }
 
+// Wait returns nil as soon as something has happened since the last call of Wait or
+// Changed, or ctx's error.
+func (w *Watch) Wait(ctx context.Context) error {
+	if w.poller == nil {
+		own, ok := sock.Borrow(w.fd)
+		if !ok {
+			return os.ErrClosed
+		}
+		fd, err := unix.FcntlInt(uintptr(own), unix.F_DUPFD_CLOEXEC, 0)
+		sock.Return(w.fd)
+		if err != nil {
+			return fmt.Errorf("inotify: %w", err)
+		}
+		w.poller = os.NewFile(uintptr(fd), "inotify")
+	}
+	raw, err := w.poller.SyscallConn()
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = w.poller.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if err := raw.Read(func(uintptr) bool { return w.Changed() }); err != nil && ctx.Err() == nil {
+		return err
+	}
+	return ctx.Err()
+}
+
 // Close ends the Watch.
-func (w *Watch) Close() { w.fd.Close() }
+func (w *Watch) Close() {
+	if w.poller != nil {
+		_ = w.poller.Close()
+	}
+	w.fd.Close()
+}

@@ -1,6 +1,7 @@
 package watch_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -117,6 +118,68 @@ func TestAddFails(t *testing.T) {
 	}
 	if err := w.Add(dir + "/missing"); !errors.Is(err, syscall.ENOENT) {
 		t.Errorf("a missing file: %v", err)
+	}
+}
+
+// TestAddName: what comes where nothing was is told, and so is that it goes.
+func TestAddName(t *testing.T) {
+	testutil.Leaks(t)
+	w, err := watch.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	dir := t.TempDir()
+	file := dir + "/missing"
+	if err := w.AddName(dir + "/missing/below"); err == nil {
+		t.Error("a name in a directory that is not there is watched")
+	}
+	for _, change := range []func() error{
+		func() error { return os.WriteFile(file, nil, 0o600) },
+		func() error { return os.Remove(file) },
+	} {
+		if err := w.AddName(file); err != nil {
+			t.Fatal(err)
+		}
+		quiet(t, w)
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		if !w.Changed() {
+			t.Error("not told")
+		}
+	}
+}
+
+// TestWait: it waits for a change, past what happens to others, and no longer than its
+// context.
+func TestWait(t *testing.T) {
+	testutil.Leaks(t)
+	w, err := watch.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	dir := t.TempDir()
+	file := dir + "/sub/file"
+	if err := errors.Join(os.Mkdir(dir+"/sub", 0o700), os.WriteFile(file, nil, 0o600), w.Add(file)); err != nil {
+		t.Fatal(err)
+	}
+	quiet(t, w)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- w.Wait(ctx) }()
+	if err := errors.Join(os.WriteFile(dir+"/sub/other", nil, 0o600), os.Remove(file)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	quiet(t, w)
+	go func() { done <- w.Wait(ctx) }()
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
 	}
 }
 

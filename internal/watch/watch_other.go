@@ -3,6 +3,7 @@
 package watch
 
 import (
+	"context"
 	"errors"
 
 	"github.com/seed-7265657e/usher/internal/sock"
@@ -19,6 +20,12 @@ func (w *Watch) Add(...string) error { return errors.ErrUnsupported }
 
 // Descriptor is nil.
 func (w *Watch) Descriptor() *sock.FD { return nil }
+
+// AddName answers errors.ErrUnsupported.
+func (w *Watch) AddName(string) error { return errors.ErrUnsupported }
+
+// Wait answers errors.ErrUnsupported.
+func (w *Watch) Wait(context.Context) error { return errors.ErrUnsupported }
 
 // Changed returns true: nothing is known.
 func (w *Watch) Changed() bool { return true }
