@@ -99,7 +99,7 @@ func (l *Listener) checkPipe() {
 	}
 	binding := l.binding.Load()
 	watched := l.pipe.watch != nil && l.pipe.watch.Add(binding.Path) == nil
-	l.brokerWatched.Store(watched && l.pipe.watch.Add(l.opts.Broker) == nil)
+	l.brokerWatched.Store(watched && l.pipe.watch.AddName(l.opts.Broker) == nil)
 	if errors.Is(binding.Check(), endpoint.ErrReplaced) {
 		l.losePipe(binding)
 		return

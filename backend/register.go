@@ -187,11 +187,12 @@ func (l *Listener) leaveChannel(ch *brokerChannel) {
 }
 
 // nextRetry is how long to wait after a wait of last and another refusal; watched says that
-// a broker that comes is seen.
+// a broker that comes is seen. One that was seen may not listen yet: so it is asked for a
+// while first.
 func nextRetry(last time.Duration, refusal error, watched bool) time.Duration {
 	most := lastRetry
-	if watched && (errors.Is(refusal, syscall.ENOENT) || errors.Is(refusal, syscall.ECONNREFUSED)) {
-		most = unseenRetry
+	if watched && last >= lastRetry && (errors.Is(refusal, syscall.ENOENT) || errors.Is(refusal, syscall.ECONNREFUSED)) {
+		return unseenRetry
 	}
 	var refused *hello.Refusal
 	if errors.As(refusal, &refused) && refused.Code == wire.ErrorCode_ERROR_PEER_REJECTED && refused.RetryAfter == 0 {

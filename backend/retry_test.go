@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,6 +36,15 @@ func TestRetries(t *testing.T) {
 		if delay != c.want {
 			t.Errorf("%s: asked every %v, want %v", name, delay, c.want)
 		}
+	}
+	// Where a broker that comes is seen, it is asked for a while all the same, and then once
+	// a minute.
+	delay, asked := firstRetry, 0
+	for ; delay < time.Minute; asked++ {
+		delay = nextRetry(delay, syscall.ENOENT, true)
+	}
+	if asked != 7 {
+		t.Errorf("asked %d times before it is left to the watch", asked)
 	}
 	if got := nextRetry(time.Minute, io.EOF, true); got != time.Second {
 		t.Errorf("when the v1 broker has gone: asked again in %v", got)
