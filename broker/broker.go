@@ -181,33 +181,3 @@ type shutdownRequest struct{ deadline time.Duration }
 
 func (*shutdownRequest) Error() string        { return errShutdown.Error() + " by an admin client" }
 func (*shutdownRequest) Is(target error) bool { return target == errShutdown }
-
-// watchSocket looks every second whether the socket's name still leads here. If
-// it certainly does not, nobody can reach this broker and a successor may be
-// starting: it ends. A name that can't be looked at just now proves nothing.
-func (s *server) watchSocket(ctx context.Context) {
-	ticker := time.NewTicker(socketCheck)
-	defer ticker.Stop()
-	unknown := false
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		err := s.binding.Check()
-		switch {
-		case errors.Is(err, ErrReplaced):
-			s.jobs.post(func() { s.emit(event.SocketReplaced{Problem: err.Error()}) })
-			s.shutDown(err)
-			return
-		case err != nil && !unknown:
-			s.jobs.post(func() { s.emit(event.SocketUnknown{Problem: err.Error()}) })
-		case err == nil && unknown:
-			s.jobs.post(func() { s.emit(event.SocketKnown{}) })
-		}
-		unknown = err != nil
-	}
-}
-
-const socketCheck = time.Second

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -168,8 +169,13 @@ func TestSocketReplaced(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
+		"removed, and no watch": func(t *testing.T, _ string) {},
 	} {
 		t.Run(name, func(t *testing.T) {
+			removed := strings.HasPrefix(name, "removed")
+			if name == "removed, and no watch" {
+				t.Cleanup(broker.RefuseSocketWatch()) // behind the site's end
+			}
 			s := newSite(t, nil)
 			if err := os.Remove(s.Socket()); err != nil {
 				t.Fatal(err)
@@ -178,7 +184,7 @@ func TestSocketReplaced(t *testing.T) {
 			if err := s.end(); !errors.Is(err, broker.ErrReplaced) {
 				t.Errorf("Serve: %v", err)
 			}
-			if _, err := os.Lstat(s.Socket()); name != "removed" && err != nil {
+			if _, err := os.Lstat(s.Socket()); !removed && err != nil {
 				t.Error("what took the place is gone:", err)
 			}
 		})

@@ -1,15 +1,24 @@
 package broker
 
 import (
+	"errors"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/seed-7265657e/usher/internal/watch"
 )
 
 // ask calls f on the loop, or here once that has ended, and waits for it.
 func ask[T any](b *Broker, f func(*server) T) (answer T) {
 	b.server.jobs.asOwner(func() { answer = f(b.server) })
 	return answer
+}
+
+// RefuseSocketWatch is a system that has no watch for the socket's name, until again.
+func RefuseSocketWatch() (again func()) {
+	newSocketWatch = func() (*watch.Watch, error) { return nil, errors.ErrUnsupported }
+	return func() { newSocketWatch = watch.New }
 }
 
 // Demote puts the broker into its state of descriptor shortage.

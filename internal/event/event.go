@@ -48,6 +48,8 @@ type (
 	// Unwatched: there is no watch on files, and each Hello asks for their state.
 	Unwatched struct{ Problem string }
 
+	// SocketUnwatched: there is no watch on the socket's name, which is looked at now and then.
+	SocketUnwatched struct{ Problem string }
 	// SocketReplaced: the socket's name leads elsewhere.
 	SocketReplaced struct{ Problem string }
 	// SocketUnknown: where the name leads can't be told.

@@ -37,6 +37,8 @@ func (l Log) Note(e Event) {
 		l.warn(e.Name(), "a file system does not answer: ending without those who wait for it")
 	case Unwatched:
 		l.info(e.Name(), "no watch on files: each Hello asks stat", problem(e.Problem))
+	case SocketUnwatched:
+		l.info(e.Name(), "no watch on the socket: its name is looked at every second", problem(e.Problem))
 	case SocketReplaced:
 		l.error(e.Name(), "socket file removed or replaced: stopping", problem(e.Problem))
 	case SocketUnknown:

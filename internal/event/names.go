@@ -178,3 +178,7 @@ func (StartFailed) fact()        {}
 // Name implements Event.
 func (LetGo) Name() string { return "instance.let_go" }
 func (LetGo) fact()        {}
+
+// Name implements Event.
+func (SocketUnwatched) Name() string { return "socket.unwatched" }
+func (SocketUnwatched) fact()        {}
