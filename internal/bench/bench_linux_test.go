@@ -9,6 +9,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/internal/bench"
 	"github.com/seed-7265657e/usher/internal/cli"
@@ -17,6 +20,7 @@ import (
 
 // TestMain is the program that the benchmark starts in its roles.
 func TestMain(m *testing.M) {
+	bench.ToolMain()
 	if len(os.Args) > 1 && os.Args[1] == "bench-role" {
 		os.Exit(cli.Main())
 	}
@@ -150,5 +154,64 @@ func TestProcessWithoutToolchain(t *testing.T) {
 	_, err := bench.Process(t.Context(), bench.Options{Program: program(t), Quick: true})
 	if err == nil || !errors.Is(err, exec.ErrNotFound) || !strings.Contains(err.Error(), "put a Go toolchain on PATH") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestCold: the figures are there, one broker and one daemon were started for all who
+// called at once, and nothing is left behind.
+func TestCold(t *testing.T) {
+	testutil.Leaks(t)
+	f, err := bench.Cold(t.Context(), bench.Options{Program: program(t)}, bench.ColdOptions{Clients: 8, Rounds: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.BrokersStarted != 2 || f.DaemonsStarted != 2 || f.Failures != 0 {
+		t.Errorf("%d brokers, %d daemons, %d failures: %s", f.BrokersStarted, f.DaemonsStarted, f.Failures, f.FirstReason)
+	}
+	if f.SharedRatio <= 0 || f.FirstAnswerRatio <= 0 {
+		t.Errorf("ratios %g and %g", f.SharedRatio, f.FirstAnswerRatio)
+	}
+	hasKeys(t, f, "clients", "rounds", "brokers_started", "daemons_started", "failures", "shared_ratio", "first_answer_ratio")
+	if err := f.Write(io.Discard); err != nil {
+		t.Error(err)
+	}
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); err != unix.ECHILD {
+		t.Errorf("process %d is left: %v", pid, err)
+	}
+}
+
+// TestIdle: the figures are there.
+func TestIdle(t *testing.T) {
+	testutil.Leaks(t)
+	f, err := bench.Idle(t.Context(), bench.Options{Program: program(t)}, 100*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hasKeys(t, f, "broker_wakeups_20s", "backend_wakeups_20s", "backend_alone_wakeups_20s")
+	if f.Broker < 0 || f.Backend < 0 || f.BackendAlone < 0 {
+		t.Errorf("figures %+v", f)
+	}
+	if err := f.Write(io.Discard); err != nil {
+		t.Error(err)
+	}
+}
+
+func hasKeys(t *testing.T, figures any, want ...string) {
+	t.Helper()
+	text, err := json.Marshal(figures)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal(text, &keys); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range want {
+		if keys[key] == nil {
+			t.Errorf("no %s in %s", key, text)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -27,7 +28,7 @@ func benchCommand(*app) *cobra.Command {
 			"process is started for it in a private directory, and nothing is left behind.",
 	}
 	cmd.AddCommand(benchHandoffCommand(), benchLoadCommand(), benchTokensCommand(), benchMemoryCommand(), benchDataCommand(),
-		benchProcessCommand(), benchColdCommand())
+		benchProcessCommand(), benchColdCommand(), benchIdleCommand())
 	return cmd
 }
 
@@ -182,6 +183,23 @@ func benchColdCommand() *cobra.Command {
 	f.IntVar(&o.Clients, "clients", o.Clients, "how many clients call at once")
 	f.IntVar(&o.Rounds, "rounds", o.Rounds, "how often everything is measured")
 	f.DurationVar(&o.Startup, "startup", 0, "how long the daemon works, asleep, before it listens")
+	return cmd
+}
+
+func benchIdleCommand() *cobra.Command {
+	b := &benching{}
+	seconds := bench.DefaultIdle.Seconds()
+	cmd := b.verb("idle", "How often a broker and backends with nothing to do are woken", func(cmd *cobra.Command) (any, func(io.Writer) error, error) {
+		span := time.Duration(seconds * float64(time.Second))
+		if span <= 0 || span > bench.MaxIdle {
+			return nil, nil, usageError(cmd, fmt.Errorf("--seconds is %g: want more than 0, at most %g", seconds, bench.MaxIdle.Seconds()))
+		}
+		f, err := bench.Idle(cmd.Context(), b.opts, span)
+		return f, func(w io.Writer) error { return f.Write(w) }, err
+	})
+	cmd.Long = "Count the context switches, voluntary or not, of all threads of a broker with one backend, of that\n" +
+		"backend, and of a backend whose broker has gone, once they have settled."
+	cmd.Flags().Float64Var(&seconds, "seconds", seconds, "how long to count")
 	return cmd
 }
 

@@ -36,3 +36,6 @@ func AdoptOrphans() error { return errors.ErrUnsupported }
 
 // EndDetached is for Linux.
 func (w *World) EndDetached(...int) error { return errors.ErrUnsupported }
+
+// Switches is for Linux.
+func (p *Process) Switches() (int64, error) { return 0, errors.ErrUnsupported }

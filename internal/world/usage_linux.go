@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -83,4 +84,31 @@ func eachMember(leaders []*Process, f func(pid int, stat []string) error) error 
 		err = errors.Join(err, f(pid, stat))
 	}
 	return err
+}
+
+// Switches is how often the process' threads have been taken from a processor, because
+// they waited or others had to run: so often they have been woken.
+func (p *Process) Switches() (sum int64, err error) {
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.PID()))
+	if err != nil {
+		return 0, fmt.Errorf("threads of %s: %w", p.Name, err)
+	}
+	for _, thread := range threads {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/status", p.PID(), thread.Name()))
+		if err != nil {
+			continue // it has ended
+		}
+		for line := range strings.Lines(string(text)) {
+			name, figure, _ := strings.Cut(line, ":")
+			if !strings.HasSuffix(name, "voluntary_ctxt_switches") {
+				continue
+			}
+			n, err := strconv.ParseInt(strings.TrimSpace(figure), 10, 64)
+			if err != nil {
+				return 0, err
+			}
+			sum += n
+		}
+	}
+	return sum, nil
 }
