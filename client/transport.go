@@ -76,7 +76,9 @@ func (x *exchange) frame(by time.Time) (*wire.Frame, error) {
 
 // fill waits for more until then, as long as the driver may.
 func (x *exchange) fill(by time.Time) error {
-	if end, armed := x.s.within(by); armed || !x.conn.AwaitRead(min(kernelWait, time.Until(end))) {
+	// Where a broker had to be started, so has a backend: the verdict does not come soon,
+	// and the processor is theirs.
+	if end, armed := x.s.within(by); armed || x.starts > 0 || !x.conn.AwaitRead(min(kernelWait, time.Until(end))) {
 		x.s.arm(by)
 	}
 	n, err := x.conn.Read(x.room())
