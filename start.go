@@ -22,7 +22,7 @@ func (t *Tool) startBroker(ctx context.Context) error {
 		return err
 	}
 	lock, err := endpoint.LockStart(ctx, socket)
-	if err != nil {
+	if err != nil || lock == nil {
 		return err
 	}
 	defer func() { _ = lock.Unlock() }()

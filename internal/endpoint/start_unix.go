@@ -17,7 +17,8 @@ import (
 type StartLock struct{ file *flock.Flock }
 
 // LockStart waits for the right to start a broker at path, until ctx ends. The directory
-// is made, and judged, as Bind does. The caller calls Unlock.
+// is made, and judged, as Bind does. The caller calls Unlock. The lock is nil, without an
+// error, when another had that right, and has given it back with a socket there: ask that.
 //
 // After ctx the wait goes on in the background for as long as another holds the lock, and
 // gives it back.
@@ -33,10 +34,13 @@ func LockStart(ctx context.Context, path string) (*StartLock, error) {
 	}
 	taken := make(chan error, 1)
 	lock := &StartLock{flock.New(path+".start", flock.SetFlag(lockFlags), flock.SetPermissions(0o600))}
-	go func() { taken <- lock.file.Lock() }()
+	go func() { taken <- lock.take(path) }()
 	select {
 	case err := <-taken:
-		if err != nil {
+		switch {
+		case errors.Is(err, errStarted):
+			return nil, nil
+		case err != nil:
 			return fail(err)
 		}
 		return lock, nil
@@ -48,6 +52,26 @@ func LockStart(ctx context.Context, path string) (*StartLock, error) {
 		}()
 		return fail(errors.Join(errors.New("another process has been starting it"), ctx.Err()))
 	}
+}
+
+var errStarted = errors.New("another has started it")
+
+// take takes the lock. Those who find it taken wait together, not one for the other: they
+// are let go at once, and where there is a socket by then, nobody has to start anything.
+func (l *StartLock) take(path string) error {
+	if free, err := l.file.TryLock(); free || err != nil {
+		return err
+	}
+	if err := l.file.RLock(); err != nil {
+		return err
+	}
+	if err := l.Unlock(); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(path); err == nil {
+		return errStarted
+	}
+	return l.file.Lock()
 }
 
 // Unlock lets the next one start. The file stays: deleting it would let two processes
