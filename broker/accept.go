@@ -49,7 +49,10 @@ func (s *server) accept() {
 
 // admit checks who is there before the first byte is read (spec 03 §5), and reads
 // what has arrived. It owns c.
-func (s *server) admit(c *sock.Conn) {
+func (s *server) admit(c *sock.Conn) { s.admitRead(c, nil) }
+
+// admitRead is admit for a connection of which something has been read by another broker.
+func (s *server) admitRead(c *sock.Conn, received []byte) {
 	demoted := s.pressure.accepted()
 	cred, err := sock.PeerOf(c)
 	if err == nil {
@@ -66,6 +69,7 @@ func (s *server) admit(c *sock.Conn) {
 	}
 	c.CloseWhenDropped()
 	conn := newConnection(s, c, cred, demoted)
+	conn.received = prefix{received, c}
 	s.conns.add(conn)
 	conn.read()
 }

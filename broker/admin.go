@@ -27,6 +27,10 @@ type adminAnswer struct {
 // and writing an answer of any size are a job.
 func (c *connection) serveAdmin(f *wire.Frame) {
 	s := c.server
+	if req := new(wire.AdminRequest); frame.Unmarshal(f.Payload, req) == nil && req.Verb == wire.AdminVerb_ADMIN_VERB_UPGRADE {
+		c.serveUpgrade(f)
+		return
+	}
 	c.enter(phaseReplying, c.deadline)
 	snapshot, backends, files, conn := s.snapshot(), s.backends.All(), s.files, c.conn
 	begun := offload(c, false, func(ctx context.Context) (a adminAnswer) {
@@ -53,6 +57,24 @@ func (c *connection) serveAdmin(f *wire.Frame) {
 		default:
 			c.noteWrite(a.write)
 		}
+		c.close()
+	}, nil)
+	if !begun {
+		c.close()
+	}
+}
+
+// serveUpgrade answers once another broker serves in this one's place, or with the reason
+// why none does.
+func (c *connection) serveUpgrade(f *wire.Frame) {
+	s, conn := c.server, c.conn
+	c.enter(phaseReplying, c.deadline)
+	begun := offload(c, false, func(ctx context.Context) error {
+		pid, err := s.upgradeOnce(ctx)
+		_, err = frame.Write(conn, frame.Response(f, wire.Marshal(admin.Upgraded(pid, err))))
+		return err
+	}, func(err error) {
+		c.noteWrite(err)
 		c.close()
 	}, nil)
 	if !begun {

@@ -225,7 +225,7 @@ func (s *server) backendLeft(e *entry, fault error) {
 		ended.Fault = fault.Error()
 	}
 	s.emit(ended)
-	h.left <- left{draining: s.draining}
+	h.left <- left{draining: s.draining || s.successor != nil}
 	s.lookIdle()
 }
 

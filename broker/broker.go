@@ -31,7 +31,7 @@ type Broker struct {
 func Listen(opts Options) (_ *Broker, err error) {
 	defer func() {
 		if err != nil {
-			opts.closeListener()
+			opts.closeListener(err)
 		}
 	}()
 	if err := opts.complete(); err != nil {
@@ -84,6 +84,11 @@ func (b *Broker) Serve(ctx context.Context) error {
 	if endpoint.BackendsLive() {
 		s.orphansBy = s.started.Add(reunion)
 	}
+	if s.opts.Predecessor != nil {
+		s.jobs.wg.Go(s.takeOver)
+		stop := context.AfterFunc(ctx, func() { _ = s.opts.Predecessor.channel.Close() })
+		defer stop()
+	}
 	s.jobs.wg.Go(s.run)
 	s.jobs.wg.Go(func() { s.watchSocket(ctx) })
 	for _, static := range s.opts.Static {
@@ -114,9 +119,9 @@ func (b *Broker) Serve(ctx context.Context) error {
 // run is the loop's goroutine.
 func (s *server) run() {
 	s.emit(event.Serving{Socket: s.binding.Path, Definitions: s.opts.DefinitionDir})
-	s.acceptor.Start()
-	s.tellServing()
-	s.lookIdle()
+	if s.opts.Predecessor == nil {
+		s.begin()
+	}
 	if err := s.loop.Run(); err != nil {
 		s.shutDown(err) // first: behind the loop's end it is Serve that takes what is posted
 		s.jobs.post(func() { s.emit(event.LoopFailed{Problem: err.Error()}) })
@@ -131,6 +136,9 @@ const reunion = 200 * time.Millisecond
 func (s *server) closeLoop() {
 	s.loop.Close()
 	s.definitions.close()
+	if s.successor != nil {
+		_ = s.successor.channel.Close()
+	}
 }
 
 // drainAll gives connections under way their verdict, and those still in the

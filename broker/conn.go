@@ -42,10 +42,11 @@ type connection struct {
 	deadline time.Time // of the phase: of Hello, of waiting, or of the acknowledgement
 	job      *job      // nil while it is on the loop
 
-	watched bool          // in the loop's set
-	in      frame.Partial // step 2
-	waiter  waiter        // step 4, of phaseWaiting
-	offer   offer         // steps 5 to 9
+	watched  bool          // in the loop's set
+	in       frame.Partial // step 2, of
+	received prefix        // what another broker has read, and conn
+	waiter   waiter        // step 4, of phaseWaiting
+	offer    offer         // steps 5 to 9
 
 	older, newer *connection // the server's list of connections
 }

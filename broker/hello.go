@@ -20,7 +20,7 @@ const maxFirstFrame = 4 * frame.MaxHelloBody
 // read takes what has arrived of the first frame. Whatever happens in it concerns
 // this connection alone.
 func (c *connection) read() {
-	body, err := c.in.Fill(c.conn, maxFirstFrame)
+	body, err := c.in.Fill(&c.received, maxFirstFrame)
 	if errors.Is(err, syscall.EAGAIN) {
 		err = c.readLater()
 		if err == nil {

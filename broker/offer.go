@@ -92,6 +92,9 @@ func (s *server) countInFlight(to *entry, one int) {
 	if s.inFlight[service] += one; s.inFlight[service] == 0 {
 		delete(s.inFlight, service)
 	}
+	if s.successor != nil && to.Handle.inFlight == 0 {
+		s.loop.Post(func() { s.releaseBackend(to) }) // behind what is being settled
+	}
 }
 
 // message is what the backend is told on every way.

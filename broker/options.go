@@ -70,6 +70,11 @@ type Options struct {
 	// for ever.
 	IdleExit time.Duration
 
+	// Successor is how Upgrade starts the broker that takes this one's place.
+	Successor Successor
+	// Predecessor is the broker whose place this one takes; see TakePredecessor. Listen owns
+	// it.
+	Predecessor *Predecessor
 	// Supervisor is told how the broker fares.
 	Supervisor Supervisor
 	// Logger gets the broker's log; slog.Default by default.

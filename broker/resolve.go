@@ -91,6 +91,9 @@ func (c *connection) readDefinition(f *wire.Frame, h *wire.Hello, evictions int)
 // for in one go: one that registers meanwhile would be missed.
 func (c *connection) resolveWith(d *definition, f *wire.Frame, h *wire.Hello) {
 	defer d.close()
+	if c.passFrame(f) {
+		return
+	}
 	t, refusal := c.match(d, f, h)
 	if refusal != nil && t != nil && d.starts() {
 		c.awaitStart(t, d)

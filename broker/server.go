@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/seed-7265657e/usher/handoff"
@@ -36,10 +37,13 @@ type server struct {
 	now     func() time.Time // the handoffs' clock: time.Now unless a test replaces it
 	files   files            // for jobs
 
-	loop     *loop.Loop
-	jobs     jobs
-	shutDown context.CancelCauseFunc // has Serve drain and return; on any goroutine; set by Serve
-	draining bool                    // every new Hello is refused
+	loop        *loop.Loop
+	jobs        jobs
+	shutDown    context.CancelCauseFunc // has Serve drain and return; on any goroutine; set by Serve
+	draining    bool                    // every new Hello is refused
+	upgrading   sync.Mutex              // held by whoever upgrades, and for good once that is done
+	successor   *successor              // in whose favour it drains; nil where there is none
+	onceStarted func()                  // called when no instance is being started
 
 	// Connections without a verdict: step 1.
 	acceptor  *loop.Acceptor
@@ -53,6 +57,8 @@ type server struct {
 	definitions definitions
 	backends    registry.Registry[*backend]
 	waiting     waiting
+	since       time.Time // when it began to accept
+	begun       bool      // it has
 	starts      starts
 	orphansBy   time.Time // until when instances of an earlier broker may register; zero where there is none
 	aliveAt     time.Time // when the supervisor is told next that the loop runs

@@ -107,6 +107,8 @@ func (c *connection) awaitStart(t *target, d *definition) {
 	s, now := c.server, time.Now()
 	starting := s.starts.pending[t.key]
 	switch {
+	case c.passFrame(t.request):
+		return
 	case s.draining:
 		c.refuseAndClose(t.request, hello.ShuttingDown())
 		return
@@ -251,6 +253,7 @@ func explain(starting *starting, exit launch.Exit, log, last string) string {
 func (s *server) startFailed(starting *starting, why string) {
 	key := starting.entry.Key
 	delete(s.starts.pending, key)
+	defer s.startsChanged()
 	s.starts.failed(key, why, time.Now())
 	s.emit(event.StartFailed{Backend: known(starting.entry), Variant: key.Variant, Problem: why})
 	waiting := s.waiting.connections[key]
@@ -278,6 +281,7 @@ func (s *server) becameReady(e *entry, pipe string) {
 	}
 	delete(s.starts.pending, e.Key)
 	delete(s.starts.budget, e.Key)
+	defer s.startsChanged()
 	e.Pipe = pipe
 	s.backends.Add(e)
 	s.emit(event.Ready{Backend: known(e), After: time.Since(e.Since)})

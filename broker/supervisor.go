@@ -13,6 +13,8 @@ import (
 type Supervisor struct {
 	// Serving is called once the loop accepts clients, Draining once it does no longer.
 	Serving, Draining func()
+	// Succeeded is called when another broker has taken this one's place, before Draining.
+	Succeeded func(pid int)
 	// Alive is called every AliveEvery, for as long as the loop runs. Zero: never, and the
 	// broker wakes up for nobody's sake.
 	Alive      func()
@@ -20,15 +22,22 @@ type Supervisor struct {
 }
 
 // bind makes the broker's socket, or takes the one that it was given.
-func (o *Options) bind() (*endpoint.Binding, error) {
-	if o.Listener == nil {
+func (o *Options) bind() (b *endpoint.Binding, err error) {
+	switch {
+	case o.Predecessor != nil:
+		b, o.KeepName, err = o.Predecessor.bind(o.Socket)
+		return b, err
+	case o.Listener == nil:
 		return endpoint.Bind(o.Socket)
 	}
 	return endpoint.Adopt(o.Socket, o.Listener, o.KeepName)
 }
 
-// closeListener closes what Listen was given and could not use.
-func (o *Options) closeListener() {
+// closeListener closes what Listen was given and could not use, for the reason why.
+func (o *Options) closeListener(why error) {
+	if o.Predecessor != nil {
+		o.Predecessor.fail(why)
+	}
 	if o.Listener != nil {
 		_ = o.Listener.Close()
 	}

@@ -81,10 +81,13 @@ type waiter struct {
 // whether it does.
 func (c *connection) waitForBackend(t *target) bool {
 	s, now := c.server, time.Now()
+	if c.passFrame(t.request) { // it waits there
+		return true
+	}
 	if s.backends.Find(t.key, func(e *entry) bool { return e.Handle.gone() }) != nil {
 		s.waiting.expect(t.key, now) // its channel's end has not been read yet
 	}
-	by := s.waiting.until(t.key, s.started, now)
+	by := s.waiting.until(t.key, s.since, now)
 	if by.IsZero() || s.draining {
 		return false
 	}

@@ -63,6 +63,14 @@ func Answer(req *wire.AdminRequest, s Snapshot) *wire.AdminReply {
 	return text(exitUnsupported, "unsupported admin verb\n")
 }
 
+// Upgraded is the answer to UPGRADE.
+func Upgraded(pid int, err error) *wire.AdminReply {
+	if err != nil {
+		return text(exitNotReady, err.Error()+"\n")
+	}
+	return text(exitDone, fmt.Sprintf("broker %d serves\n", pid))
+}
+
 func text(exit uint32, body string) *wire.AdminReply {
 	return &wire.AdminReply{
 		Kind:        wire.AdminReplyKind_ADMIN_REPLY_KIND_TEXT,

@@ -23,6 +23,7 @@ type managed struct {
 
 	passed, kept *net.UnixListener // nil when there is none
 	keeps        bool              // the manager keeps the broker's socket
+	succeeded    bool              // by another broker
 }
 
 // keptName is what the manager keeps the broker's socket as.
@@ -119,7 +120,14 @@ func (m *managed) supervisor(socket string) broker.Supervisor {
 	}
 	return broker.Supervisor{
 		Serving: func() { m.note(m.manager.Say("READY=1", "STATUS=serving "+socket)) },
+		Succeeded: func(pid int) {
+			m.keeps, m.succeeded = false, true
+			m.note(m.manager.Say(fmt.Sprintf("MAINPID=%d", pid)))
+		},
 		Draining: func() {
+			if m.succeeded { // it is the other one's to say
+				return
+			}
 			m.note(m.manager.Say("STOPPING=1", "STATUS=draining: connections under way get their verdict"))
 			if m.keeps { // its name is gone
 				m.forget()

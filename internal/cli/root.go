@@ -21,6 +21,7 @@ var verbs = []func(*app) *cobra.Command{
 	connectCommand,
 	serviceCommand,
 	unitCommand,
+	upgradeCommand,
 	backendHealthCommand,
 	diagnoseCommand,
 	shutdownCommand,

@@ -1,10 +1,14 @@
 package cli
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -12,6 +16,7 @@ import (
 
 	"github.com/seed-7265657e/usher/broker"
 	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/launch"
 )
 
 // serving is `usher serve`.
@@ -96,6 +101,12 @@ func (s *serving) run(cmd *cobra.Command) error {
 		}
 		opts.DefinitionSource = endpoint.SourceFlag
 	}
+	if opts.Successor, err = successor(cmd.ErrOrStderr()); err != nil {
+		return err
+	}
+	if opts.Predecessor, err = broker.TakePredecessor(); err != nil {
+		return err
+	}
 	// A reader of the log that goes away must not take the broker with it, which
 	// is what Go does by default for standard output and error.
 	signal.Ignore(syscall.SIGPIPE)
@@ -111,7 +122,41 @@ func (s *serving) run(cmd *cobra.Command) error {
 	if os.Geteuid() == 0 {
 		log.Warn("running as root: only root's clients and backends are served; run it as the user who needs it")
 	}
-	return b.Serve(cmd.Context())
+	return serveUpgradable(cmd.Context(), b)
+}
+
+// successor is this very command, of the file that is at its path by then.
+func successor(stderr io.Writer) (s broker.Successor, err error) {
+	s.Args, s.Env = os.Args[1:], append([]string(nil), os.Environ()...)
+	s.Env = slices.DeleteFunc(s.Env, func(entry string) bool { // what is this process' alone
+		return strings.HasPrefix(entry, "LISTEN_") || strings.HasPrefix(entry, "WATCHDOG_PID=") || strings.HasPrefix(entry, broker.HandoverVariable+"=")
+	})
+	if file, ok := stderr.(*os.File); ok {
+		s.Output = file
+	}
+	s.Path, err = os.Executable()
+	return s, err
+}
+
+// serveUpgradable serves, and upgrades at SIGUSR2. Whether an upgrade has succeeded is in
+// the log.
+func serveUpgradable(ctx context.Context, b *broker.Broker) error {
+	asked := make(chan os.Signal, 1)
+	launch.NotifyUpgrade(asked)
+	defer signal.Stop(asked)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { // until Serve returns
+		for {
+			select {
+			case <-asked:
+				_, _ = b.Upgrade(ctx)
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return b.Serve(ctx)
 }
 
 // bindPath is --socket, else the path of an instance given by --instance, else

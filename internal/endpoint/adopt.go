@@ -34,6 +34,29 @@ func Adopt(path string, l *net.UnixListener, keepName bool) (*Binding, error) {
 	return b, nil
 }
 
+// TakeOver is Adopt for the successor of a broker that still runs, and has the lock beside
+// the socket: l is that one's. This process takes the lock as soon as the other has ended.
+// Until then nobody else can take the socket: it is served. The Binding owns l; after an
+// error it stays the caller's.
+func TakeOver(path string, l *net.UnixListener) (*Binding, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("take over: %w", err)
+	}
+	b, err := succeed(path, l)
+	if err != nil {
+		return nil, fmt.Errorf("take over %s: %w", path, thisHost().explain(path, err))
+	}
+	return b, nil
+}
+
+// KeepName leaves the name where it is at the end: it is somebody else's by then.
+func (b *Binding) KeepName() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.unlinked = true
+}
+
 // ListenerError reports a socket that can't be adopted.
 type ListenerError struct {
 	Path   string // where it should listen

@@ -9,7 +9,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 
+	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/internal/sock"
@@ -21,11 +23,56 @@ func adopt(path string, l *net.UnixListener) (*Binding, error) {
 		return nil, err
 	}
 	file, err := takeOver(path, l)
+	if err == nil {
+		err = leadsHere(path)
+	}
 	if err != nil {
 		return nil, errors.Join(err, lock.release())
 	}
 	l.SetUnlinkOnClose(false)
 	return &Binding{Listener: l, Path: path, file: file, lock: lock}, nil
+}
+
+// succeed trusts the predecessor that its name leads to l: it has looked all the time, and a
+// connection to find out would look like a client's.
+func succeed(path string, l *net.UnixListener) (*Binding, error) {
+	file, err := takeOver(path, l)
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false)
+	b := &Binding{Listener: l, Path: path, file: file}
+	go b.lockLater() // until the predecessor has ended
+	return b, nil
+}
+
+// lockLater takes the lock beside the socket when its holder has gone.
+func (b *Binding) lockLater() {
+	file := flock.New(b.Path+".lock", flock.SetFlag(lockFlags), flock.SetPermissions(0o600))
+	if file.Lock() != nil {
+		return // then there is none, as where locks can't be had
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	lock := &nameLock{file}
+	if b.closed {
+		_ = lock.release()
+		return
+	}
+	b.lock = lock
+	_ = os.WriteFile(file.Path(), []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600) // for people alone
+}
+
+// ListenAgain has the socket listen in this process' name once more: another that was to
+// take it over did not.
+func (b *Binding) ListenAgain() error {
+	raw, err := b.Listener.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var again error
+	err = raw.Control(func(fd uintptr) { again = relisten(b.Path, int(fd)) })
+	return errors.Join(err, again)
 }
 
 // maxBacklog asks for the longest queue that the system allows.
@@ -68,7 +115,7 @@ func takeOver(path string, l *net.UnixListener) (fs.FileInfo, error) {
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, err
 	}
-	return file, leadsHere(path)
+	return file, nil
 }
 
 // relisten makes a listening socket this process' own: the kernel tells whoever connects

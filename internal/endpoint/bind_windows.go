@@ -16,3 +16,8 @@ func adopt(path string, _ *net.UnixListener) (*Binding, error) { return bind(pat
 type nameLock struct{}
 
 func (*nameLock) release() error { return nil }
+
+func succeed(string, *net.UnixListener) (*Binding, error) { return nil, errors.ErrUnsupported }
+
+// ListenAgain does nothing: no socket is taken over on this system.
+func (*Binding) ListenAgain() error { return nil }

@@ -39,6 +39,12 @@ type (
 	}
 	// DrainTimeout: some had none in time.
 	DrainTimeout struct{ Connections int }
+	// Upgraded: another broker has taken this one's place.
+	Upgraded struct{ PID int }
+	// UpgradeFailed: none has.
+	UpgradeFailed struct{ Problem string }
+	// TakenOver: a connection of the broker before this one has been taken in.
+	TakenOver struct{}
 	// Stopped is the last fact of a broker.
 	Stopped struct{}
 	// LoopFailed: the event loop has ended by itself.

@@ -82,6 +82,10 @@ func (l Log) noteConnection(e Event) {
 		if l.debug {
 			l.line(slog.LevelDebug, e.Name(), "connection done", slog.Any("steps", steps(e.Steps)))
 		}
+	case Upgraded:
+		l.info(e.Name(), "another broker has taken this one's place", slog.Int("pid", e.PID))
+	case UpgradeFailed:
+		l.error(e.Name(), e.Problem)
 	case Bug:
 		l.error(e.Name(), "bug: "+e.Problem, id(e.ConnectionID))
 	case Handoff:

@@ -182,3 +182,15 @@ func (LetGo) fact()        {}
 // Name implements Event.
 func (SocketUnwatched) Name() string { return "socket.unwatched" }
 func (SocketUnwatched) fact()        {}
+
+// Name implements Event.
+func (Upgraded) Name() string { return "broker.upgraded" }
+func (Upgraded) fact()        {}
+
+// Name implements Event.
+func (UpgradeFailed) Name() string { return "broker.upgrade_failed" }
+func (UpgradeFailed) fact()        {}
+
+// Name implements Event.
+func (TakenOver) Name() string { return "connection.taken_over" }
+func (TakenOver) fact()        {}

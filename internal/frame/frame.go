@@ -24,6 +24,7 @@ const (
 	Handoff  uint32 = 0xD0FF // v1 offer, ACK and the ready event
 	Channel  uint32 = 0xF001 // usher: offer and ACK on a backend's channel
 	Register uint32 = 0xF002 // usher: a backend asks for its channel
+	Handover uint32 = 0xF003 // usher: a broker gives way to its successor
 )
 
 // Capability bits of Hello.client_capabilities and

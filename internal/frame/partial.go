@@ -89,6 +89,14 @@ func (p *Partial) room() []byte {
 	return p.body[p.done:]
 }
 
+// Received returns a copy of the bytes that have been read.
+func (p *Partial) Received() []byte {
+	if !p.within {
+		return append([]byte(nil), p.header[:p.done]...)
+	}
+	return append(append([]byte(nil), p.header[:]...), p.body[:p.done]...)
+}
+
 // Held returns how many bytes of memory the frame has taken so far.
 func (p *Partial) Held() int { return cap(p.body) }
 

@@ -81,6 +81,18 @@ func ParseChannelNote(f *wire.Frame) *wire.Note {
 	return nil
 }
 
+// HandoverEvent builds a message between a broker and its successor.
+func HandoverEvent(h *wire.Handover) *wire.Frame { return Event(Handover, 0, wire.Marshal(h)) }
+
+// ParseHandover judges the envelope of a message between a broker and its successor.
+func ParseHandover(f *wire.Frame) (*wire.Handover, error) {
+	if err := Check(f, wire.FrameKind_FRAME_KIND_EVENT, Handover); err != nil {
+		return nil, err
+	}
+	h := new(wire.Handover)
+	return h, Unmarshal(f.Payload, h)
+}
+
 // RegisterRequest builds a backend's request for a channel.
 func RegisterRequest(r *wire.Register) *wire.Frame {
 	return Request(Register, registerID, wire.Marshal(r))

@@ -18,4 +18,7 @@ func detached() *syscall.SysProcAttr { return nil }
 // system yet.
 func endGroup(int, bool) error { return errors.ErrUnsupported }
 
+// NotifyUpgrade does nothing: this system has no signal for it.
+func NotifyUpgrade(chan<- os.Signal) {}
+
 func exitOf(s *os.ProcessState) Exit { return Exit{Code: s.ExitCode()} }

@@ -4,6 +4,7 @@ package launch
 
 import (
 	"os"
+	"os/signal"
 	"syscall"
 )
 
@@ -23,6 +24,9 @@ func endGroup(leader int, now bool) error {
 	}
 	return syscall.Kill(-leader, sig)
 }
+
+// NotifyUpgrade has c told when somebody asks for an upgrade: SIGUSR2.
+func NotifyUpgrade(c chan<- os.Signal) { signal.Notify(c, syscall.SIGUSR2) }
 
 func exitOf(s *os.ProcessState) Exit {
 	exit := Exit{Code: s.ExitCode()}

@@ -87,6 +87,64 @@ func (NackReason) EnumDescriptor() ([]byte, []int) {
 	return file_usher_v1_usher_proto_rawDescGZIP(), []int{0}
 }
 
+type HandoverKind int32
+
+const (
+	HandoverKind_HANDOVER_KIND_UNSPECIFIED HandoverKind = 0
+	HandoverKind_HANDOVER_KIND_LISTENER    HandoverKind = 1 // first to second, with the listening socket
+	HandoverKind_HANDOVER_KIND_READY       HandoverKind = 2 // second to first: it could serve
+	HandoverKind_HANDOVER_KIND_FAILED      HandoverKind = 3 // second to first: it can't
+	HandoverKind_HANDOVER_KIND_CONNECTION  HandoverKind = 4 // first to second, with a client's connection that waits
+	HandoverKind_HANDOVER_KIND_GO          HandoverKind = 5 // first to second: it accepts no more
+)
+
+// Enum value maps for HandoverKind.
+var (
+	HandoverKind_name = map[int32]string{
+		0: "HANDOVER_KIND_UNSPECIFIED",
+		1: "HANDOVER_KIND_LISTENER",
+		2: "HANDOVER_KIND_READY",
+		3: "HANDOVER_KIND_FAILED",
+		4: "HANDOVER_KIND_CONNECTION",
+		5: "HANDOVER_KIND_GO",
+	}
+	HandoverKind_value = map[string]int32{
+		"HANDOVER_KIND_UNSPECIFIED": 0,
+		"HANDOVER_KIND_LISTENER":    1,
+		"HANDOVER_KIND_READY":       2,
+		"HANDOVER_KIND_FAILED":      3,
+		"HANDOVER_KIND_CONNECTION":  4,
+		"HANDOVER_KIND_GO":          5,
+	}
+)
+
+func (x HandoverKind) Enum() *HandoverKind {
+	p := new(HandoverKind)
+	*p = x
+	return p
+}
+
+func (x HandoverKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HandoverKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_usher_v1_usher_proto_enumTypes[1].Descriptor()
+}
+
+func (HandoverKind) Type() protoreflect.EnumType {
+	return &file_usher_v1_usher_proto_enumTypes[1]
+}
+
+func (x HandoverKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HandoverKind.Descriptor instead.
+func (HandoverKind) EnumDescriptor() ([]byte, []int) {
+	return file_usher_v1_usher_proto_rawDescGZIP(), []int{1}
+}
+
 type NoteKind int32
 
 const (
@@ -123,11 +181,11 @@ func (x NoteKind) String() string {
 }
 
 func (NoteKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_usher_v1_usher_proto_enumTypes[1].Descriptor()
+	return file_usher_v1_usher_proto_enumTypes[2].Descriptor()
 }
 
 func (NoteKind) Type() protoreflect.EnumType {
-	return &file_usher_v1_usher_proto_enumTypes[1]
+	return &file_usher_v1_usher_proto_enumTypes[2]
 }
 
 func (x NoteKind) Number() protoreflect.EnumNumber {
@@ -136,7 +194,7 @@ func (x NoteKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NoteKind.Descriptor instead.
 func (NoteKind) EnumDescriptor() ([]byte, []int) {
-	return file_usher_v1_usher_proto_rawDescGZIP(), []int{1}
+	return file_usher_v1_usher_proto_rawDescGZIP(), []int{2}
 }
 
 type ChannelKind int32
@@ -166,11 +224,11 @@ func (x ChannelKind) String() string {
 }
 
 func (ChannelKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_usher_v1_usher_proto_enumTypes[2].Descriptor()
+	return file_usher_v1_usher_proto_enumTypes[3].Descriptor()
 }
 
 func (ChannelKind) Type() protoreflect.EnumType {
-	return &file_usher_v1_usher_proto_enumTypes[2]
+	return &file_usher_v1_usher_proto_enumTypes[3]
 }
 
 func (x ChannelKind) Number() protoreflect.EnumNumber {
@@ -179,7 +237,7 @@ func (x ChannelKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ChannelKind.Descriptor instead.
 func (ChannelKind) EnumDescriptor() ([]byte, []int) {
-	return file_usher_v1_usher_proto_rawDescGZIP(), []int{2}
+	return file_usher_v1_usher_proto_rawDescGZIP(), []int{3}
 }
 
 // Offer travels broker -> backend on a channel, payload protocol 0xF001, kind
@@ -544,6 +602,84 @@ func (x *OwnBuild) GetStartMs() uint64 {
 	return 0
 }
 
+// Handover travels between a broker and the one that takes its place, on a SOCK_SEQPACKET
+// pair that the second inherits; payload protocol 0xF003, kind EVENT.
+type Handover struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          HandoverKind           `protobuf:"varint,1,opt,name=kind,proto3,enum=usher.v1.HandoverKind" json:"kind,omitempty"`
+	Format        uint32                 `protobuf:"varint,2,opt,name=format,proto3" json:"format,omitempty"`                     // of LISTENER: 1
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`                      // of FAILED
+	Received      []byte                 `protobuf:"bytes,4,opt,name=received,proto3" json:"received,omitempty"`                  // of CONNECTION: what was read from it, at most one frame
+	KeepName      bool                   `protobuf:"varint,5,opt,name=keep_name,json=keepName,proto3" json:"keep_name,omitempty"` // of LISTENER: the socket's name is a service manager's
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Handover) Reset() {
+	*x = Handover{}
+	mi := &file_usher_v1_usher_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Handover) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Handover) ProtoMessage() {}
+
+func (x *Handover) ProtoReflect() protoreflect.Message {
+	mi := &file_usher_v1_usher_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Handover.ProtoReflect.Descriptor instead.
+func (*Handover) Descriptor() ([]byte, []int) {
+	return file_usher_v1_usher_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Handover) GetKind() HandoverKind {
+	if x != nil {
+		return x.Kind
+	}
+	return HandoverKind_HANDOVER_KIND_UNSPECIFIED
+}
+
+func (x *Handover) GetFormat() uint32 {
+	if x != nil {
+		return x.Format
+	}
+	return 0
+}
+
+func (x *Handover) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Handover) GetReceived() []byte {
+	if x != nil {
+		return x.Received
+	}
+	return nil
+}
+
+func (x *Handover) GetKeepName() bool {
+	if x != nil {
+		return x.KeepName
+	}
+	return false
+}
+
 // Note travels on a channel in both directions, payload protocol 0xF001, kind EVENT. Who
 // does not know its kind ignores it.
 type Note struct {
@@ -556,7 +692,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_usher_v1_usher_proto_msgTypes[4]
+	mi := &file_usher_v1_usher_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -568,7 +704,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_usher_v1_usher_proto_msgTypes[4]
+	mi := &file_usher_v1_usher_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -581,7 +717,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_usher_v1_usher_proto_rawDescGZIP(), []int{4}
+	return file_usher_v1_usher_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Note) GetKind() NoteKind {
@@ -616,7 +752,7 @@ type Registered struct {
 
 func (x *Registered) Reset() {
 	*x = Registered{}
-	mi := &file_usher_v1_usher_proto_msgTypes[5]
+	mi := &file_usher_v1_usher_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -628,7 +764,7 @@ func (x *Registered) String() string {
 func (*Registered) ProtoMessage() {}
 
 func (x *Registered) ProtoReflect() protoreflect.Message {
-	mi := &file_usher_v1_usher_proto_msgTypes[5]
+	mi := &file_usher_v1_usher_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -641,7 +777,7 @@ func (x *Registered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registered.ProtoReflect.Descriptor instead.
 func (*Registered) Descriptor() ([]byte, []int) {
-	return file_usher_v1_usher_proto_rawDescGZIP(), []int{5}
+	return file_usher_v1_usher_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Registered) GetAccepted() bool {
@@ -734,7 +870,13 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\x03dir\x18\x02 \x01(\tR\x03dir\x12\x10\n" +
 	"\x03env\x18\x03 \x03(\tR\x03env\x12\x17\n" +
 	"\aidle_ms\x18\x04 \x01(\x04R\x06idleMs\x12\x19\n" +
-	"\bstart_ms\x18\x05 \x01(\x04R\astartMs\"Q\n" +
+	"\bstart_ms\x18\x05 \x01(\x04R\astartMs\"\x9f\x01\n" +
+	"\bHandover\x12*\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x16.usher.v1.HandoverKindR\x04kind\x12\x16\n" +
+	"\x06format\x18\x02 \x01(\rR\x06format\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1a\n" +
+	"\breceived\x18\x04 \x01(\fR\breceived\x12\x1b\n" +
+	"\tkeep_name\x18\x05 \x01(\bR\bkeepName\"Q\n" +
 	"\x04Note\x12&\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x12.usher.v1.NoteKindR\x04kind\x12!\n" +
 	"\fbackend_pipe\x18\x02 \x01(\tR\vbackendPipe\"\xf9\x01\n" +
@@ -757,7 +899,14 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\x16NACK_REASON_CLAIM_LOST\x10\x03\x12\x14\n" +
 	"\x10NACK_REASON_BUSY\x10\x04\x12\x17\n" +
 	"\x13NACK_REASON_CLOSING\x10\x05\x12\x1b\n" +
-	"\x17NACK_REASON_UNSUPPORTED\x10\x06*c\n" +
+	"\x17NACK_REASON_UNSUPPORTED\x10\x06*\xb0\x01\n" +
+	"\fHandoverKind\x12\x1d\n" +
+	"\x19HANDOVER_KIND_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16HANDOVER_KIND_LISTENER\x10\x01\x12\x17\n" +
+	"\x13HANDOVER_KIND_READY\x10\x02\x12\x18\n" +
+	"\x14HANDOVER_KIND_FAILED\x10\x03\x12\x1c\n" +
+	"\x18HANDOVER_KIND_CONNECTION\x10\x04\x12\x14\n" +
+	"\x10HANDOVER_KIND_GO\x10\x05*c\n" +
 	"\bNoteKind\x12\x19\n" +
 	"\x15NOTE_KIND_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fNOTE_KIND_READY\x10\x01\x12\x12\n" +
@@ -778,28 +927,31 @@ func file_usher_v1_usher_proto_rawDescGZIP() []byte {
 	return file_usher_v1_usher_proto_rawDescData
 }
 
-var file_usher_v1_usher_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_usher_v1_usher_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_usher_v1_usher_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_usher_v1_usher_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_usher_v1_usher_proto_goTypes = []any{
 	(NackReason)(0),    // 0: usher.v1.NackReason
-	(NoteKind)(0),      // 1: usher.v1.NoteKind
-	(ChannelKind)(0),   // 2: usher.v1.ChannelKind
-	(*Offer)(nil),      // 3: usher.v1.Offer
-	(*Ack)(nil),        // 4: usher.v1.Ack
-	(*Register)(nil),   // 5: usher.v1.Register
-	(*OwnBuild)(nil),   // 6: usher.v1.OwnBuild
-	(*Note)(nil),       // 7: usher.v1.Note
-	(*Registered)(nil), // 8: usher.v1.Registered
+	(HandoverKind)(0),  // 1: usher.v1.HandoverKind
+	(NoteKind)(0),      // 2: usher.v1.NoteKind
+	(ChannelKind)(0),   // 3: usher.v1.ChannelKind
+	(*Offer)(nil),      // 4: usher.v1.Offer
+	(*Ack)(nil),        // 5: usher.v1.Ack
+	(*Register)(nil),   // 6: usher.v1.Register
+	(*OwnBuild)(nil),   // 7: usher.v1.OwnBuild
+	(*Handover)(nil),   // 8: usher.v1.Handover
+	(*Note)(nil),       // 9: usher.v1.Note
+	(*Registered)(nil), // 10: usher.v1.Registered
 }
 var file_usher_v1_usher_proto_depIdxs = []int32{
 	0, // 0: usher.v1.Ack.reason:type_name -> usher.v1.NackReason
-	1, // 1: usher.v1.Note.kind:type_name -> usher.v1.NoteKind
-	2, // 2: usher.v1.Registered.channel:type_name -> usher.v1.ChannelKind
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	1, // 1: usher.v1.Handover.kind:type_name -> usher.v1.HandoverKind
+	2, // 2: usher.v1.Note.kind:type_name -> usher.v1.NoteKind
+	3, // 3: usher.v1.Registered.channel:type_name -> usher.v1.ChannelKind
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_usher_v1_usher_proto_init() }
@@ -812,8 +964,8 @@ func file_usher_v1_usher_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_usher_v1_usher_proto_rawDesc), len(file_usher_v1_usher_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   6,
+			NumEnums:      4,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

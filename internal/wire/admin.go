@@ -56,6 +56,8 @@ const (
 	AdminVerb_ADMIN_VERB_DIAGNOSE       AdminVerb = 8
 	AdminVerb_ADMIN_VERB_METRICS        AdminVerb = 9
 	AdminVerb_ADMIN_VERB_SHUTDOWN       AdminVerb = 21
+	// usher: a v1 broker answers "unsupported admin verb".
+	AdminVerb_ADMIN_VERB_UPGRADE AdminVerb = 1005
 )
 
 var adminVerbNames = [...]string{

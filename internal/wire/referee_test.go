@@ -44,6 +44,7 @@ var pairs = []pair{
 	{&wire.Registered{}, &usherpb.Registered{}},
 	{&wire.OwnBuild{}, &usherpb.OwnBuild{}},
 	{&wire.Note{}, &usherpb.Note{}},
+	{&wire.Handover{}, &usherpb.Handover{}},
 }
 
 // fresh returns the pair with both messages new.

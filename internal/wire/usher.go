@@ -100,6 +100,51 @@ func (m *OwnBuild) fields(c *coder) {
 	scalar(c, 5, &m.StartMs)
 }
 
+// Handover travels between a broker and the one that takes its place, on a SOCK_SEQPACKET
+// pair that the second inherits; payload protocol 0xF003, kind EVENT.
+type Handover struct {
+	Kind     HandoverKind
+	Format   uint32 // of LISTENER: 1
+	Reason   string // of FAILED
+	Received []byte // of CONNECTION: what was read from it, at most one frame
+	KeepName bool   // of LISTENER: the socket's name is a service manager's
+}
+
+// Name implements Message.
+func (*Handover) Name() string { return "Handover" }
+
+func (m *Handover) fields(c *coder) {
+	scalar(c, 1, &m.Kind)
+	scalar(c, 2, &m.Format)
+	c.text(3, &m.Reason)
+	c.bytes(4, &m.Received)
+	c.bool(5, &m.KeepName)
+}
+
+// HandoverKind says what a Handover is about.
+type HandoverKind int32
+
+// The values of HandoverKind.
+const (
+	HandoverKind_HANDOVER_KIND_UNSPECIFIED HandoverKind = 0
+	HandoverKind_HANDOVER_KIND_LISTENER    HandoverKind = 1 // first to second, with the listening socket
+	HandoverKind_HANDOVER_KIND_READY       HandoverKind = 2 // second to first: it could serve
+	HandoverKind_HANDOVER_KIND_FAILED      HandoverKind = 3 // second to first: it can't
+	HandoverKind_HANDOVER_KIND_CONNECTION  HandoverKind = 4 // first to second, with a client's connection that waits
+	HandoverKind_HANDOVER_KIND_GO          HandoverKind = 5 // first to second: it accepts no more
+)
+
+var handoverKindNames = [...]string{
+	HandoverKind_HANDOVER_KIND_UNSPECIFIED: "HANDOVER_KIND_UNSPECIFIED",
+	HandoverKind_HANDOVER_KIND_LISTENER:    "HANDOVER_KIND_LISTENER",
+	HandoverKind_HANDOVER_KIND_READY:       "HANDOVER_KIND_READY",
+	HandoverKind_HANDOVER_KIND_FAILED:      "HANDOVER_KIND_FAILED",
+	HandoverKind_HANDOVER_KIND_CONNECTION:  "HANDOVER_KIND_CONNECTION",
+	HandoverKind_HANDOVER_KIND_GO:          "HANDOVER_KIND_GO",
+}
+
+func (v HandoverKind) String() string { return enumName(handoverKindNames[:], int32(v)) }
+
 // Note travels on a channel in both directions, payload protocol 0xF001, kind EVENT. Who
 // does not know its kind ignores it.
 type Note struct {

@@ -58,6 +58,7 @@ type role struct {
 	Signal      syscall.Signal  // what the process does to itself at Point
 	Child       bool            // the backend starts a child of its own at each request
 	Inline      bool            // the backend answers first requests inline
+	Successor   []string        // how the broker starts another in its place; "self" is this very process again
 }
 
 // pointRead is the application's own failpoint: the request is read and written
@@ -84,8 +85,13 @@ func logger() *slog.Logger {
 
 // beBroker serves until its standard input ends, and drains on SIGTERM.
 func beBroker(r role) error {
+	before, err := broker.TakePredecessor()
+	if err != nil {
+		return err
+	}
 	b, err := broker.Listen(broker.Options{
 		Socket: r.Socket, DefinitionDir: r.Definitions, AckDeadline: r.AckDeadline, Logger: logger(),
+		Predecessor: before, Successor: r.successor(),
 	})
 	if err != nil {
 		return err
@@ -93,8 +99,20 @@ func beBroker(r role) error {
 	r.arm()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	go converse(stop)
+	if before == nil { // else nobody is at the other end of standard input
+		go converse(stop)
+	}
 	return b.Serve(ctx)
+}
+
+func (r role) successor() broker.Successor {
+	switch {
+	case len(r.Successor) == 0:
+		return broker.Successor{}
+	case r.Successor[0] == "self":
+		return broker.Successor{Path: os.Args[0], Args: os.Args[1:], Env: os.Environ(), Output: os.Stderr}
+	}
+	return broker.Successor{Path: r.Successor[0], Args: r.Successor[1:], Env: os.Environ()}
 }
 
 // question asks a process for the number of its goroutines.

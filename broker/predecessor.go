@@ -1,0 +1,153 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/event"
+	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/sock"
+	"github.com/seed-7265657e/usher/internal/wire"
+)
+
+// This file is the upgrade of a broker in place, on the side of the one that comes
+// (successor.go has the other).
+
+// HandoverVariable tells a process that it is started to take a broker's place: the number
+// of the descriptor over which it gets what that one has.
+const HandoverVariable = "USHER_HANDOVER"
+
+// Predecessor is the broker whose place a process takes.
+type Predecessor struct{ channel *sock.Channel }
+
+// TakePredecessor returns the broker whose place this process was started to take; nil when
+// there is none. It goes to Options.Predecessor. No child of this process has it.
+func TakePredecessor() (*Predecessor, error) {
+	number := os.Getenv(HandoverVariable)
+	if number == "" {
+		return nil, nil
+	}
+	_ = os.Unsetenv(HandoverVariable)
+	fd, err := sock.Inherited(number)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", HandoverVariable, err)
+	}
+	return &Predecessor{sock.NewChannel(fd)}, nil
+}
+
+// bind takes the listening socket over.
+func (p *Predecessor) bind(path string) (b *endpoint.Binding, keepName bool, err error) {
+	if err := p.channel.SetDeadline(time.Now().Add(takeOverTime)); err != nil {
+		return nil, false, err
+	}
+	h, msg, err := receiveHandover(p.channel)
+	if err != nil {
+		return nil, false, fmt.Errorf("take over: %w", err)
+	}
+	defer msg.FDs.Close()
+	if h.Kind != wire.HandoverKind_HANDOVER_KIND_LISTENER || h.Format != handoverFormat || msg.FDs.Len() != 1 {
+		return nil, false, fmt.Errorf("take over: the other broker began with %s of format %d and %d descriptors", h.Kind, h.Format, msg.FDs.Len())
+	}
+	file, err := msg.FDs.Take(0).File("listener")
+	if err != nil {
+		return nil, false, err
+	}
+	defer file.Close()
+	l, err := net.FileListener(file) // a copy
+	if err != nil {
+		return nil, false, fmt.Errorf("take over: %w", err)
+	}
+	listener, ok := l.(*net.UnixListener)
+	if !ok {
+		return nil, false, errors.Join(errors.New("take over: the other broker passed no Unix socket"), l.Close())
+	}
+	if b, err = endpoint.TakeOver(path, listener); err != nil {
+		return nil, false, errors.Join(err, listener.Close())
+	}
+	if h.KeepName {
+		b.KeepName()
+	}
+	return b, h.KeepName, nil
+}
+
+// fail tells the predecessor that it has to stay.
+func (p *Predecessor) fail(why error) {
+	_ = sendHandover(p.channel, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_FAILED, Reason: why.Error()})
+	_ = p.channel.Close()
+}
+
+// takeOver tells the predecessor that this broker could serve, and takes in what it gives:
+// its clients' connections, and the word to go. It is a goroutine of its own, which ends
+// with the predecessor, or with this broker's work.
+func (s *server) takeOver() {
+	ch := s.opts.Predecessor.channel
+	defer func() { _ = ch.Close() }()
+	defer s.jobs.post(s.begin) // one that has died meanwhile gives no word
+	err := ch.SetDeadline(time.Time{})
+	if err == nil {
+		err = sendHandover(ch, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_READY})
+	}
+	for err == nil {
+		var h *wire.Handover
+		var msg sock.Message
+		if h, msg, err = receiveHandover(ch); err != nil {
+			return
+		}
+		switch {
+		case h.Kind == wire.HandoverKind_HANDOVER_KIND_GO:
+			s.jobs.post(s.begin)
+		case h.Kind == wire.HandoverKind_HANDOVER_KIND_CONNECTION && msg.FDs.Len() == 1:
+			conn, received := msg.FDs.TakeConn(0), h.Received
+			if !s.jobs.post(func() { s.admitPassed(conn, received) }) {
+				_ = conn.Close()
+			}
+		}
+		msg.FDs.Close()
+	}
+}
+
+// begin accepts clients.
+func (s *server) begin() {
+	if s.begun || s.draining {
+		return
+	}
+	s.begun, s.since = true, time.Now()
+	if s.opts.Predecessor != nil {
+		s.orphansBy = s.since.Add(succession) // its backends are about to come
+	}
+	s.acceptor.Start()
+	s.tellServing()
+	s.lookIdle()
+}
+
+// succession is how long a broker waits for the backends of the one whose place it has
+// taken, before it starts others.
+const succession = time.Second
+
+// admitPassed takes in a connection of the predecessor, of which received has been read.
+func (s *server) admitPassed(c *sock.Conn, received []byte) {
+	s.emit(event.TakenOver{})
+	s.admitRead(c, received)
+}
+
+// prefix is read before a connection.
+type prefix struct {
+	bytes []byte
+	conn  *sock.Conn
+}
+
+// TryRead implements frame.TryReader.
+func (p *prefix) TryRead(b []byte) (int, error) {
+	if len(p.bytes) == 0 {
+		return p.conn.TryRead(b)
+	}
+	n := copy(b, p.bytes)
+	p.bytes = p.bytes[n:]
+	return n, nil
+}
+
+var _ frame.TryReader = (*prefix)(nil)

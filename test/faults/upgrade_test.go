@@ -1,0 +1,129 @@
+package faults
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/seed-7265657e/usher/client"
+	"github.com/seed-7265657e/usher/internal/adminclient"
+	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
+)
+
+// upgrade has the broker replaced, and returns what it says and whether it was.
+func (w *fixture) upgrade() (said string, done bool) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	reply, err := adminclient.Ask(ctx, w.Socket(), &wire.AdminRequest{Verb: wire.AdminVerb_ADMIN_VERB_UPGRADE})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return reply.Body, reply.ExitCode == 0
+}
+
+// TestUpgradeUnderLoad replaces the broker again and again while clients keep coming: each
+// is served, once, and a connection from before lives on.
+func TestUpgradeUnderLoad(t *testing.T) {
+	testutil.Leaks(t)
+	for _, early := range []bool{false, true} {
+		t.Run(fmt.Sprintf("early data %t", early), func(t *testing.T) {
+			w := newFixture(t)
+			w.early = early
+			w.startBroker(role{Successor: []string{"self"}})
+			b := w.start("backend", role{})
+			w.settled()
+			rests := b.atRest()
+			old, err := client.Dial(context.Background(), client.Options{Service: service, Version: version, Broker: w.Socket()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			line := bufio.NewReader(old)
+			pid := 0
+			for n := range min(rounds(), 20) {
+				results := w.underLoad(func() {
+					said, done := w.upgrade()
+					if _, err := fmt.Sscanf(said, "broker %d serves", &pid); !done || err != nil {
+						t.Fatalf("upgrade %d: %s", n, said)
+					}
+					w.registered(1)
+				})
+				w.judge(results...)
+				for _, r := range results {
+					if r.verdict != answered {
+						t.Errorf("upgrade %d: %s: %s: %v", n, r.id, r.verdict, r.err)
+					}
+				}
+				delete(w.status().Clients.Refused, "ERROR_RATE_LIMITED")
+				if refused := w.status().Clients.Refused; len(refused) > 0 {
+					t.Errorf("upgrade %d: the next broker refused: %v", n, refused)
+				}
+				id := fmt.Sprintf("old-%d", n)
+				if _, err := fmt.Fprintln(old, id); err != nil {
+					t.Fatal(err)
+				}
+				if got, err := line.ReadString('\n'); got != id+" done\n" {
+					t.Fatalf("%q, %v", got, err)
+				}
+			}
+			_ = old.Close()
+			rests()
+			w.broker.quit() // it has ended long since
+			if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+				t.Error(err)
+			}
+			testutil.WaitFor(t, "the last broker has ended", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
+			b.quit()
+		})
+	}
+}
+
+// TestUpgradeFails: a successor that ends, and one that is no broker, leave the old one
+// serving, which says why.
+func TestUpgradeFails(t *testing.T) {
+	testutil.Leaks(t)
+	for name, c := range map[string]struct {
+		successor []string
+		want      string
+	}{
+		"none":         {nil, "does not know how to start another"},
+		"missing":      {[]string{"/nonexistent/usher"}, "no such file"},
+		"ends":         {[]string{"/bin/false"}, "exited with code 1"},
+		"says nothing": {[]string{"/bin/sh", "-c", "exec 3>&-; sleep 100"}, "was ended by signal"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newFixture(t)
+			w.startBroker(role{Successor: c.successor})
+			b := w.start("backend", role{})
+			w.settled()
+			rests := w.broker.atRest()
+			results := w.underLoad(func() {
+				if said, done := w.upgrade(); done || !strings.Contains(said, c.want) || !strings.Contains(said, "upgrade: ") {
+					t.Errorf("said %q, %t", said, done)
+				}
+			})
+			w.judge(results...)
+			for _, r := range results {
+				if r.verdict != answered {
+					t.Errorf("%s: %s: %v", r.id, r.verdict, r.err)
+				}
+			}
+			w.settled()
+			rests()
+			conn, err := net.Dial("unix", w.Socket()) // whose socket it is has been put right
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = conn.Close()
+			b.quit()
+			w.broker.quit()
+		})
+	}
+}
