@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"time"
 
 	"github.com/seed-7265657e/usher/client"
 )
@@ -15,7 +16,7 @@ import (
 // starts the tool's broker and the daemon where they do not run. The connection is the
 // caller's, who closes it; it is a *client.Conn.
 //
-// ctx bounds the call, 30 s when it has no deadline. A daemon that does not come is a
+// ctx bounds the call; without a deadline it is 30 s, or 10 s more than StartTimeout. A daemon that does not come is a
 // *client.RefusedError, whose Reason says how it ended, what it said last, and where its
 // log is. Other errors are those of client.Dial.
 func (t *Tool) Dial(ctx context.Context) (net.Conn, error) {
@@ -64,6 +65,14 @@ func (t *Tool) GRPC() func(ctx context.Context, target string) (net.Conn, error)
 	return client.GRPC(options)
 }
 
+const (
+	// defaultTimeout bounds a Dial whose context has no deadline.
+	defaultTimeout = 30 * time.Second
+	// startMargin is what the start of a broker, and the end of a daemon that is late, take
+	// beside StartTimeout.
+	startMargin = 10 * time.Second
+)
+
 func (t *Tool) options() (client.Options, error) {
 	tool, err := t.complete()
 	if err != nil {
@@ -76,6 +85,7 @@ func (t *Tool) options() (client.Options, error) {
 	return client.Options{
 		Service: tool.Name, Version: tool.Version, OwnVersion: tool.Version,
 		Broker: socket, Start: tool.startBroker,
+		Timeout: max(defaultTimeout, tool.StartTimeout+startMargin),
 		OwnBuild: &client.OwnBuild{
 			Key: tool.Key, Dir: tool.Dir, Env: tool.environment(),
 			IdleTimeout: tool.IdleTimeout, StartTimeout: tool.StartTimeout,

@@ -54,49 +54,93 @@ const readyDescriptor = 3
 const readyWord = "ready\n"
 
 // runBroker is the tool's broker: private to the tool, and gone when there is nothing to
-// do for it.
+// do for it. It is started by a call of the tool, or by an older broker whose place it
+// takes.
 func (t *Tool) runBroker() error {
+	before, err := broker.TakePredecessor()
+	if err != nil {
+		return err
+	}
+	if before != nil {
+		_ = launch.CloseStray()
+		return t.serveBroker(before, func(string) {})
+	}
 	starter := os.NewFile(readyDescriptor, "starter")
 	defer starter.Close()
 	_ = launch.CloseStray(readyDescriptor) // else somebody's pipe stays open for as long as this process lives
+	return t.serveBroker(nil, func(word string) {
+		_, _ = starter.WriteString(word) // who has gone meanwhile has started it for others
+		_ = starter.Close()
+	})
+}
+
+// serveBroker says readyWord when it serves, or why it does not.
+func (t *Tool) serveBroker(before *broker.Predecessor, say func(string)) error {
 	launch.SetName(t.Name)
-	b, log, err := t.listenBroker()
+	b, log, err := t.listenBroker(before)
 	if err != nil {
-		_, _ = starter.WriteString(err.Error())
+		say(err.Error())
 		return err
 	}
-	defer log.Close()
+	defer log.close()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	_, _ = starter.WriteString(readyWord) // who has gone meanwhile has started it for others
-	_ = starter.Close()
+	say(readyWord)
 	return b.Serve(ctx)
 }
 
-func (t *Tool) listenBroker() (*broker.Broker, *logfile.Writer, error) {
+// logs are the broker's own, and what another that takes its place writes to until it has
+// opened it itself.
+type logs struct {
+	own  *logfile.Writer
+	next *os.File
+}
+
+func (l logs) close() error { return errors.Join(l.own.Close(), l.next.Close()) }
+
+func openLogs(path string) (l logs, err error) {
+	if l.own, err = logfile.NewWriter(path, logfile.Max); err != nil {
+		return l, err
+	}
+	if l.next, err = logfile.Open(path); err != nil {
+		return l, errors.Join(err, l.own.Close())
+	}
+	return l, nil
+}
+
+func (t *Tool) listenBroker(before *broker.Predecessor) (b *broker.Broker, log logs, err error) {
 	state, err := t.stateDir()
 	if err != nil {
-		return nil, nil, err
+		return nil, log, err
 	}
 	socket, err := t.socket()
 	if err != nil {
-		return nil, nil, err
+		return nil, log, err
 	}
-	log, err := logfile.NewWriter(brokerLog(state), logfile.Max)
+	path, err := os.Executable()
 	if err != nil {
-		return nil, nil, err
+		return nil, log, err
 	}
-	b, err := t.bindBroker(broker.Options{
+	if log, err = openLogs(brokerLog(state)); err != nil {
+		return nil, log, err
+	}
+	b, err = t.bindBroker(broker.Options{
 		Socket:        socket,
 		Instance:      "private:" + t.Name,
 		DefinitionDir: filepath.Join(state, "services"), // none: every client brings its own build
 		OwnBuilds:     true,
+		Version:       t.Version,
 		LogDir:        state,
 		IdleExit:      brokerIdle(),
-		Logger:        slog.New(slog.NewJSONHandler(log, nil)),
+		Predecessor:   before,
+		Successor: broker.Successor{
+			Path: path, Output: log.next,
+			Env: launch.Baseline(launch.RoleVariable+"="+launch.RoleBroker, endpoint.IdleVariable+"="+brokerIdle().String()),
+		},
+		Logger: slog.New(slog.NewJSONHandler(log.own, nil)),
 	})
 	if err != nil {
-		return nil, nil, errors.Join(err, log.Close())
+		return nil, log, errors.Join(err, log.close())
 	}
 	return b, log, nil
 }

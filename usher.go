@@ -48,7 +48,7 @@ type Tool struct {
 	// workspace, or the version of a toolchain.
 	Key string
 	// Dir is the daemon's working directory, an absolute path; "/" when empty. It separates
-	// daemons as Key does.
+	// daemons as Key does, by where it leads: two links to one directory are one.
 	Dir string
 	// EnvKey are the names of environment variables that the daemon gets with the caller's
 	// values, and that separate daemons. Of all others it has those of a login, never what
@@ -90,6 +90,9 @@ func (t *Tool) complete() (Tool, error) {
 		return c, errors.New("usher.Tool.Serve is not set")
 	case c.Dir != "" && !filepath.IsAbs(c.Dir):
 		return c, fmt.Errorf("usher.Tool.Dir: %q is no absolute path", c.Dir)
+	}
+	if dir, err := filepath.EvalSymlinks(c.Dir); err == nil && c.Dir != "" { // else the daemon's start says what is wrong
+		c.Dir = dir
 	}
 	return c, nil
 }

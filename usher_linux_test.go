@@ -553,3 +553,72 @@ func (s *staying) ends() {
 		s.t.Error(err)
 	}
 }
+
+// TestNewerBuildIsTheBroker: a call of a newer build has the broker replaced by that build,
+// while calls go on; one of an older build is served, and changes nothing.
+func TestNewerBuildIsTheBroker(t *testing.T) {
+	i := install(t)
+	old := i.stays()
+	first := old.says("one")
+	older := filepath.Join(i.Dir, "older")
+	if err := os.Link(i.Bin, older); err != nil {
+		t.Fatal(err)
+	}
+	before := i.broker()
+	if err := i.Replace("/proc/self/exe", "a newer build"); err != nil {
+		t.Fatal(err)
+	}
+	newer, err := os.Stat(i.Bin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	isNewer := func() bool {
+		fi, err := os.Stat(fmt.Sprintf("/proc/%d/exe", i.broker()))
+		return err == nil && os.SameFile(fi, newer)
+	}
+	second := i.calls("x")
+	testutil.WaitFor(t, "the newer build is the broker", func() bool { i.calls("x"); return isNewer() })
+	testutil.WaitFor(t, "the older one has ended", func() bool { return errors.Is(syscall.Kill(before, 0), syscall.ESRCH) })
+	if p := pid(t, i.calls("x")); p != pid(t, second) {
+		t.Errorf("served by %d, before the upgrade by %d", p, pid(t, second))
+	}
+	cmd := i.command("x")
+	cmd.Path, cmd.Args[0] = older, older
+	out, err := cmd.Output()
+	if err != nil || pid(t, string(out)) != pid(t, first) {
+		t.Errorf("the older build: %v, %q, before by %q", err, out, first)
+	}
+	if third := old.says("two"); pid(t, third) != pid(t, first) {
+		t.Errorf("the old connection is served by %q", third)
+	}
+	old.ends()
+	if !isNewer() {
+		t.Error("the older build has become the broker again")
+	}
+}
+
+// broker is the pid of who listens on the tool's socket.
+func (i *installed) broker() int {
+	i.t.Helper()
+	found, _ := filepath.Glob(filepath.Join(i.Dir, "running-process", "broker", "*-svc-testtool.sock"))
+	if len(found) != 1 {
+		i.t.Fatalf("sockets %q", found)
+	}
+	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: found[0], Net: "unix"})
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	defer c.Close()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	var cred *syscall.Ucred
+	_ = raw.Control(func(fd uintptr) {
+		cred, err = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+	})
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	return int(cred.Pid)
+}

@@ -63,6 +63,10 @@ type Options struct {
 	// OwnBuilds has the broker start instances of its clients' own executables, for those
 	// that ask for it (package usher). Otherwise it starts those of definitions alone.
 	OwnBuilds bool
+	// Version is that of the tool whose broker this is. A client of a newer build of the tool,
+	// with a higher version or, of the same, with a file that was made later, has the broker
+	// upgraded to it; an older one changes nothing. Empty: none does.
+	Version string
 	// LogDir is where instances that the broker starts log to; by default a directory of
 	// the broker's instance below the user's state directory.
 	LogDir string

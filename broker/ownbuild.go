@@ -103,7 +103,7 @@ func identify(process *peer.Process, ownBuild []byte) (p *program, build *wire.O
 	_, _ = h.Write(binary.LittleEndian.AppendUint64(nil, uint64(fi.ModTime().UnixNano())))
 	_, _ = h.Write(ownBuild)
 	return &program{
-		path: path, file: file, build: h.Sum(), dir: build.Dir, timeout: milliseconds(build.StartMs),
+		path: path, file: file, image: imageOf(fi), build: h.Sum(), dir: build.Dir, timeout: milliseconds(build.StartMs),
 		env: append([]string{
 			launch.RoleVariable + "=" + launch.RoleDaemon,
 			endpoint.OwnBuildVariable + "=" + hex.EncodeToString(ownBuild),

@@ -19,6 +19,7 @@ import (
 // program is what an instance is started from. Whoever has it closes it.
 type program struct {
 	path  string
+	image image    // the file, of a client's own build
 	file  *os.File // of a client's own build; nil: path is opened when it is started
 	build [32]byte // what AllowsExecutable is asked with; unknown where path is opened
 	// preferred is tried before path, below root: the build of one version.

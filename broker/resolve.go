@@ -94,6 +94,9 @@ func (c *connection) resolveWith(d *definition, f *wire.Frame, h *wire.Hello) {
 	if c.passFrame(f) {
 		return
 	}
+	if d.program != nil {
+		c.server.considerUpgrade(h.WantedVersion, d.program)
+	}
 	t, refusal := c.match(d, f, h)
 	if refusal != nil && t != nil && d.starts() {
 		c.awaitStart(t, d)

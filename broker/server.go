@@ -44,6 +44,7 @@ type server struct {
 	upgrading   sync.Mutex              // held by whoever upgrades, and for good once that is done
 	successor   *successor              // in whose favour it drains; nil where there is none
 	onceStarted func()                  // called when no instance is being started
+	newer       newer                   // builds of clients that this broker gave way to, or tried to
 
 	// Connections without a verdict: step 1.
 	acceptor  *loop.Acceptor

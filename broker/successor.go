@@ -72,13 +72,18 @@ type successor struct {
 func (b *Broker) Upgrade(ctx context.Context) (pid int, err error) { return b.server.upgradeOnce(ctx) }
 
 func (s *server) upgradeOnce(ctx context.Context) (pid int, err error) {
+	return s.upgradeTo(ctx, nil, s.opts.Successor.Path)
+}
+
+// upgradeTo is Upgrade with a file that is open; nil: what is at path.
+func (s *server) upgradeTo(ctx context.Context, file *os.File, path string) (pid int, err error) {
 	if s.opts.Successor.Path == "" {
 		return 0, errors.New("upgrade: this broker does not know how to start another")
 	}
 	if !s.upgrading.TryLock() {
 		return 0, errors.New("upgrade: one is under way")
 	}
-	pid, err = s.upgrade(ctx)
+	pid, err = s.upgrade(ctx, file, path)
 	if err != nil {
 		s.upgrading.Unlock() // else it stays locked: there is nothing to upgrade any more
 		err = fmt.Errorf("upgrade: %w; the broker serves on", err)
@@ -87,7 +92,7 @@ func (s *server) upgradeOnce(ctx context.Context) (pid int, err error) {
 	return pid, err
 }
 
-func (s *server) upgrade(ctx context.Context) (pid int, err error) {
+func (s *server) upgrade(ctx context.Context, program *os.File, path string) (pid int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, takeOverTime+quietTime)
 	defer cancel()
 	near, far, err := sock.Pair()
@@ -101,7 +106,7 @@ func (s *server) upgrade(ctx context.Context) (pid int, err error) {
 	next := s.opts.Successor
 	wd, _ := os.Getwd()
 	p, err := launch.Start(launch.Spec{
-		Path: next.Path, Args: next.Args, Dir: wd, Output: next.Output, Inherit: []*os.File{file},
+		Program: program, Path: path, Args: next.Args, Dir: wd, Output: next.Output, Inherit: []*os.File{file},
 		Env: append(append([]string(nil), next.Env...), HandoverVariable+"=3"),
 	})
 	_ = file.Close()

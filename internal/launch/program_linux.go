@@ -94,3 +94,12 @@ func SetName(name string) { _ = os.WriteFile("/proc/self/comm", []byte(name), 0)
 
 // OwnImage leads to the file that this process runs, whatever path leads to by now.
 func OwnImage(string) string { return "/proc/self/exe" }
+
+// Duplicate opens f once more, with a descriptor of its own, which the caller closes.
+func Duplicate(f *os.File) (*os.File, error) {
+	p, err := reopen(f, firstInherited)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(p), f.Name()), nil
+}

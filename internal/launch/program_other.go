@@ -3,6 +3,7 @@
 package launch
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 )
@@ -30,3 +31,6 @@ func SetName(string) {}
 
 // OwnImage is path: this system does not lead to the file itself.
 func OwnImage(path string) string { return path }
+
+// Duplicate answers errors.ErrUnsupported.
+func Duplicate(*os.File) (*os.File, error) { return nil, errors.ErrUnsupported }

@@ -1,0 +1,65 @@
+package broker
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"time"
+
+	"golang.org/x/mod/semver"
+
+	"github.com/seed-7265657e/usher/internal/launch"
+)
+
+// The broker of a tool is as old as its first client. A client of a newer build has it
+// replaced by that build, in place; one of an older build is served by the newer broker.
+
+// image is the file of a program: which one, and when its content was made.
+type image struct {
+	id   string
+	made time.Time
+}
+
+func imageOf(fi fs.FileInfo) image { return image{string(launch.FileID(fi)), fi.ModTime()} }
+
+// newer keeps builds from being tried again and again.
+type newer struct {
+	own   image // this broker's
+	tried map[string]bool
+}
+
+// maxTried bounds the builds that were tried; then all of them may be once more.
+const maxTried = 64
+
+// considerUpgrade has the broker give way to the build of a client that is newer than its
+// own. The client is served as it would be without.
+func (s *server) considerUpgrade(version string, p *program) {
+	if s.opts.Version == "" || s.opts.Successor.Path == "" || s.successor != nil || s.draining {
+		return
+	}
+	n := &s.newer
+	if n.own.id == "" {
+		fi, err := os.Stat(launch.OwnImage(s.opts.Successor.Path))
+		if err != nil {
+			return
+		}
+		n.own = imageOf(fi)
+	}
+	later := semver.Compare("v"+version, "v"+s.opts.Version)
+	if p.image.id == n.own.id || n.tried[p.image.id] || later < 0 || later == 0 && !p.image.made.After(n.own.made) {
+		return
+	}
+	if n.tried == nil || len(n.tried) >= maxTried {
+		n.tried = make(map[string]bool)
+	}
+	n.tried[p.image.id] = true
+	file, err := launch.Duplicate(p.file)
+	if err != nil {
+		return
+	}
+	path, work := p.path, s.jobs.work
+	s.jobs.wg.Go(func() {
+		defer file.Close()
+		_, _ = s.upgradeTo(context.WithoutCancel(work), file, path) // what comes of it is an event
+	})
+}
