@@ -121,7 +121,7 @@ func at(dir int) uintptr { return uintptr(dir) }
 
 // Fstat asks about an open descriptor of this machine.
 func Fstat(fd int, st *unix.Stat_t) error {
-	_, _, errno := unix.RawSyscall(unix.SYS_FSTAT, uintptr(fd), uintptr(unsafe.Pointer(st)), 0)
+	_, _, errno := unix.RawSyscall(sysFstat, uintptr(fd), uintptr(unsafe.Pointer(st)), 0)
 	return asError(errno)
 }
 
