@@ -36,6 +36,8 @@ type Note struct {
 	Kind NoteKind
 	// Pipe is the backend's own socket, of NoteReady.
 	Pipe string
+	// Active is how many connections the backend has, of NoteActive.
+	Active uint64
 }
 
 // NoteKind says what a Note is about.
@@ -49,6 +51,8 @@ const (
 	NoteIdle = NoteKind(wire.NoteKind_NOTE_KIND_IDLE)
 	// NoteDrain: the broker lets it go.
 	NoteDrain = NoteKind(wire.NoteKind_NOTE_KIND_DRAIN)
+	// NoteActive: how many connections a backend has, when that has changed.
+	NoteActive = NoteKind(wire.NoteKind_NOTE_KIND_ACTIVE)
 )
 
 // TakeNotes returns what the backend has said since it was last called.
@@ -59,7 +63,7 @@ func (c *Channel) TakeNotes() (notes []Note) {
 
 // Say sends the backend a note. It never blocks; there is no answer.
 func (c *Channel) Say(n Note) error {
-	msg, err := frame.Append(nil, frame.ChannelNote(&wire.Note{Kind: wire.NoteKind(n.Kind), BackendPipe: n.Pipe}))
+	msg, err := frame.Append(nil, frame.ChannelNote(&wire.Note{Kind: wire.NoteKind(n.Kind), BackendPipe: n.Pipe, Active: n.Active}))
 	if err != nil {
 		return err
 	}
@@ -162,7 +166,7 @@ func (c *Channel) Next() (*Attempt, Ack, error) {
 	note := frame.ParseChannelNote(f)
 	switch {
 	case note != nil:
-		c.notes = append(c.notes, Note{Kind: NoteKind(note.Kind), Pipe: note.BackendPipe})
+		c.notes = append(c.notes, Note{Kind: NoteKind(note.Kind), Pipe: note.BackendPipe, Active: note.Active})
 		return nil, Ack{}, nil
 	case frame.UnknownOnChannel(f, wire.FrameKind_FRAME_KIND_RESPONSE):
 		c.unknown.Add(1)

@@ -37,35 +37,51 @@ const (
 	AdminVerb_ADMIN_VERB_DIAGNOSE       AdminVerb = 8
 	AdminVerb_ADMIN_VERB_METRICS        AdminVerb = 9
 	AdminVerb_ADMIN_VERB_SHUTDOWN       AdminVerb = 21
+	// usher's own, see docs/protocol.md, section "Service verbs".
+	AdminVerb_ADMIN_VERB_SERVICE_RESTART AdminVerb = 1001
+	AdminVerb_ADMIN_VERB_SERVICE_STOP    AdminVerb = 1002
+	AdminVerb_ADMIN_VERB_SERVICE_PAUSE   AdminVerb = 1003
+	AdminVerb_ADMIN_VERB_SERVICE_RESUME  AdminVerb = 1004
+	AdminVerb_ADMIN_VERB_UPGRADE         AdminVerb = 1005
 )
 
 // Enum value maps for AdminVerb.
 var (
 	AdminVerb_name = map[int32]string{
-		0:  "ADMIN_VERB_UNSPECIFIED",
-		1:  "ADMIN_VERB_STATUS",
-		2:  "ADMIN_VERB_DUMP",
-		3:  "ADMIN_VERB_LIST_INSTANCES",
-		4:  "ADMIN_VERB_HEALTHZ",
-		5:  "ADMIN_VERB_READYZ",
-		6:  "ADMIN_VERB_BACKEND_HEALTH",
-		7:  "ADMIN_VERB_CONFIG",
-		8:  "ADMIN_VERB_DIAGNOSE",
-		9:  "ADMIN_VERB_METRICS",
-		21: "ADMIN_VERB_SHUTDOWN",
+		0:    "ADMIN_VERB_UNSPECIFIED",
+		1:    "ADMIN_VERB_STATUS",
+		2:    "ADMIN_VERB_DUMP",
+		3:    "ADMIN_VERB_LIST_INSTANCES",
+		4:    "ADMIN_VERB_HEALTHZ",
+		5:    "ADMIN_VERB_READYZ",
+		6:    "ADMIN_VERB_BACKEND_HEALTH",
+		7:    "ADMIN_VERB_CONFIG",
+		8:    "ADMIN_VERB_DIAGNOSE",
+		9:    "ADMIN_VERB_METRICS",
+		21:   "ADMIN_VERB_SHUTDOWN",
+		1001: "ADMIN_VERB_SERVICE_RESTART",
+		1002: "ADMIN_VERB_SERVICE_STOP",
+		1003: "ADMIN_VERB_SERVICE_PAUSE",
+		1004: "ADMIN_VERB_SERVICE_RESUME",
+		1005: "ADMIN_VERB_UPGRADE",
 	}
 	AdminVerb_value = map[string]int32{
-		"ADMIN_VERB_UNSPECIFIED":    0,
-		"ADMIN_VERB_STATUS":         1,
-		"ADMIN_VERB_DUMP":           2,
-		"ADMIN_VERB_LIST_INSTANCES": 3,
-		"ADMIN_VERB_HEALTHZ":        4,
-		"ADMIN_VERB_READYZ":         5,
-		"ADMIN_VERB_BACKEND_HEALTH": 6,
-		"ADMIN_VERB_CONFIG":         7,
-		"ADMIN_VERB_DIAGNOSE":       8,
-		"ADMIN_VERB_METRICS":        9,
-		"ADMIN_VERB_SHUTDOWN":       21,
+		"ADMIN_VERB_UNSPECIFIED":     0,
+		"ADMIN_VERB_STATUS":          1,
+		"ADMIN_VERB_DUMP":            2,
+		"ADMIN_VERB_LIST_INSTANCES":  3,
+		"ADMIN_VERB_HEALTHZ":         4,
+		"ADMIN_VERB_READYZ":          5,
+		"ADMIN_VERB_BACKEND_HEALTH":  6,
+		"ADMIN_VERB_CONFIG":          7,
+		"ADMIN_VERB_DIAGNOSE":        8,
+		"ADMIN_VERB_METRICS":         9,
+		"ADMIN_VERB_SHUTDOWN":        21,
+		"ADMIN_VERB_SERVICE_RESTART": 1001,
+		"ADMIN_VERB_SERVICE_STOP":    1002,
+		"ADMIN_VERB_SERVICE_PAUSE":   1003,
+		"ADMIN_VERB_SERVICE_RESUME":  1004,
+		"ADMIN_VERB_UPGRADE":         1005,
 	}
 )
 
@@ -153,6 +169,7 @@ type AdminRequest struct {
 	ServiceName     string                 `protobuf:"bytes,3,opt,name=service_name,json=serviceName,proto3" json:"service_name,omitempty"`
 	OutputPath      string                 `protobuf:"bytes,4,opt,name=output_path,json=outputPath,proto3" json:"output_path,omitempty"`
 	DrainDeadlineMs uint64                 `protobuf:"varint,5,opt,name=drain_deadline_ms,json=drainDeadlineMs,proto3" json:"drain_deadline_ms,omitempty"`
+	ServiceVersion  string                 `protobuf:"bytes,100,opt,name=service_version,json=serviceVersion,proto3" json:"service_version,omitempty"` // usher: of the service verbs; empty: every version
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -220,6 +237,13 @@ func (x *AdminRequest) GetDrainDeadlineMs() uint64 {
 		return x.DrainDeadlineMs
 	}
 	return 0
+}
+
+func (x *AdminRequest) GetServiceVersion() string {
+	if x != nil {
+		return x.ServiceVersion
+	}
+	return ""
 }
 
 // AdminReply carries the rendered answer, kind RESPONSE.
@@ -295,14 +319,15 @@ var File_running_process_broker_v1_admin_proto protoreflect.FileDescriptor
 
 const file_running_process_broker_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"%running_process/broker/v1/admin.proto\x12\x19running_process.broker.v1\"\xd2\x01\n" +
+	"%running_process/broker/v1/admin.proto\x12\x19running_process.broker.v1\"\xfb\x01\n" +
 	"\fAdminRequest\x128\n" +
 	"\x04verb\x18\x01 \x01(\x0e2$.running_process.broker.v1.AdminVerbR\x04verb\x12\x12\n" +
 	"\x04json\x18\x02 \x01(\bR\x04json\x12!\n" +
 	"\fservice_name\x18\x03 \x01(\tR\vserviceName\x12\x1f\n" +
 	"\voutput_path\x18\x04 \x01(\tR\n" +
 	"outputPath\x12*\n" +
-	"\x11drain_deadline_ms\x18\x05 \x01(\x04R\x0fdrainDeadlineMsJ\x04\b\n" +
+	"\x11drain_deadline_ms\x18\x05 \x01(\x04R\x0fdrainDeadlineMs\x12'\n" +
+	"\x0fservice_version\x18d \x01(\tR\x0eserviceVersionJ\x04\b\n" +
 	"\x10\x15\"\xa5\x01\n" +
 	"\n" +
 	"AdminReply\x12=\n" +
@@ -310,7 +335,7 @@ const file_running_process_broker_v1_admin_proto_rawDesc = "" +
 	"\x04body\x18\x02 \x01(\tR\x04body\x12\x1b\n" +
 	"\texit_code\x18\x03 \x01(\rR\bexitCode\x12!\n" +
 	"\fcontent_type\x18\x04 \x01(\tR\vcontentTypeJ\x04\b\n" +
-	"\x10\x15*\xa7\x02\n" +
+	"\x10\x15*\xbe\x03\n" +
 	"\tAdminVerb\x12\x1a\n" +
 	"\x16ADMIN_VERB_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11ADMIN_VERB_STATUS\x10\x01\x12\x13\n" +
@@ -322,7 +347,12 @@ const file_running_process_broker_v1_admin_proto_rawDesc = "" +
 	"\x11ADMIN_VERB_CONFIG\x10\a\x12\x17\n" +
 	"\x13ADMIN_VERB_DIAGNOSE\x10\b\x12\x16\n" +
 	"\x12ADMIN_VERB_METRICS\x10\t\x12\x17\n" +
-	"\x13ADMIN_VERB_SHUTDOWN\x10\x15\"\x04\b\n" +
+	"\x13ADMIN_VERB_SHUTDOWN\x10\x15\x12\x1f\n" +
+	"\x1aADMIN_VERB_SERVICE_RESTART\x10\xe9\a\x12\x1c\n" +
+	"\x17ADMIN_VERB_SERVICE_STOP\x10\xea\a\x12\x1d\n" +
+	"\x18ADMIN_VERB_SERVICE_PAUSE\x10\xeb\a\x12\x1e\n" +
+	"\x19ADMIN_VERB_SERVICE_RESUME\x10\xec\a\x12\x17\n" +
+	"\x12ADMIN_VERB_UPGRADE\x10\xed\a\"\x04\b\n" +
 	"\x10\x14*n\n" +
 	"\x0eAdminReplyKind\x12\x19\n" +
 	"\x15ADMIN_REPLY_KIND_TEXT\x10\x00\x12\x19\n" +

@@ -152,6 +152,7 @@ const (
 	NoteKind_NOTE_KIND_READY       NoteKind = 1 // backend: it serves; sent on a channel that it inherited
 	NoteKind_NOTE_KIND_IDLE        NoteKind = 2 // backend: it has had no connection for its time, and would go
 	NoteKind_NOTE_KIND_DRAIN       NoteKind = 3 // broker: nothing more comes; serve what there is, and end
+	NoteKind_NOTE_KIND_ACTIVE      NoteKind = 4 // backend: how many connections it has, when that has changed
 )
 
 // Enum value maps for NoteKind.
@@ -161,12 +162,14 @@ var (
 		1: "NOTE_KIND_READY",
 		2: "NOTE_KIND_IDLE",
 		3: "NOTE_KIND_DRAIN",
+		4: "NOTE_KIND_ACTIVE",
 	}
 	NoteKind_value = map[string]int32{
 		"NOTE_KIND_UNSPECIFIED": 0,
 		"NOTE_KIND_READY":       1,
 		"NOTE_KIND_IDLE":        2,
 		"NOTE_KIND_DRAIN":       3,
+		"NOTE_KIND_ACTIVE":      4,
 	}
 )
 
@@ -686,6 +689,7 @@ type Note struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          NoteKind               `protobuf:"varint,1,opt,name=kind,proto3,enum=usher.v1.NoteKind" json:"kind,omitempty"`
 	BackendPipe   string                 `protobuf:"bytes,2,opt,name=backend_pipe,json=backendPipe,proto3" json:"backend_pipe,omitempty"` // of READY: the backend's own socket
+	Active        uint64                 `protobuf:"varint,3,opt,name=active,proto3" json:"active,omitempty"`                             // of ACTIVE: how many connections the backend has
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -732,6 +736,13 @@ func (x *Note) GetBackendPipe() string {
 		return x.BackendPipe
 	}
 	return ""
+}
+
+func (x *Note) GetActive() uint64 {
+	if x != nil {
+		return x.Active
+	}
+	return 0
 }
 
 // Registered answers Register, kind RESPONSE. accepted = true comes with one
@@ -876,10 +887,11 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\x06format\x18\x02 \x01(\rR\x06format\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1a\n" +
 	"\breceived\x18\x04 \x01(\fR\breceived\x12\x1b\n" +
-	"\tkeep_name\x18\x05 \x01(\bR\bkeepName\"Q\n" +
+	"\tkeep_name\x18\x05 \x01(\bR\bkeepName\"i\n" +
 	"\x04Note\x12&\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x12.usher.v1.NoteKindR\x04kind\x12!\n" +
-	"\fbackend_pipe\x18\x02 \x01(\tR\vbackendPipe\"\xf9\x01\n" +
+	"\fbackend_pipe\x18\x02 \x01(\tR\vbackendPipe\x12\x16\n" +
+	"\x06active\x18\x03 \x01(\x04R\x06active\"\xf9\x01\n" +
 	"\n" +
 	"Registered\x12\x1a\n" +
 	"\baccepted\x18\x01 \x01(\bR\baccepted\x12\x16\n" +
@@ -906,12 +918,13 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\x13HANDOVER_KIND_READY\x10\x02\x12\x18\n" +
 	"\x14HANDOVER_KIND_FAILED\x10\x03\x12\x1c\n" +
 	"\x18HANDOVER_KIND_CONNECTION\x10\x04\x12\x14\n" +
-	"\x10HANDOVER_KIND_GO\x10\x05*c\n" +
+	"\x10HANDOVER_KIND_GO\x10\x05*y\n" +
 	"\bNoteKind\x12\x19\n" +
 	"\x15NOTE_KIND_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fNOTE_KIND_READY\x10\x01\x12\x12\n" +
 	"\x0eNOTE_KIND_IDLE\x10\x02\x12\x13\n" +
-	"\x0fNOTE_KIND_DRAIN\x10\x03*/\n" +
+	"\x0fNOTE_KIND_DRAIN\x10\x03\x12\x14\n" +
+	"\x10NOTE_KIND_ACTIVE\x10\x04*/\n" +
 	"\vChannelKind\x12\x1a\n" +
 	"\x16CHANNEL_KIND_SEQPACKET\x10\x00\"\x04\b\x01\x10\x01B1Z/github.com/seed-7265657e/usher/internal/usherpbb\x06proto3"
 

@@ -1,6 +1,6 @@
 package wire
 
-// The admin verbs of v1.
+// The admin verbs of v1, and usher's own from 1001 on.
 
 // AdminRequest asks for one verb, kind REQUEST.
 type AdminRequest struct {
@@ -9,6 +9,7 @@ type AdminRequest struct {
 	ServiceName     string
 	OutputPath      string
 	DrainDeadlineMs uint64
+	ServiceVersion  string // usher: of the service verbs; empty: every version
 }
 
 // Name implements Message.
@@ -20,6 +21,7 @@ func (m *AdminRequest) fields(c *coder) {
 	c.text(3, &m.ServiceName)
 	c.text(4, &m.OutputPath)
 	scalar(c, 5, &m.DrainDeadlineMs)
+	c.text(100, &m.ServiceVersion)
 }
 
 // AdminReply carries the rendered answer, kind RESPONSE.
@@ -56,8 +58,12 @@ const (
 	AdminVerb_ADMIN_VERB_DIAGNOSE       AdminVerb = 8
 	AdminVerb_ADMIN_VERB_METRICS        AdminVerb = 9
 	AdminVerb_ADMIN_VERB_SHUTDOWN       AdminVerb = 21
-	// usher: a v1 broker answers "unsupported admin verb".
-	AdminVerb_ADMIN_VERB_UPGRADE AdminVerb = 1005
+
+	AdminVerb_ADMIN_VERB_SERVICE_RESTART AdminVerb = 1001
+	AdminVerb_ADMIN_VERB_SERVICE_STOP    AdminVerb = 1002
+	AdminVerb_ADMIN_VERB_SERVICE_PAUSE   AdminVerb = 1003
+	AdminVerb_ADMIN_VERB_SERVICE_RESUME  AdminVerb = 1004
+	AdminVerb_ADMIN_VERB_UPGRADE         AdminVerb = 1005
 )
 
 var adminVerbNames = [...]string{
@@ -74,7 +80,17 @@ var adminVerbNames = [...]string{
 	AdminVerb_ADMIN_VERB_SHUTDOWN:       "ADMIN_VERB_SHUTDOWN",
 }
 
-func (v AdminVerb) String() string { return enumName(adminVerbNames[:], int32(v)) }
+// serviceVerbNames begin with AdminVerb_ADMIN_VERB_SERVICE_RESTART.
+var serviceVerbNames = [...]string{
+	"ADMIN_VERB_SERVICE_RESTART", "ADMIN_VERB_SERVICE_STOP", "ADMIN_VERB_SERVICE_PAUSE", "ADMIN_VERB_SERVICE_RESUME", "ADMIN_VERB_UPGRADE",
+}
+
+func (v AdminVerb) String() string {
+	if at := v - AdminVerb_ADMIN_VERB_SERVICE_RESTART; at >= 0 && int(at) < len(serviceVerbNames) {
+		return serviceVerbNames[at]
+	}
+	return enumName(adminVerbNames[:], int32(v))
+}
 
 // AdminReplyKind is the format of an answer.
 type AdminReplyKind int32

@@ -150,6 +150,7 @@ func (v HandoverKind) String() string { return enumName(handoverKindNames[:], in
 type Note struct {
 	Kind        NoteKind
 	BackendPipe string // of READY: the backend's own socket
+	Active      uint64 // of ACTIVE: how many connections the backend has
 }
 
 // Name implements Message.
@@ -158,6 +159,7 @@ func (*Note) Name() string { return "Note" }
 func (m *Note) fields(c *coder) {
 	scalar(c, 1, &m.Kind)
 	c.text(2, &m.BackendPipe)
+	scalar(c, 3, &m.Active)
 }
 
 // NoteKind says what a Note is about.
@@ -169,6 +171,7 @@ const (
 	NoteKind_NOTE_KIND_READY       NoteKind = 1 // backend: it serves; sent on a channel that it inherited
 	NoteKind_NOTE_KIND_IDLE        NoteKind = 2 // backend: it has had no connection for its time, and would go
 	NoteKind_NOTE_KIND_DRAIN       NoteKind = 3 // broker: nothing more comes; serve what there is, and end
+	NoteKind_NOTE_KIND_ACTIVE      NoteKind = 4 // backend: how many connections it has, when that has changed
 )
 
 var noteKindNames = [...]string{
@@ -176,6 +179,7 @@ var noteKindNames = [...]string{
 	NoteKind_NOTE_KIND_READY:       "NOTE_KIND_READY",
 	NoteKind_NOTE_KIND_IDLE:        "NOTE_KIND_IDLE",
 	NoteKind_NOTE_KIND_DRAIN:       "NOTE_KIND_DRAIN",
+	NoteKind_NOTE_KIND_ACTIVE:      "NOTE_KIND_ACTIVE",
 }
 
 func (v NoteKind) String() string { return enumName(noteKindNames[:], int32(v)) }
