@@ -25,6 +25,7 @@ type brokerChannel struct {
 	closed  atomic.Bool
 
 	capabilities uint64 // the broker's; bits that are not known mean nothing
+	told         int64  // how many connections the broker knows of; the loop's
 }
 
 func newBrokerChannel() *brokerChannel {
@@ -95,6 +96,7 @@ func (l *Listener) watchChannel(s *served) {
 		return
 	}
 	l.channels[s] = true
+	l.tellActive() // this broker knows of none yet
 }
 
 // receive adopts one message.

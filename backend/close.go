@@ -62,6 +62,7 @@ func (l *Listener) abandon(conns []*Conn) {
 func (l *Listener) endWaits() {
 	l.closing = true
 	l.resumeWaits()
+	l.tellActive()
 	l.leave()
 	for s := range l.channels {
 		l.endChannel(s)

@@ -20,6 +20,11 @@ type population struct {
 	quiet atomic.Int64 // when it last became empty, in nanoseconds since start
 	start time.Time
 
+	// changed is called, on any goroutine, when the number has changed and untold is not
+	// set yet, which it is from then on.
+	changed func()
+	untold  atomic.Bool
+
 	mu    sync.Mutex
 	empty chan struct{} // closed when it is empty and somebody waits for that
 }
@@ -32,6 +37,7 @@ type member struct {
 
 func (p *population) join() *member {
 	p.alive.Add(1)
+	p.change()
 	return &member{of: p}
 }
 
@@ -42,6 +48,7 @@ func (m *member) leave() {
 	}
 	p := m.of
 	p.quiet.Store(int64(time.Since(p.start)))
+	defer p.change()
 	if p.alive.Add(-1) > 0 {
 		return
 	}
@@ -50,6 +57,12 @@ func (m *member) leave() {
 	if p.empty != nil && p.alive.Load() == 0 {
 		close(p.empty)
 		p.empty = nil
+	}
+}
+
+func (p *population) change() {
+	if !p.untold.Swap(true) {
+		p.changed()
 	}
 }
 

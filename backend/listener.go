@@ -49,6 +49,7 @@ type Listener struct {
 	own       *wire.OwnBuild // what it was started for; nil for a defined service
 	ready     sync.Once      // the broker has been told
 	idleCheck time.Time      // the loop's: when to look whether the backend is idle
+	tellAt    time.Time      // the loop's: when to tell the broker how many connections there are; zero for never
 
 	reg   registration
 	renew chan struct{} // the pipe has another path, or was bound anew
@@ -85,7 +86,7 @@ func Listen(ctx context.Context, opts Options) (*Listener, error) {
 		look:     make(chan struct{}, 1),
 	}
 	l.queue.init(opts.Backlog)
-	l.population.start = time.Now()
+	l.population.start, l.population.changed = time.Now(), l.populationChanged
 	if l.inherited, l.own, err = inherited(); err != nil {
 		return nil, fmt.Errorf("backend: %w", err)
 	}

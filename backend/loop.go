@@ -219,6 +219,7 @@ func (l *Listener) tick(now time.Time) (next time.Time) {
 	}
 	next = loop.Earlier(next, l.tickPipe(now))
 	next = loop.Earlier(next, l.tickIdle(now))
+	next = loop.Earlier(next, l.tickActive(now))
 	return loop.Earlier(next, l.expire(now))
 }
 

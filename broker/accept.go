@@ -122,6 +122,8 @@ func (s *server) drain(then time.Time) (empty <-chan struct{}) {
 			s.loop.WakeAt(then)
 		case c.phase == phaseWaiting:
 			c.stopWaiting(hello.ShuttingDown())
+		case c.phase == phaseReplying && c.job == nil:
+			c.controlOverdue()
 		}
 	}
 	return s.conns.whenEmpty()

@@ -26,6 +26,10 @@ type adminAnswer struct {
 // What the loop knows is taken down here; formatting it, what files and processes say,
 // and writing an answer of any size are a job.
 func (c *connection) serveAdmin(f *wire.Frame) {
+	if req := admin.ServiceVerb(f); req != nil {
+		c.serveServiceVerb(f, req)
+		return
+	}
 	s := c.server
 	if req := new(wire.AdminRequest); frame.Unmarshal(f.Payload, req) == nil && req.Verb == wire.AdminVerb_ADMIN_VERB_UPGRADE {
 		c.serveUpgrade(f)
@@ -33,8 +37,14 @@ func (c *connection) serveAdmin(f *wire.Frame) {
 	}
 	c.enter(phaseReplying, c.deadline)
 	snapshot, backends, files, conn := s.snapshot(), s.backends.All(), s.files, c.conn
+	processes := s.addInstances(&snapshot)
 	begun := offload(c, false, func(ctx context.Context) (a adminAnswer) {
 		files.complete(ctx, &snapshot, backends)
+		for i, p := range processes {
+			if rss := admin.ProbeMemory(snapshot.Instances[i].PID); p != nil && p.Alive() { // else it may be another's
+				snapshot.Instances[i].RSS = rss
+			}
+		}
 		reply, verb, err := admin.Handle(f, snapshot)
 		if err != nil {
 			return adminAnswer{malformed: err}

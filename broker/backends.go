@@ -24,11 +24,18 @@ type backend struct {
 	channel *handoff.Channel // nil for a static v1 backend
 	v1      *handoff.V1      // its handoff endpoint; nil without one
 
-	exited   bool           // the process has been seen to end
-	retired  bool           // the channel has
-	inFlight int            // handoffs to it
-	own      *wire.OwnBuild // what it was started for; nil for a backend of a defined service
-	left     chan left      // tells watchProcess, once, that the channel has been retired
+	exited   bool         // the process has been seen to end
+	retired  bool         // the channel has
+	inFlight int          // handoffs to it
+	own      *ownInstance // what it was started for; nil for a backend of a defined service
+	left     chan left    // tells watchProcess, once, that the channel has been retired
+
+	log        string // of one that was started here; else empty
+	takesNotes bool   // the backend knows notes: it can be told to drain, and tells its connections
+	letGo      bool   // it is to get no connection any more
+	drainOwed  bool   // and its channel was full when it was to be told
+	active     uint64 // connections, by its own word
+	idleSince  time.Time
 
 	// renews are older registrations of the same process and version whose pipe is gone:
 	// they end when the backend has seen this one, and take no place beside it.
@@ -39,8 +46,17 @@ type backend struct {
 	silent uint64
 }
 
+// newBackend is that of a process that serves already, or, with nil, of one that is to be
+// started.
+func newBackend(process *peer.Process, own *ownInstance) *backend {
+	return &backend{process: process, own: own, idleSince: time.Now()}
+}
+
 // left says how a backend's channel was retired.
-type left struct{ draining bool }
+type left struct {
+	draining bool // the broker
+	letGo    bool // the backend
+}
 
 // lateAnswers counts what the backend has answered when nobody waited any more.
 func (b *backend) lateAnswers() uint64 {
@@ -151,7 +167,7 @@ func (f files) verifyAgainst(ctx context.Context, d *service.Definition, r regis
 	return &entry{
 		Key: registry.Key{Instance: instance.String(), Service: r.req.ServiceName, Version: r.req.ServiceVersion},
 		PID: process.PID(), ExePath: path, ExeHash: hash,
-		Pipe: r.req.BackendPipe, Since: time.Now(), Handle: &backend{process: process},
+		Pipe: r.req.BackendPipe, Since: time.Now(), Handle: newBackend(process, nil),
 	}, nil
 }
 
@@ -201,6 +217,9 @@ func (s *server) watchBackend(e *entry) {
 		for _, note := range h.channel.TakeNotes() {
 			s.heard(e, note)
 		}
+		if h.drainOwed { // it reads again
+			s.sayDrain(h)
+		}
 	})
 	if err != nil {
 		s.backendLeft(e, err)
@@ -217,6 +236,9 @@ func (s *server) backendLeft(e *entry, fault error) {
 	h.retired = true
 	s.backends.Remove(e)
 	s.waiting.expect(e.Key, time.Now())
+	if starting := s.starts.pending[e.Key]; h.log != "" && !h.exited && (starting == nil || starting.entry != e) {
+		s.leaving[e] = true // it has closed its channel by itself, and its process will be seen to end
+	}
 	for _, attempt := range h.channel.Retire() {
 		attempt.Owner.(*connection).unanswered(handoff.ErrBackendGone)
 	}
@@ -225,7 +247,7 @@ func (s *server) backendLeft(e *entry, fault error) {
 		ended.Fault = fault.Error()
 	}
 	s.emit(ended)
-	h.left <- left{draining: s.draining || s.successor != nil}
+	h.left <- left{draining: s.draining || s.successor != nil, letGo: h.letGo}
 	s.lookIdle()
 }
 
@@ -243,10 +265,19 @@ func (s *server) watchProcess(e *entry) {
 			s.jobs.post(func() {
 				h.exited = true
 				h.channel.Close() // what it has sent is read first
+				s.instanceEnded(e)
 			})
 		}
 	}()
-	if channel := <-h.left; !channel.draining { // a draining broker has closed the channel itself
+	channel := <-h.left
+	if channel.letGo { // it serves what it has, and somebody may want to see that
+		select {
+		case <-exited:
+		case <-s.jobs.work.Done():
+			channel.draining = true
+		}
+	}
+	if !channel.draining { // a draining broker has closed the channel itself
 		s.removeDead(e, exited)
 	}
 	cancel()

@@ -47,6 +47,7 @@ type connection struct {
 	received prefix        // what another broker has read, and conn
 	waiter   waiter        // step 4, of phaseWaiting
 	offer    offer         // steps 5 to 9
+	control  *control      // a service verb that is under way, of phaseReplying
 
 	older, newer *connection // the server's list of connections
 }
@@ -120,7 +121,9 @@ func (c *connection) overdue() {
 			c.noOrphan()
 			return
 		}
-		c.stopWaiting(hello.BackendNotRegistered())
+		c.stopWaiting(c.waiter.refusal())
+	case phaseReplying:
+		c.controlOverdue()
 	case phaseOffered:
 		c.unanswered(handoff.ErrNoAck)
 	}
@@ -137,6 +140,8 @@ func (c *connection) abort() {
 		c.refuseAndClose(nil, hello.ShuttingDown())
 	case c.phase == phaseWaiting:
 		c.stopWaiting(hello.ShuttingDown())
+	case c.phase == phaseReplying:
+		c.controlOverdue()
 	case c.phase == phaseOffered:
 		c.unanswered(context.Canceled)
 	}
@@ -155,6 +160,8 @@ func (c *connection) close() {
 	_ = c.conn.Close()
 	s.conns.remove(c)
 	s.admission.leave(c.cred.PID)
+	c.control = nil
+	delete(s.controls, c)
 	s.lookIdle()
 	if s.log.Debug() {
 		s.emit(event.Done{Steps: c.steps.passed()})

@@ -33,7 +33,7 @@ func (c *connection) reconnectOrWait() {
 // there is no other. It is false when there is none to name.
 func (c *connection) reconnect() bool {
 	t := c.offer.target
-	if alive := t.backend.Handle.seenAlive(); !alive || !t.backend.Handle.sound() {
+	if alive := !t.backend.Handle.letGo && t.backend.Handle.seenAlive(); !alive || !t.backend.Handle.sound() {
 		// The kernel is asked: a process may have registered twice, and be dead twice.
 		other := c.server.find(t, func(e *entry) bool { return e != t.backend && e.Handle.seenAlive() })
 		switch {

@@ -76,3 +76,6 @@ func (b *Broker) StopLoop() {
 	for b.server.loop.Post(func() {}) {
 	}
 }
+
+// Controls returns how many service verbs wait for instances.
+func (b *Broker) Controls() int { return ask(b, func(s *server) int { return len(s.controls) }) }

@@ -39,6 +39,7 @@ type definition struct {
 	// Of a client's own build:
 	variant string
 	program *program
+	own     *ownInstance
 }
 
 // starts reports whether an instance can be started where none runs.

@@ -147,7 +147,7 @@ func resumed(c *connection, resume, drop func()) {
 		return
 	}
 	resume()
-	if c.job == nil && (c.phase == phaseResolving || c.phase == phaseReplying) { // nothing would end it
+	if c.job == nil && c.control == nil && (c.phase == phaseResolving || c.phase == phaseReplying) { // nothing would end it
 		c.server.emit(event.Bug{ConnectionID: c.offer.id, Problem: "a connection was left without a next step"})
 		c.close()
 	}

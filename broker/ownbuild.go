@@ -38,15 +38,27 @@ func readOwnBuild(conn *sock.Conn, name string, ownBuild []byte) reading {
 		return reading{err: fmt.Errorf("%w: %w", errOwnBuild, err)}
 	}
 	defer process.Close()
-	p, _, id, err := identify(process, ownBuild)
+	return identifiedBuild(process, name, ownBuild)
+}
+
+// identifiedBuild is what a definition would say of what the process runs.
+func identifiedBuild(process *peer.Process, name string, ownBuild []byte) reading {
+	p, own, id, err := identify(process, ownBuild)
 	if err != nil {
 		return reading{err: fmt.Errorf("%w: %w", errOwnBuild, err)}
 	}
-	return reading{definition: ownDefinition(name, p, id)}
+	return reading{definition: ownDefinition(name, p, own, id)}
+}
+
+// ownInstance is what an instance of an own build is for.
+type ownInstance struct {
+	message []byte // the OwnBuild as it came
+	build   *wire.OwnBuild
+	file    [32]byte // names the content of the executable, whatever the instance is for
 }
 
 // ownDefinition is what a definition would say of a client's own build. It owns p.
-func ownDefinition(name string, p *program, id [32]byte) *definition {
+func ownDefinition(name string, p *program, own *ownInstance, id [32]byte) *definition {
 	return &definition{
 		service:  &service.Definition{ServiceDefinition: &wire.ServiceDefinition{ServiceName: name, BinaryPath: p.path}},
 		instance: privateInstance(name),
@@ -54,6 +66,7 @@ func ownDefinition(name string, p *program, id [32]byte) *definition {
 		build:    id,
 		variant:  hex.EncodeToString(id[:8]),
 		program:  p,
+		own:      own,
 	}
 }
 
@@ -70,8 +83,8 @@ func privateInstance(name string) string {
 // identify opens what the process runs, and names the instances that two clients share:
 // those of one file whose OwnBuild is the same. What would run with other rights than the
 // user's is an error.
-func identify(process *peer.Process, ownBuild []byte) (p *program, build *wire.OwnBuild, id [32]byte, err error) {
-	build = new(wire.OwnBuild)
+func identify(process *peer.Process, ownBuild []byte) (p *program, own *ownInstance, id [32]byte, err error) {
+	build := new(wire.OwnBuild)
 	if err := frame.Unmarshal(ownBuild, build); err != nil {
 		return nil, nil, id, err
 	}
@@ -101,6 +114,9 @@ func identify(process *peer.Process, ownBuild []byte) (p *program, build *wire.O
 	_, _ = h.Write(launch.FileID(fi))
 	_, _ = h.Write(binary.LittleEndian.AppendUint64(nil, uint64(fi.Size())))
 	_, _ = h.Write(binary.LittleEndian.AppendUint64(nil, uint64(fi.ModTime().UnixNano())))
+	own = &ownInstance{message: ownBuild, build: build, file: h.Sum()}
+	h = blake3.New()
+	_, _ = h.Write(own.file[:])
 	_, _ = h.Write(ownBuild)
 	return &program{
 		path: path, file: file, image: imageOf(fi), build: h.Sum(), dir: build.Dir, timeout: milliseconds(build.StartMs),
@@ -108,7 +124,7 @@ func identify(process *peer.Process, ownBuild []byte) (p *program, build *wire.O
 			launch.RoleVariable + "=" + launch.RoleDaemon,
 			endpoint.OwnBuildVariable + "=" + hex.EncodeToString(ownBuild),
 		}, build.Env...),
-	}, build, h.Sum(), nil
+	}, own, h.Sum(), nil
 }
 
 // verifyOwnBuild is verify for an instance of a tool, whose broker has ended or was
@@ -121,17 +137,17 @@ func verifyOwnBuild(r registrant) verification {
 	if err != nil {
 		return verification{err: fmt.Errorf("%w: %w", errUnverified, err), shortage: noDescriptor(err)}
 	}
-	p, build, id, err := identify(process, r.req.OwnBuild)
+	p, own, id, err := identify(process, r.req.OwnBuild)
 	if err != nil {
 		process.Close()
 		return verification{err: fmt.Errorf("%w: %w", errUnverified, err), shortage: noDescriptor(err)}
 	}
 	defer p.close()
-	d := ownDefinition(r.req.ServiceName, p, id)
+	d := ownDefinition(r.req.ServiceName, p, own, id)
 	e := &entry{
 		Key: registry.Key{Instance: d.instance, Service: r.req.ServiceName, Version: r.req.ServiceVersion, Variant: d.variant},
 		PID: process.PID(), ExePath: p.path, ExeHash: id,
-		Pipe: r.req.BackendPipe, Since: time.Now(), Handle: &backend{process: process, own: build},
+		Pipe: r.req.BackendPipe, Since: time.Now(), Handle: newBackend(process, own),
 	}
 	e.Handle.renews = renewed(e, r.own)
 	return verification{entry: e}

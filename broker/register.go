@@ -76,7 +76,7 @@ func (c *connection) register(request *wire.Frame, req *wire.Register, e *entry)
 		c.refuseRegistration(request, req, err)
 		return
 	}
-	if err := c.takeIn(request, e, req.ClaimPage); err != nil {
+	if err := c.takeIn(request, e, req); err != nil {
 		e.Handle.process.Close()
 		s.emit(event.RegistrationFailed{Backend: known(e), Problem: err.Error()})
 		return
@@ -142,7 +142,7 @@ func (s *server) place(e *entry) (older *entry, err error) {
 //
 // It runs on the loop, and waits for nothing. The caller closes e's process after an
 // error.
-func (c *connection) takeIn(request *wire.Frame, e *entry, wantsPage bool) error {
+func (c *connection) takeIn(request *wire.Frame, e *entry, req *wire.Register) error {
 	s := c.server
 	// The process may have hung up, or have died, while it was verified; draining may
 	// have closed every channel it knew.
@@ -155,8 +155,9 @@ func (c *connection) takeIn(request *wire.Frame, e *entry, wantsPage bool) error
 	}
 	defer far.Close()
 	e.Handle.channel = ch
+	e.Handle.takesNotes = req.Capabilities&frame.CapUnknownMessages != 0
 	given := []sock.Lender{far}
-	if wantsPage {
+	if req.ClaimPage {
 		page, err := ch.SharePage()
 		if err == nil {
 			defer page.Close()

@@ -34,6 +34,9 @@ type entry = registry.Entry[*backend]
 
 // resolve begins with what the files say: the cache knows, or a job reads them.
 func (c *connection) resolve(f *wire.Frame, h *wire.Hello) {
+	if c.held(f, h) {
+		return
+	}
 	if len(h.OwnBuild) > 0 {
 		c.resolveOwnBuild(f, h)
 		return
@@ -91,7 +94,7 @@ func (c *connection) readDefinition(f *wire.Frame, h *wire.Hello, evictions int)
 // for in one go: one that registers meanwhile would be missed.
 func (c *connection) resolveWith(d *definition, f *wire.Frame, h *wire.Hello) {
 	defer d.close()
-	if c.passFrame(f) {
+	if c.passFrame(f) || c.held(f, h) { // the broker was replaced, or the service paused, while files were read
 		return
 	}
 	if d.program != nil {

@@ -61,9 +61,12 @@ type server struct {
 	since       time.Time // when it began to accept
 	begun       bool      // it has
 	starts      starts
-	orphansBy   time.Time // until when instances of an earlier broker may register; zero where there is none
-	aliveAt     time.Time // when the supervisor is told next that the loop runs
-	quietSince  time.Time // since when there has been nothing to do; zero while there is
+	leaving     map[*entry]bool            // those that are let go, until their process has ended
+	paused      map[registry.Key]time.Time // since when; the version is empty for every one
+	controls    map[*connection]bool       // service verbs that wait for instances
+	orphansBy   time.Time                  // until when instances of an earlier broker may register; zero where there is none
+	aliveAt     time.Time                  // when the supervisor is told next that the loop runs
+	quietSince  time.Time                  // since when there has been nothing to do; zero while there is
 
 	// Steps 5 to 9.
 	lastConnID uint64
@@ -91,6 +94,9 @@ func newServer(opts Options, binding *endpoint.Binding, log event.Log) (*server,
 		definitions: definitions{dir: opts.DefinitionDir},
 		waiting:     newWaiting(opts),
 		starts:      newStarts(),
+		leaving:     make(map[*entry]bool),
+		paused:      make(map[registry.Key]time.Time),
+		controls:    make(map[*connection]bool),
 		handoffs:    handoff.NewTable(handoffConfig(opts)),
 		inFlight:    make(map[string]int),
 		policy:      handoff.NewPolicy(handoff.DefaultPolicyConfig()),

@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/handoff"
@@ -38,6 +39,10 @@ type starting struct {
 	process  *launch.Process // nil while launching
 	deadline time.Time
 	late     bool // and being ended
+	stopped  bool // by hand, before its deadline
+	// over is called when it is ready, or, with the reason, has failed; nil where nobody
+	// but clients waits.
+	over func(why string)
 }
 
 // tries is how often a key was tried since a time (spec 03 §10).
@@ -128,7 +133,7 @@ func (c *connection) awaitStart(t *target, d *definition) {
 			return
 		}
 		var err error
-		if starting, err = s.start(t, d, now); err != nil {
+		if starting, err = s.start(t, d, now, 0); err != nil {
 			c.refuseAndClose(t.request, hello.StartFailed(fmt.Sprintf("%s can't be started: %v", t.key.Service, err), sameFailure))
 			return
 		}
@@ -136,9 +141,9 @@ func (c *connection) awaitStart(t *target, d *definition) {
 	c.waitUntil(starting.deadline.Add(2*endGrace), waiter{target: t}) // and is told by then how it ended
 }
 
-// start begins to start an instance for t.
-func (s *server) start(t *target, d *definition, now time.Time) (*starting, error) {
-	if err := s.mayStart(t.key, d); err != nil {
+// start begins to start an instance for t, in whose place so many others are to go.
+func (s *server) start(t *target, d *definition, now time.Time, others int) (*starting, error) {
+	if err := s.mayStart(t.key, d, others); err != nil {
 		return nil, err
 	}
 	ch, far, err := handoff.NewChannel(s.handoffs)
@@ -150,7 +155,8 @@ func (s *server) start(t *target, d *definition, now time.Time) (*starting, erro
 		given = append(given, page)
 	}
 	p := d.takeProgram(t)
-	e := &entry{Key: t.key, ExePath: p.path, Since: now, Handle: &backend{channel: ch, left: make(chan left, 1)}}
+	e := &entry{Key: t.key, ExePath: p.path, Since: now, Handle: newBackend(nil, d.own)}
+	e.Handle.channel, e.Handle.left, e.Handle.takesNotes = ch, make(chan left, 1), true
 	starting := &starting{entry: e, deadline: now.Add(p.startTimeout())}
 	s.starts.pending[t.key] = starting
 	s.loop.WakeAt(starting.deadline)
@@ -165,14 +171,14 @@ func (s *server) start(t *target, d *definition, now time.Time) (*starting, erro
 }
 
 // mayStart holds the bounds: those of the broker, and that of the definition.
-func (s *server) mayStart(key registry.Key, d *definition) error {
-	if n := s.backends.Len() + len(s.starts.pending); n >= s.opts.MaxBackends {
+func (s *server) mayStart(key registry.Key, d *definition, others int) error {
+	if n := s.backends.Len() + len(s.starts.pending) - others; n >= s.opts.MaxBackends {
 		return fmt.Errorf("%d backends live already", n)
 	}
 	if d.start == nil || d.start.MaxInstances == 0 {
 		return nil
 	}
-	n := 0
+	n := -others
 	for _, e := range s.backends.All() {
 		if e.Service == key.Service {
 			n++
@@ -196,6 +202,7 @@ func (s *server) launched(starting *starting, l launched, err error) {
 	case err != nil:
 		s.startFailed(starting, fmt.Sprintf("%s can't be started: %v", e.Service, err))
 		s.backendLeft(e, nil)
+		s.instanceEnded(e)
 		return
 	case s.jobs.work.Err() != nil: // the broker has ended: this one looks for the next
 		l.Release()
@@ -203,7 +210,7 @@ func (s *server) launched(starting *starting, l launched, err error) {
 		return
 	}
 	starting.process, e.PID, e.Handle.process = l.Process, l.PID(), l.Handle()
-	e.ExePath, e.ExeHash = l.program.path, l.program.build
+	e.ExePath, e.ExeHash, e.Handle.log = l.program.path, l.program.build, l.log
 	s.emit(event.Started{Backend: known(e), Variant: e.Variant, Log: l.log})
 	s.watchBackend(e)
 	s.jobs.wg.Go(func() { s.awaitExit(e, l) })
@@ -230,6 +237,7 @@ func (s *server) ended(e *entry, exit launch.Exit, log, last string) {
 		s.emit(event.Exited{Backend: known(e), Exit: exit.String()})
 	}
 	s.backendLeft(e, nil)
+	s.instanceEnded(e)
 	if pipe := e.Pipe; pipe != "" {
 		s.jobs.wg.Go(func() { endpoint.RemoveDead(pipe) })
 	}
@@ -240,7 +248,10 @@ func (s *server) ended(e *entry, exit launch.Exit, log, last string) {
 func explain(starting *starting, exit launch.Exit, log, last string) string {
 	e := starting.entry
 	text := fmt.Sprintf("the daemon of %s %s %v before it was ready", e.Service, e.Version, exit)
-	if starting.late {
+	switch {
+	case starting.stopped:
+		text = fmt.Sprintf("the daemon of %s %s was stopped before it was ready", e.Service, e.Version)
+	case starting.late:
 		text = fmt.Sprintf("the daemon of %s %s was not ready in %v, and was ended", e.Service, e.Version, starting.deadline.Sub(e.Since).Round(time.Millisecond))
 	}
 	if last != "" {
@@ -262,6 +273,9 @@ func (s *server) startFailed(starting *starting, why string) {
 	for _, c := range waiting {
 		c.refuseAndClose(c.waiter.target.request, refusal)
 	}
+	if starting.over != nil {
+		starting.over(why)
+	}
 }
 
 // heard goes on with what a backend says of itself.
@@ -270,7 +284,13 @@ func (s *server) heard(e *entry, n handoff.Note) {
 	case handoff.NoteReady:
 		s.becameReady(e, n.Pipe)
 	case handoff.NoteIdle:
-		s.letGo(e)
+		if e.Handle.inFlight == 0 { // else a connection is on its way
+			s.letGo(e, "idle")
+		}
+	case handoff.NoteActive:
+		if e.Handle.active = n.Active; n.Active == 0 {
+			e.Handle.idleSince = time.Now()
+		}
 	}
 }
 
@@ -286,17 +306,32 @@ func (s *server) becameReady(e *entry, pipe string) {
 	s.backends.Add(e)
 	s.emit(event.Ready{Backend: known(e), After: time.Since(e.Since)})
 	s.ready(e.Key)
+	if starting.over != nil {
+		starting.over("")
+	}
 }
 
-// letGo has a backend end that has had no connection for its time, unless one is on its
-// way. Who asks from now on is served by its successor.
-func (s *server) letGo(e *entry) {
-	if e.Handle.inFlight > 0 || !s.backends.Remove(e) {
-		return
+// letGo has a backend serve what it has, and end; what was offered to it before, it takes
+// in. Who asks from now on is served by its successor. It is false where the backend gets
+// no connections already.
+func (s *server) letGo(e *entry, why string) bool {
+	if !s.backends.Remove(e) {
+		return false
 	}
-	// A channel that does not take it has ended, and so has the backend, or will.
-	_ = e.Handle.channel.Say(handoff.Note{Kind: handoff.NoteDrain})
-	s.emit(event.LetGo{Backend: known(e)})
+	e.Handle.letGo = true
+	if !e.Handle.exited {
+		s.leaving[e] = true
+	}
+	s.sayDrain(e.Handle)
+	s.emit(event.LetGo{Backend: known(e), Why: why})
+	return true
+}
+
+// sayDrain tells a backend that it is let go. A channel that is full is that of one that
+// does not read; it is told when it does. One that does not take it otherwise has ended,
+// and so has the backend, or will.
+func (s *server) sayDrain(h *backend) {
+	h.drainOwed = errors.Is(h.channel.Say(handoff.Note{Kind: handoff.NoteDrain}), syscall.EAGAIN)
 }
 
 // tickStarts has instances ended that were not ready in time, and returns when the next

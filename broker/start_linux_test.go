@@ -23,9 +23,12 @@ import (
 // startedProcess is an instance that the broker starts: it tells each client who it is, and
 // ends when the broker lets it go.
 func startedProcess() error {
-	if os.Getenv(envMode) == "exits" {
+	switch os.Getenv(envMode) {
+	case "exits":
 		fmt.Println("no licence")
 		return errors.New("can't serve")
+	case "hangs":
+		select {}
 	}
 	l, err := backend.Listen(context.Background(), backend.Options{})
 	if err != nil {

@@ -95,7 +95,7 @@ func (f files) probeStatic(ctx context.Context, s StaticBackend) (*entry, error)
 		process.Close()
 		return nil, err
 	}
-	h := &backend{process: process}
+	h := newBackend(process, nil)
 	if s.HandoffEndpoint != "" {
 		h.v1 = &handoff.V1{Endpoint: s.HandoffEndpoint, PID: process.PID()}
 	}

@@ -75,6 +75,16 @@ type waiter struct {
 	// starts is what to start when nobody has registered in time; owned. Nil where the
 	// broker starts nothing, or has begun to.
 	starts *definition
+	// paused says that the service is.
+	paused bool
+}
+
+// refusal is what one is told who has waited in vain.
+func (w *waiter) refusal() *hello.Refusal {
+	if w.paused {
+		return hello.Paused(w.target.key.Service)
+	}
+	return hello.BackendNotRegistered()
 }
 
 // waitForBackend has the connection wait where a backend is expected, and reports
@@ -143,5 +153,8 @@ func (c *connection) noOrphan() {
 	c.waiter.starts = nil
 	defer w.starts.close()
 	c.enter(phaseResolving, w.deadline)
+	if c.held(w.target.request, w.target.hello) {
+		return
+	}
 	c.awaitStart(w.target, w.starts)
 }

@@ -12,6 +12,8 @@ const (
 	exitDone        = 0
 	exitNotReady    = 1
 	exitUnsupported = 2
+
+	exitNotDone = 1 // of a service verb
 )
 
 // Handle answers an admin frame: envelope, payload, verb (spec 01 §12). On a

@@ -5,7 +5,7 @@ import "github.com/seed-7265657e/usher/internal/frame"
 // notCounted is the detail that v1 gives for a file system without inodes.
 const notCounted = "inode accounting not applicable on this filesystem"
 
-// status is spec 04 §4.1, with handoffs by outcome, clients by fate, and the mode
+// status is spec 04 §4.1, with instances, paused services, handoffs by outcome, clients by fate, and the mode
 // that the system allows.
 func (s *Snapshot) status() object {
 	backends := []object{}
@@ -30,6 +30,9 @@ func (s *Snapshot) status() object {
 		"fd_pressure":      object{"demoted": s.FDDemoted},
 		"inode_pressure":   s.Inodes.body(),
 		"backends":         backends,
+		"instances":        s.instanceRows(),
+		"paused":           s.pausedRows(),
+		"log_dir":          s.LogDir,
 		"handoffs":         s.Handoffs.body(),
 		"clients":          s.Clients.body(),
 		"system":           object{"processes": s.System.Processes, "claims": s.System.Claims},

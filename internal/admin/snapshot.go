@@ -25,8 +25,13 @@ type Snapshot struct {
 	System   System
 	Inodes   Inodes
 	Backends []Backend
-	Handoffs Handoffs
-	Clients  Clients
+	LogDir   string // where instances that the broker starts log to
+	// Instances are those of Backends that are processes known here, those that are being
+	// started, and those that drain.
+	Instances []Instance
+	Paused    []Paused
+	Handoffs  Handoffs
+	Clients   Clients
 }
 
 // Backend is one row of the registry. Times are Unix milliseconds.

@@ -204,8 +204,19 @@ type (
 		Variant string
 		Problem string
 	}
-	// LetGo: an idle backend was told that it may end.
-	LetGo struct{ Backend Backend }
+	// LetGo: a backend was told to serve what it has, and to end: it is "idle", "stopped"
+	// or "replaced".
+	LetGo struct {
+		Backend Backend
+		Why     string
+	}
+	// Paused: the clients of a service wait from here on; an empty version is every one.
+	Paused struct{ Service, Version string }
+	// Resumed: they do no longer, and so many have waited.
+	Resumed struct {
+		Service, Version string
+		Waited           int
+	}
 	// StaticFound: a static backend is there.
 	StaticFound struct{ Backend Backend }
 	// StaticMissing: it is not.

@@ -172,7 +172,11 @@ func (l Log) noteBackend(e Event) {
 	case StartFailed:
 		l.warn(e.Name(), "instance did not become ready", append(e.Backend.attrs(), slog.String("variant", e.Variant), problem(e.Problem))...)
 	case LetGo:
-		l.info(e.Name(), "idle backend let go", e.Backend.attrs()...)
+		l.info(e.Name(), "backend let go", append(e.Backend.attrs(), slog.String("why", e.Why))...)
+	case Paused:
+		l.info(e.Name(), "service paused", slog.String("service", e.Service), slog.String("version", e.Version))
+	case Resumed:
+		l.info(e.Name(), "service resumed", slog.String("service", e.Service), slog.String("version", e.Version), slog.Int("waited", e.Waited))
 	case StaticFound:
 		l.info(e.Name(), "static backend found", e.Backend.attrs()...)
 	case StaticMissing:

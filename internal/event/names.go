@@ -194,3 +194,11 @@ func (UpgradeFailed) fact()        {}
 // Name implements Event.
 func (TakenOver) Name() string { return "connection.taken_over" }
 func (TakenOver) fact()        {}
+
+// Name implements Event.
+func (Paused) Name() string { return "service.paused" }
+func (Paused) fact()        {}
+
+// Name implements Event.
+func (Resumed) Name() string { return "service.resumed" }
+func (Resumed) fact()        {}

@@ -93,6 +93,16 @@ func BackendUnusable(err error) *Refusal {
 	return internalFault("registered backend could not be installed: " + err.Error())
 }
 
+// Paused is what a client of a paused service is told that has waited for its time, or
+// found too many who wait.
+func Paused(service string) *Refusal {
+	return &Refusal{
+		Code:       wire.ErrorCode_ERROR_RATE_LIMITED,
+		Reason:     "service " + service + " is paused",
+		RetryAfter: retrySoon,
+	}
+}
+
 // RateLimited is row 32; retry is what Limiter.Allow returned.
 func RateLimited(retry time.Duration) *Refusal {
 	return &Refusal{
