@@ -36,9 +36,11 @@ func backendMain() {
 		fail(err)
 	}
 	context.AfterFunc(ctx, func() { _ = ln.Close() })
+	fmt.Println("serving", service, version)
 	for {
 		c, err := ln.Accept()
 		if errors.Is(err, net.ErrClosed) {
+			_ = ln.Drain(ctx) // let go by the broker: what is open ends by itself
 			return
 		}
 		if err != nil {

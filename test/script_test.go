@@ -53,6 +53,7 @@ func setup(env *testscript.Env) error {
 	env.Setenv("RUN", run)
 	env.Setenv("SOCKET", socket)
 	env.Setenv("XDG_RUNTIME_DIR", run)
+	env.Setenv("XDG_STATE_HOME", filepath.Join(run, "state"))
 	env.Setenv("RUNNING_PROCESS_BROKER_V1_SOCKET", socket)
 	env.Setenv("RUNNING_PROCESS_SERVICE_DEF_DIR", filepath.Join(run, "services"))
 	return nil

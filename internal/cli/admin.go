@@ -25,7 +25,10 @@ func (e *NoBrokerError) Error() string {
 // Unwrap returns the cause.
 func (e *NoBrokerError) Unwrap() error { return e.Err }
 
-const adminTimeout = 30 * time.Second // spec 01 §13
+const (
+	adminTimeout = 30 * time.Second // spec 01 §13
+	adminGrace   = 5 * time.Second  // for an answer at the request's own deadline
+)
 
 // ask sends one admin request to the live broker and returns its reply. Errors:
 // *NoBrokerError, and those of adminclient.Ask.
@@ -34,7 +37,11 @@ func (a *app) ask(ctx context.Context, req *wire.AdminRequest) (*wire.AdminReply
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, endpoint.Milliseconds(endpoint.ClientTimeoutVariable, adminTimeout))
+	timeout := endpoint.Milliseconds(endpoint.ClientTimeoutVariable, adminTimeout)
+	if req.DrainDeadlineMs > 0 && req.Verb != wire.AdminVerb_ADMIN_VERB_SHUTDOWN { // the answer comes by then
+		timeout = max(timeout, time.Duration(req.DrainDeadlineMs)*time.Millisecond+adminGrace)
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	reply, err := adminclient.Ask(ctx, socket, req)
 	var dial *adminclient.DialError

@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/seed-7265657e/usher/client"
-	"github.com/seed-7265657e/usher/internal/names"
 )
 
 // connecting is `usher connect`.
@@ -39,11 +38,7 @@ func connectCommand(a *app) *cobra.Command {
 }
 
 func (c *connecting) run(cmd *cobra.Command, args []string) error {
-	service, version, versioned := strings.Cut(args[0], "@")
-	err := names.ServiceName(service)
-	if versioned {
-		err = errors.Join(err, names.Version(version))
-	}
+	service, version, err := parseService(args[0])
 	if err != nil {
 		return usageError(cmd, err)
 	}
@@ -52,7 +47,7 @@ func (c *connecting) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	if !versioned {
+	if version == "" {
 		s, err := c.status(ctx)
 		if err != nil {
 			return err

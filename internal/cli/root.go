@@ -18,6 +18,8 @@ import (
 var verbs = []func(*app) *cobra.Command{
 	serveCommand,
 	statusCommand,
+	psCommand,
+	logsCommand,
 	connectCommand,
 	serviceCommand,
 	unitCommand,

@@ -21,7 +21,7 @@ func TestUsageErrors(t *testing.T) {
 		{"misspelt", []string{"statsu"}, "did you mean status?\nRun 'usher --help' for usage.\n"},
 		{"unknown flag", []string{"status", "--frob"}, "Run 'usher status --help' for usage."},
 		{"extra argument", []string{"healthz", "x"}, "Run 'usher healthz --help' for usage."},
-		{"group alone", []string{"service"}, "known are add, check, list, remove, show"},
+		{"group alone", []string{"service"}, "known are add, check, list, pause, remove, restart, resume, show, stop"},
 		{"unknown in group", []string{"service", "ad"}, "did you mean add?"},
 		{"unknown shell", []string{"completion", "ksh"}, `unknown command "ksh"`},
 		{"empty socket", []string{"status", "--socket", ""}, "names no socket"},

@@ -15,16 +15,17 @@ type services struct {
 	definitionDir string
 }
 
-func serviceCommand(*app) *cobra.Command {
+func serviceCommand(a *app) *cobra.Command {
 	s := new(services)
 	cmd := &cobra.Command{
 		Use:   "service",
-		Short: "Add, list, check and remove service definitions",
+		Short: "Define services, and restart, stop and pause their instances",
 		Long: "A service definition says which program serves a service and which versions may be asked for.\n" +
 			"The broker reads it anew for every client, so a change needs no restart.",
 	}
 	addDefinitionDir(cmd.PersistentFlags(), &s.definitionDir)
 	cmd.AddCommand(s.addCommand(), s.listCommand(), s.showCommand(), s.checkCommand(), s.removeCommand())
+	cmd.AddCommand(controlCommands(a)...)
 	return cmd
 }
 

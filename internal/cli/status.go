@@ -27,6 +27,10 @@ type status struct {
 	Clients  *clientCounts   `json:"clients"`  // likewise
 	System   *systemMeans    `json:"system"`   // likewise
 	Backends []statusBackend `json:"backends"`
+
+	Instances []statusInstance `json:"instances"` // nil from a broker that does not tell
+	Paused    []statusPaused   `json:"paused"`
+	LogDir    string           `json:"log_dir"`
 }
 
 type systemMeans struct {
@@ -124,6 +128,10 @@ func (a *app) status(ctx context.Context) (*status, error) {
 	if err != nil {
 		return nil, err
 	}
+	return parseStatus(reply)
+}
+
+func parseStatus(reply *wire.AdminReply) (*status, error) {
 	if code := reply.ExitCode; code != 0 {
 		return nil, fmt.Errorf("the broker refused the status request (exit code %d): %s", code, reply.Body)
 	}
@@ -152,6 +160,9 @@ func (s *status) print(out io.Writer, socket string, now time.Time) error {
 	}
 	if m := s.System; m != nil {
 		fmt.Fprintf(w, "system\tprocesses by %s, claims by %s\n", m.Processes, m.Claims)
+	}
+	for _, p := range s.Paused {
+		fmt.Fprintf(w, "paused\t%s\n", p.text(now))
 	}
 	if len(s.Backends) == 0 {
 		fmt.Fprintf(w, "backends\t%s\n", s.noBackends())
