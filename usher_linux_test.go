@@ -124,6 +124,10 @@ func call(what string) {
 			}
 			fmt.Println(answers.Text())
 		}
+	case "status", "stop", "logs":
+		if err := look(ctx, what); err != nil {
+			fail(err)
+		}
 	default:
 		c, err := tool.DialWith(ctx, []byte(what+"\n"))
 		if err != nil {
@@ -517,9 +521,9 @@ type staying struct {
 	out *bufio.Reader
 }
 
-func (i *installed) stays() *staying {
+func (i *installed) stays(env ...string) *staying {
 	i.t.Helper()
-	cmd := i.command("stays")
+	cmd := i.command("stays", env...)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		i.t.Fatal(err)

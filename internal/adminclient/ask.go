@@ -1,5 +1,5 @@
-// Package adminclient asks a live broker one admin request. The command line, and
-// the harness that starts brokers, import it.
+// Package adminclient asks a live broker one admin request. The command line,
+// package usher, and the harness that starts brokers import it.
 //
 // Descriptors: a connection is made and closed inside one call.
 package adminclient

@@ -111,12 +111,13 @@ var layers = map[string]int{
 	"internal/registry": domain, "internal/admin": domain,
 
 	"broker": top, "backend": top, "client": top,
+	"internal/adminclient": top,
 
 	"": tool,
 }
 
 // programs are commands, their parts, examples and tests: above everything.
-var programs = []string{"cmd/", "internal/adminclient", "internal/cli", "internal/demo", "internal/bench", "internal/world", "internal/layout", "examples", "bench", "test"}
+var programs = []string{"cmd/", "internal/cli", "internal/demo", "internal/bench", "internal/world", "internal/layout", "examples", "bench", "test"}
 
 func layerOf(t *testing.T, name string) int {
 	t.Helper()

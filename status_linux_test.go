@@ -1,0 +1,131 @@
+package usher_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-7265657e/usher"
+	"github.com/seed-7265657e/usher/internal/testutil"
+)
+
+// look is a call that asks for status or logs, or stops the tool within TOOL_PATIENCE.
+func look(ctx context.Context, what string) error {
+	switch what {
+	case "status":
+		s, err := tool.Status(ctx)
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(os.Stdout).Encode(s)
+	case "logs":
+		paths, err := tool.Logs()
+		fmt.Println(strings.Join(paths, " "))
+		return err
+	}
+	if patience, err := time.ParseDuration(os.Getenv("TOOL_PATIENCE")); err == nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, patience)
+		defer cancel()
+	}
+	return tool.Stop(ctx)
+}
+
+func (i *installed) status() (s usher.Status) {
+	i.t.Helper()
+	if err := json.Unmarshal([]byte(i.calls("status")), &s); err != nil {
+		i.t.Fatal(err)
+	}
+	return s
+}
+
+// TestLookingStartsNothing: whoever asks for status or stops what does not run finds
+// nothing, and leaves nothing.
+func TestLookingStartsNothing(t *testing.T) {
+	i := install(t)
+	if s := i.status(); s.Broker != 0 || len(s.Daemons) != 0 {
+		t.Errorf("got %+v", s)
+	}
+	if said := i.calls("stop"); said != "" {
+		t.Errorf("got %q", said)
+	}
+	if said := i.calls("logs"); said != "\n" {
+		t.Errorf("got %q", said)
+	}
+	if pids := i.processes(); len(pids) > 0 {
+		t.Errorf("processes %v", pids)
+	}
+}
+
+// TestStatus: daemons of several builds and environments, with what tells them apart.
+func TestStatus(t *testing.T) {
+	i := install(t)
+	first := pid(t, i.calls("call", "GOVERSION=a"))
+	stays := i.stays("GOVERSION=b")
+	defer stays.ends()
+	second := pid(t, stays.says("one"))
+	var s usher.Status
+	testutil.WaitFor(t, "the connection is known", func() bool {
+		s = i.status()
+		return len(s.Daemons) == 2 && s.Daemons[1].Connections == 1
+	})
+	one, two := s.Daemons[0], s.Daemons[1]
+	if one.PID != first || two.PID != second || one.State != "ready" || one.Connections != 0 || one.IdleSince.IsZero() || !two.IdleSince.IsZero() ||
+		!slices.Equal(one.DiffersIn, []string{"GOVERSION"}) || !slices.Equal(two.DiffersIn, []string{"GOVERSION"}) || one.Build != two.Build || one.Build == "" || one.Memory == 0 {
+		t.Errorf("got %+v", s.Daemons)
+	}
+	if err := i.Replace("/proc/self/exe", "another"); err != nil {
+		t.Fatal(err)
+	}
+	i.calls("call", "GOVERSION=a")
+	s = i.status()
+	if len(s.Daemons) != 3 || !slices.Equal(s.Daemons[2].DiffersIn, []string{"GOVERSION", "build"}) || s.Daemons[2].Build == one.Build {
+		t.Errorf("got %+v", s.Daemons)
+	}
+	logs := strings.Fields(i.calls("logs"))
+	if len(logs) != 4 || filepath.Base(logs[0]) != "broker.log" || !slices.Contains(logs, two.Log) {
+		t.Errorf("got %q, without %q", logs, two.Log)
+	}
+}
+
+// TestToolStop: daemons of all builds end, and the broker. One that serves is told of, and
+// serves on.
+func TestToolStop(t *testing.T) {
+	i := install(t)
+	i.calls("call")
+	if err := i.Replace("/proc/self/exe", "another"); err != nil {
+		t.Fatal(err)
+	}
+	i.calls("call")
+	if said := i.calls("stop"); said != "" {
+		t.Errorf("got %q", said)
+	}
+	if pids := i.processes(); len(pids) > 0 {
+		t.Errorf("processes %v", pids)
+	}
+	if names, err := i.Sockets(); err != nil || len(names) > 0 {
+		t.Errorf("names %q, %v", names, err)
+	}
+
+	stays := i.stays()
+	serves := pid(t, stays.says("one"))
+	out, err := i.command("stop", "TOOL_PATIENCE=500ms").Output()
+	if want := fmt.Sprintf("daemon %d serves 1 connection", serves); err == nil || !strings.Contains(string(out), want) {
+		t.Errorf("got %q, %v, want it with %q", out, err, want)
+	}
+	if pids := i.processes(); !slices.Equal(pids, []int{serves}) {
+		t.Errorf("processes %v, want the daemon alone", pids)
+	}
+	if again := pid(t, i.calls("call")); again == serves {
+		t.Errorf("the stopped daemon is given calls")
+	}
+	i.calls("stop")
+	stays.ends()
+	testutil.WaitFor(t, "all have ended", func() bool { return len(i.processes()) == 0 })
+}
