@@ -42,7 +42,7 @@ type Daemon struct {
 	// variables of EnvKey in which daemons of its version differ.
 	DiffersIn []string
 	// Connections are those that it serves, as it told a moment ago; −1 where it does not
-	// tell. It tells no more once it drains: then they were as many at most.
+	// tell.
 	Connections int
 	// Since is when it was started, and IdleSince since when it has had no connection; zero
 	// while it has.

@@ -76,7 +76,7 @@ func (l *Listener) adopt(ch *brokerChannel, msg sock.Message) error {
 	f, err := msg.Frame()
 	if err == nil {
 		if note := frame.ParseChannelNote(f); note != nil {
-			l.noted(note)
+			l.noted(ch, note)
 			return nil
 		}
 	}

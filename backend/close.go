@@ -34,6 +34,7 @@ func (l *Listener) close() error {
 	l.loop.Post(l.endWaits)
 	l.loop.Stop()
 	<-l.loopDone
+	l.tellLeft()
 	l.wg.Wait()
 	err = errors.Join(err, l.binding.Load().Close())
 	l.loop.Close()
@@ -65,7 +66,11 @@ func (l *Listener) endWaits() {
 	l.tellActive()
 	l.leave()
 	for s := range l.channels {
-		l.endChannel(s)
+		if s.brokerChannel == l.letGoBy {
+			l.keepChannel(s)
+		} else {
+			l.endChannel(s)
+		}
 	}
 	l.emptyPipe()
 	l.closePipe()

@@ -131,7 +131,7 @@ func (l *Listener) tickIdle(now time.Time) (next time.Time) {
 func (l *Listener) wouldGo() {
 	if ch := l.reg.current(); ch != nil {
 		if ch.capabilities&frame.CapUnknownMessages != 0 { // else it would end the channel
-			l.note(ch, &wire.Note{Kind: wire.NoteKind_NOTE_KIND_IDLE})
+			_ = l.note(ch, &wire.Note{Kind: wire.NoteKind_NOTE_KIND_IDLE})
 		}
 		return
 	}

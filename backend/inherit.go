@@ -105,14 +105,14 @@ func (l *Listener) disown() error {
 func (l *Listener) sayReady() {
 	l.ready.Do(func() {
 		if l.inherited != nil {
-			l.note(l.inherited, &wire.Note{Kind: wire.NoteKind_NOTE_KIND_READY, BackendPipe: l.path()})
+			_ = l.note(l.inherited, &wire.Note{Kind: wire.NoteKind_NOTE_KIND_READY, BackendPipe: l.path()})
 		}
 	})
 }
 
 // note sends n. A channel that takes it not has ended, or is full, and then the broker
 // knows or does not read.
-func (l *Listener) note(ch *brokerChannel, n *wire.Note) {
+func (l *Listener) note(ch *brokerChannel, n *wire.Note) error {
 	message, err := frame.Append(nil, frame.ChannelNote(n))
 	if err == nil {
 		err = ch.Send(message)
@@ -120,11 +120,13 @@ func (l *Listener) note(ch *brokerChannel, n *wire.Note) {
 	if err != nil {
 		l.opts.Logger.Info("note to the broker not sent", "note", n.Kind.String(), "error", err)
 	}
+	return err
 }
 
 // noted does what the broker says in a note.
-func (l *Listener) noted(n *wire.Note) {
+func (l *Listener) noted(ch *brokerChannel, n *wire.Note) {
 	if n.Kind == wire.NoteKind_NOTE_KIND_DRAIN {
+		l.letGoBy = ch
 		l.opts.Logger.Info("the broker lets this backend go")
 		go func() { _ = l.Close() }() // until what was claimed is with Accept
 	}

@@ -49,7 +49,9 @@ type Listener struct {
 	own       *wire.OwnBuild // what it was started for; nil for a defined service
 	ready     sync.Once      // the broker has been told
 	idleCheck time.Time      // the loop's: when to look whether the backend is idle
-	tellAt    time.Time      // the loop's: when to tell the broker how many connections there are; zero for never
+	letGoBy   *brokerChannel // the loop's: where the broker has let this backend go; nil for nowhere
+	farewell  farewell
+	tellAt    time.Time // the loop's: when to tell the broker how many connections there are; zero for never
 
 	reg   registration
 	renew chan struct{} // the pipe has another path, or was bound anew

@@ -201,11 +201,12 @@ func nextRetry(last time.Duration, refusal error, watched bool) time.Duration {
 	return min(2*last, most)
 }
 
-// leave ends the channel, so that the broker hands over no more connections.
+// leave ends the channel, so that the broker hands over no more connections. One that has
+// let this backend go does so already.
 func (l *Listener) leave() {
 	l.reg.mu.Lock()
 	defer l.reg.mu.Unlock()
-	if l.reg.channel != nil {
+	if l.reg.channel != nil && l.reg.channel != l.letGoBy {
 		l.reg.channel.End()
 	}
 }

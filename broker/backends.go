@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/seed-7265657e/usher/handoff"
@@ -235,7 +237,9 @@ func (s *server) backendLeft(e *entry, fault error) {
 	}
 	h.retired = true
 	s.backends.Remove(e)
-	s.waiting.expect(e.Key, time.Now())
+	if !h.letGo { // else its successor has been expected since then
+		s.waiting.expect(e.Key, time.Now())
+	}
 	if starting := s.starts.pending[e.Key]; h.log != "" && !h.exited && (starting == nil || starting.entry != e) {
 		s.leaving[e] = true // it has closed its channel by itself, and its process will be seen to end
 	}
@@ -312,9 +316,10 @@ func (s *server) closeBackends() {
 	for _, starting := range s.starts.pending {
 		s.backendLeft(starting.entry, nil)
 	}
-	for _, e := range s.backends.All() {
-		if ch := e.Handle.channel; ch != nil {
-			s.loop.Remove(ch.Watched())
+	all := slices.AppendSeq(s.backends.All(), maps.Keys(s.leaving))
+	for _, e := range all {
+		if h := e.Handle; h.channel != nil && !h.retired {
+			s.loop.Remove(h.channel.Watched())
 			s.backendLeft(e, nil)
 		}
 	}

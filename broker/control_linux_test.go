@@ -128,12 +128,13 @@ func TestRestart(t *testing.T) {
 	s := starting(t, "max_instances = 1", "")
 	conn, ask := s.stay(demoVersion)
 	old := pidOf(t, ask())
-	testutil.WaitFor(t, "its connection is known", func() bool {
+	second, _ := s.stay(demoVersion)
+	testutil.WaitFor(t, "its connections are known", func() bool {
 		all := s.instances()
-		return len(all) == 1 && all[0].Connections != nil && *all[0].Connections == 1 && all[0].Idle == 0
+		return len(all) == 1 && all[0].Connections != nil && *all[0].Connections == 2 && all[0].Idle == 0
 	})
 	o := s.control(verbRestart, "", 0)
-	if o.results() != "started drains" || o.Instances[1].PID != old || !strings.Contains(o.Instances[1].Text, "serves 1 connection") {
+	if o.results() != "started drains" || o.Instances[1].PID != old || !strings.Contains(o.Instances[1].Text, "serves 2 connections") {
 		t.Fatalf("got %+v", o)
 	}
 	if next := pidOf(t, s.mustAsk(demoVersion)); next != o.Instances[0].PID || next == old {
@@ -142,11 +143,16 @@ func TestRestart(t *testing.T) {
 	if still := pidOf(t, ask()); still != old {
 		t.Errorf("the old connection is with %d, not %d", still, old)
 	}
+	_ = second.Close()
 	all := s.instances()
 	if len(all) != 2 || all[0].State != "draining" || all[0].PID != old || all[1].State != "ready" || all[1].RSS == 0 || all[1].Build == "" ||
 		all[1].Log != filepath.Join(s.dir, "logs", demo+".log") {
 		t.Errorf("got %+v", all)
 	}
+	testutil.WaitFor(t, "it tells that one of two connections has ended", func() bool {
+		all := s.instances()
+		return *all[0].Connections == 1
+	})
 	_ = conn.Close()
 	awaitEnd(t, old)
 	testutil.WaitFor(t, "it is not shown any more", func() bool { return len(s.instances()) == 1 })

@@ -322,6 +322,7 @@ func (s *server) letGo(e *entry, why string) bool {
 	if !e.Handle.exited {
 		s.leaving[e] = true
 	}
+	s.waiting.expect(e.Key, time.Now())
 	s.sayDrain(e.Handle)
 	s.emit(event.LetGo{Backend: known(e), Why: why})
 	return true

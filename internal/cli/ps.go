@@ -103,13 +103,9 @@ func (s *status) printInstances(out io.Writer, now time.Time) error {
 	return nil
 }
 
-// connections is at most as many where the instance drains: it tells no more from then on.
 func (i *statusInstance) connections() string {
-	switch {
-	case i.Connections == nil:
+	if i.Connections == nil {
 		return "-"
-	case i.State == "draining":
-		return fmt.Sprintf("≤%d", *i.Connections)
 	}
 	return fmt.Sprint(*i.Connections)
 }

@@ -21,7 +21,7 @@ func TestPs(t *testing.T) {
 		`"paused":[{"service_name":"old","service_version":"1.0.0","since_unix_ms":1,"waiting":4}]}`}))
 	r := run(t, "ps")
 	r.want(t, 0, "old@1.0.0 is paused for", "")
-	for _, text := range []string{"0123abcd  7    ready     2 ", "1.5 MiB  GOVERSION, key  -", "draining  ≤3", "no answer", "starting  -            -"} {
+	for _, text := range []string{"0123abcd  7    ready     2 ", "1.5 MiB  GOVERSION, key  -", "draining  3", "no answer", "starting  -            -"} {
 		if !strings.Contains(r.stdout, text) {
 			t.Errorf("%q is missing in\n%s", text, r.stdout)
 		}

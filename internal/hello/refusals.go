@@ -1,6 +1,7 @@
 package hello
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/wire"
@@ -98,7 +99,7 @@ func BackendUnusable(err error) *Refusal {
 func Paused(service string) *Refusal {
 	return &Refusal{
 		Code:       wire.ErrorCode_ERROR_RATE_LIMITED,
-		Reason:     "service " + service + " is paused",
+		Reason:     fmt.Sprintf("service %s is paused", service),
 		RetryAfter: retrySoon,
 	}
 }

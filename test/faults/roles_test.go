@@ -31,7 +31,7 @@ import (
 const roleArgument = "role"
 
 func TestMain(m *testing.M) {
-	roles := map[string]func(role) error{"broker": beBroker, "backend": beBackend}
+	roles := map[string]func(role) error{"broker": beBroker, "backend": beBackend, "instance": beInstance}
 	if len(os.Args) != 4 || os.Args[1] != roleArgument {
 		os.Exit(m.Run())
 	}
@@ -162,6 +162,29 @@ func beBackend(r role) error {
 	}
 }
 
+// beInstance is a backend that the broker starts: it ends when it is let go, after its last
+// connection. "who" is answered with its pid.
+func beInstance(r role) error {
+	journal, err := os.OpenFile(r.Journal, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	ln, err := backend.Listen(context.Background(), backend.Options{Logger: logger()})
+	if err != nil {
+		return err
+	}
+	for {
+		c, err := ln.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return ln.Drain(context.Background())
+		}
+		if err != nil {
+			return err
+		}
+		go r.serveLines(c, journal)
+	}
+}
+
 func (r role) serveLines(c net.Conn, journal io.Writer) {
 	defer func() { _ = c.Close() }()
 	in := bufio.NewReader(c)
@@ -169,6 +192,12 @@ func (r role) serveLines(c net.Conn, journal io.Writer) {
 		line, err := in.ReadString('\n')
 		if err != nil {
 			return
+		}
+		if line == "who\n" {
+			if _, err := fmt.Fprintln(c, os.Getpid()); err != nil {
+				return
+			}
+			continue
 		}
 		if _, err := io.WriteString(journal, line); err != nil {
 			return
