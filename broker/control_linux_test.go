@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/client"
+	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
@@ -326,4 +327,49 @@ func (s *site) handedOver() net.Conn {
 	send(s.tb, c, helloFor(s.tb, usherClient, nil))
 	readHandedOver(s.tb, c)
 	return c
+}
+
+// TestDrainIsNotLost: one whose channel is full when it is let go is told once it reads.
+func TestDrainIsNotLost(t *testing.T) {
+	s := newSite(t, nil)
+	answer, ch, err := register(s.Socket(), &wire.Register{
+		ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: s.pipe("full"), Capabilities: frame.CapUnknownMessages,
+	})
+	if err != nil || !answer.Accepted {
+		t.Fatalf("%v, %v", answer, err)
+	}
+	s.later = append(s.later, func() { _ = ch.Close() })
+	_ = ch.SetDeadline(time.Now().Add(patience))
+	testutil.WaitFor(t, "its channel is full", func() bool {
+		for range 16 {
+			send(t, s.dial(), helloFor(t, usherClient, nil))
+		}
+		return readStatus(t, s).Handoffs.NotTaken > 0
+	})
+	if o := s.control(verbStop, "", 20*time.Millisecond); o.results() != "drains" {
+		t.Errorf("got %+v", o)
+	}
+	offers := 0
+	for _, handoffs := s.Pending(); offers < handoffs-1; offers++ { // what was sent before
+		msg, err := ch.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		msg.FDs.Close()
+	}
+	nack, err := frame.Append(nil, frame.ChannelAck(&wire.Ack{Reason: wire.NackReason_NACK_REASON_CLAIM_LOST}))
+	if err == nil {
+		err = ch.Send(nack) // as one that wakes up does
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg, err := ch.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, err := msg.Frame(); err != nil || frame.ParseChannelNote(f) == nil || frame.ParseChannelNote(f).Kind != wire.NoteKind_NOTE_KIND_DRAIN {
+		t.Errorf("after %d offers it is told %v, %v", offers, f, err)
+	}
+	_ = ch.Close()
 }
