@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher"
+	"github.com/seed-7265657e/usher/internal/adminclient"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // look is a call that asks for status or logs, or stops the tool within TOOL_PATIENCE.
@@ -128,4 +130,35 @@ func TestToolStop(t *testing.T) {
 	i.calls("stop")
 	stays.ends()
 	testutil.WaitFor(t, "all have ended", func() bool { return len(i.processes()) == 0 })
+}
+
+// TestToolRestart: the new daemon is of the old one's build, although that lies on no disk
+// any more, and takes its place.
+func TestToolRestart(t *testing.T) {
+	i := install(t)
+	stays := i.stays()
+	old := pid(t, stays.says("one"))
+	if err := i.Replace("/proc/self/exe", "another"); err != nil {
+		t.Fatal(err)
+	}
+	before := i.status().Daemons
+	names, err := i.Sockets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := slices.IndexFunc(names, func(name string) bool { return !strings.Contains(name, "-be-") })
+	reply, err := adminclient.Ask(t.Context(), names[at], &wire.AdminRequest{Verb: wire.AdminVerb_ADMIN_VERB_SERVICE_RESTART, ServiceName: tool.Name})
+	if err != nil || reply.ExitCode != 0 {
+		t.Fatalf("%v, %v", reply, err)
+	}
+	after := i.status().Daemons
+	if len(before) != 1 || len(after) != 2 || after[0].PID != old || after[0].State != "draining" || after[1].State != "ready" ||
+		after[1].Build != before[0].Build || len(after[1].DiffersIn) > 0 {
+		t.Errorf("before %+v\nafter %+v", before, after)
+	}
+	if p := pid(t, stays.says("two")); p != old {
+		t.Errorf("the connection is served by %d, not by %d", p, old)
+	}
+	stays.ends()
+	testutil.WaitFor(t, "the old daemon has ended", func() bool { return len(i.status().Daemons) == 1 })
 }

@@ -373,3 +373,30 @@ func TestDrainIsNotLost(t *testing.T) {
 	}
 	_ = ch.Close()
 }
+
+// TestControlEndsWithTheBroker: what waits for an instance is answered when the broker ends,
+// and the instance serves on.
+func TestControlEndsWithTheBroker(t *testing.T) {
+	s := newSite(t, func(o *options) { o.LogDir = filepath.Join(filepath.Dir(o.Socket), "logs") })
+	s.defineStart(ownBinary(t), "", "")
+	conn, ask := s.stay(demoVersion)
+	pid := pidOf(t, ask())
+	done := make(chan outcome)
+	go func() { done <- s.control(verbStop, "", time.Minute) }()
+	testutil.WaitFor(t, "it waits", func() bool { return s.Controls() == 1 })
+	s.stop()
+	if o := <-done; o.exit != 1 || o.results() != "drains" {
+		t.Errorf("got %+v", o)
+	}
+	if err := s.end(); err != nil {
+		t.Error(err)
+	}
+	if got := pidOf(t, ask()); got != pid {
+		t.Errorf("the connection is with %d", got)
+	}
+	_ = conn.Close()
+	testutil.WaitFor(t, "its process has ended", func() bool { // which this one has to reap, now
+		ended, err := syscall.Wait4(pid, nil, syscall.WNOHANG, nil)
+		return ended == pid || err != nil
+	})
+}
