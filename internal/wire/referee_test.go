@@ -38,6 +38,7 @@ var pairs = []pair{
 	{&wire.ServiceDefinition{}, &brokerpb.ServiceDefinition{}},
 	{&wire.DaemonProcess{}, &brokerpb.DaemonProcess{}},
 	{&wire.Endpoint{}, &brokerpb.Endpoint{}},
+	{&wire.LifecycleEvent{}, &brokerpb.LifecycleEvent{}},
 	{&wire.Offer{}, &usherpb.Offer{}},
 	{&wire.Ack{}, &usherpb.Ack{}},
 	{&wire.Register{}, &usherpb.Register{}},
@@ -289,6 +290,7 @@ func TestEnums(t *testing.T) {
 			{wire.AdminVerb(n), brokerpb.AdminVerb(n)},
 			{wire.AdminReplyKind(n), brokerpb.AdminReplyKind(n)},
 			{wire.BrokerIsolation(n), brokerpb.BrokerIsolation(n)},
+			{wire.EventKind(n), brokerpb.EventKind(n)},
 			{wire.NackReason(n), usherpb.NackReason(n)},
 			{wire.ChannelKind(n), usherpb.ChannelKind(n)},
 		} {
