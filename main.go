@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-7265657e/usher/broker"
 	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/eventlog"
 	"github.com/seed-7265657e/usher/internal/launch"
 	"github.com/seed-7265657e/usher/internal/logfile"
 )
@@ -121,16 +122,22 @@ func (t *Tool) listenBroker(before *broker.Predecessor) (b *broker.Broker, log l
 	if err != nil {
 		return nil, log, err
 	}
+	instance := "private:" + t.Name
+	events, err := eventlog.Path(instance)
+	if err != nil {
+		return nil, log, err
+	}
 	if log, err = openLogs(brokerLog(state)); err != nil {
 		return nil, log, err
 	}
 	b, err = t.bindBroker(broker.Options{
 		Socket:        socket,
-		Instance:      "private:" + t.Name,
+		Instance:      instance,
 		DefinitionDir: filepath.Join(state, "services"), // none: every client brings its own build
 		OwnBuilds:     true,
 		Version:       t.Version,
 		LogDir:        state,
+		Events:        events,
 		IdleExit:      brokerIdle(),
 		Predecessor:   before,
 		Successor: broker.Successor{

@@ -132,14 +132,22 @@ func (s *server) run() {
 // where there are sockets of such, before it starts others.
 const reunion = 200 * time.Millisecond
 
-// closeLoop frees the loop and the watch on files, when nothing runs any more.
+// closeLoop frees the loop, the watch on files and the file of events, when nothing runs
+// any more.
 func (s *server) closeLoop() {
 	s.loop.Close()
 	s.definitions.close()
 	if s.successor != nil {
 		_ = s.successor.channel.Close()
 	}
+	if s.events != nil {
+		s.events.Close(eventsPatience)
+		s.events = nil
+	}
 }
+
+// eventsPatience bounds the wait for the last events to be written.
+const eventsPatience = time.Second
 
 // drainAll gives connections under way their verdict, and those still in the
 // kernel's queue a refusal, for at most DrainTimeout. It is Serve's.

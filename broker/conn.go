@@ -45,6 +45,7 @@ type connection struct {
 	watched  bool          // in the loop's set
 	in       frame.Partial // step 2, of
 	received prefix        // what another broker has read, and conn
+	service  string        // that its Hello asks for
 	waiter   waiter        // step 4, of phaseWaiting
 	offer    offer         // steps 5 to 9
 	control  *control      // a service verb that is under way, of phaseReplying

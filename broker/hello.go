@@ -77,6 +77,7 @@ func (c *connection) serveHello(f *wire.Frame, size int) {
 		c.refuseAndClose(f, refusal)
 		return
 	}
+	c.service = h.ServiceName
 	c.steps.mark("hello")
 	c.enter(phaseResolving, c.deadline)
 	c.resolve(f, h)

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/seed-7265657e/usher/handoff"
@@ -74,6 +73,10 @@ type Options struct {
 	// for ever.
 	IdleExit time.Duration
 
+	// Events is the file where the events of the broker's life are kept
+	// (docs/protocol.md, section "The file of events"); empty: nowhere.
+	Events string
+
 	// Successor is how Upgrade starts the broker that takes this one's place.
 	Successor Successor
 	// Predecessor is the broker whose place this one takes; see TakePredecessor. Listen owns
@@ -141,8 +144,8 @@ func (o *Options) complete() error {
 	}
 	if o.LogDir == "" {
 		o.LogDir = filepath.Dir(o.Socket) // where there is no home
-		if state, err := endpoint.StateDir(); err == nil {
-			o.LogDir = filepath.Join(state, strings.ReplaceAll(o.Instance, ":", "-"))
+		if state, err := endpoint.InstanceStateDir(o.Instance); err == nil {
+			o.LogDir = state
 		}
 	}
 	setDefault(&o.HelloTimeout, defaultHelloTimeout)

@@ -20,7 +20,7 @@ func (c *connection) refuseAndClose(request *wire.Frame, refusal *hello.Refusal)
 
 func (c *connection) refuse(request *wire.Frame, refusal *hello.Refusal) {
 	c.answer(hello.ReplyFrame(request, refusal.Reply()))
-	c.server.emit(event.Refused{Code: refusal.Code.String(), Reason: refusal.Reason, PID: c.cred.PID})
+	c.server.emit(event.Refused{Code: refusal.Code.String(), Reason: refusal.Reason, Service: c.service, PID: c.cred.PID})
 }
 
 // answer sends a verdict. It is due whatever has become of the connection's

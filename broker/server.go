@@ -12,6 +12,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/event"
+	"github.com/seed-7265657e/usher/internal/eventlog"
 	"github.com/seed-7265657e/usher/internal/filehash"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/loop"
@@ -78,6 +79,7 @@ type server struct {
 	// Who takes in the facts: see emit.
 	log      event.Log
 	counters counters
+	events   *eventlog.Writer // nil where none are kept
 }
 
 func newServer(opts Options, binding *endpoint.Binding, log event.Log) (*server, error) {
@@ -112,6 +114,9 @@ func newServer(opts Options, binding *endpoint.Binding, log event.Log) (*server,
 		s.loop.Close()
 		return nil, err
 	}
+	if opts.Events != "" {
+		s.events = eventlog.NewWriter(opts.Events, opts.Instance, opts.Logger)
+	}
 	if err := s.definitions.open(); err != nil {
 		s.emit(event.Unwatched{Problem: err.Error()})
 	}
@@ -129,6 +134,9 @@ func handoffConfig(opts Options) handoff.Config {
 func (s *server) emit(e event.Event) {
 	s.counters.note(e)
 	s.log.Note(e)
+	if s.events != nil {
+		s.events.Note(e)
+	}
 }
 
 // tick does what is due, and says when it wants to look again.

@@ -234,7 +234,7 @@ func (s *server) ended(e *entry, exit launch.Exit, log, last string) {
 	if starting := s.starts.pending[e.Key]; starting != nil && starting.entry == e {
 		s.startFailed(starting, explain(starting, exit, log, last))
 	} else {
-		s.emit(event.Exited{Backend: known(e), Exit: exit.String()})
+		s.emit(event.Exited{Backend: known(e), Exit: exit.String(), Clean: exit == launch.Exit{}})
 	}
 	s.backendLeft(e, nil)
 	s.instanceEnded(e)

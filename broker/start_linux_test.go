@@ -53,7 +53,10 @@ func startedProcess() error {
 // starting is a site whose broker starts demo. Its instances end with the test.
 func starting(t *testing.T, start, mode string) *site {
 	t.Helper()
-	s := newSite(t, func(o *options) { o.LogDir = filepath.Join(filepath.Dir(o.Socket), "logs") })
+	s := newSite(t, func(o *options) {
+		o.LogDir = filepath.Join(filepath.Dir(o.Socket), "logs")
+		o.Events = filepath.Join(o.LogDir, "events")
+	})
 	t.Cleanup(func() { // before the broker ends
 		for _, b := range readStatus(t, s).Backends {
 			_ = syscall.Kill(b.PID, syscall.SIGKILL)

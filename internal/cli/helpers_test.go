@@ -31,6 +31,7 @@ func newPlace(t *testing.T) place {
 	dir := testutil.SocketDir(t)
 	p := place{dir: dir, socket: filepath.Join(dir, "b.sock"), definitions: filepath.Join(dir, "defs")}
 	t.Setenv("XDG_RUNTIME_DIR", dir)
+	t.Setenv("XDG_STATE_HOME", filepath.Join(dir, "state"))
 	t.Setenv("RUNNING_PROCESS_BROKER_V1_SOCKET", p.socket)
 	t.Setenv("RUNNING_PROCESS_SERVICE_DEF_DIR", p.definitions)
 	return p

@@ -20,6 +20,7 @@ var verbs = []func(*app) *cobra.Command{
 	statusCommand,
 	psCommand,
 	logsCommand,
+	eventsCommand,
 	connectCommand,
 	serviceCommand,
 	unitCommand,

@@ -16,6 +16,7 @@ import (
 
 	"github.com/seed-7265657e/usher/broker"
 	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/eventlog"
 	"github.com/seed-7265657e/usher/internal/launch"
 )
 
@@ -31,6 +32,7 @@ type serving struct {
 	helloTimeout  durationValue
 	idleExit      durationValue
 	helloRate     int
+	events        string
 	logLevel      string
 	logFormat     string
 }
@@ -60,6 +62,7 @@ func serveCommand(a *app) *cobra.Command {
 	f.Var(&s.helloTimeout, "hello-timeout", "how long a client has for its Hello (default $"+endpoint.HelloTimeoutVariable+", else 30s)")
 	f.Var(&s.idleExit, "idle-exit", "end after so long without a backend and a client (default: never)")
 	f.IntVar(&s.helloRate, "hello-rate", broker.DefaultHelloRate, "how many Hellos one client process may send in a second")
+	f.StringVar(&s.events, "events", "", "where to keep events, a path, or off (default: beside the logs of what it starts)")
 	f.StringVar(&s.logLevel, "log-level", "info", "least level to log: debug, info, warn or error")
 	f.StringVar(&s.logFormat, "log-format", logAuto, "log format: auto, text or json")
 	return cmd
@@ -100,6 +103,9 @@ func (s *serving) run(cmd *cobra.Command) error {
 			return err
 		}
 		opts.DefinitionSource = endpoint.SourceFlag
+	}
+	if opts.Events, err = s.eventsPath(instance); err != nil {
+		log.Warn("events are not kept: say with --events where", "error", err)
 	}
 	if opts.Successor, err = successor(cmd.ErrOrStderr()); err != nil {
 		return err
@@ -157,6 +163,17 @@ func serveUpgradable(ctx context.Context, b *broker.Broker) error {
 		}
 	}()
 	return b.Serve(ctx)
+}
+
+// eventsPath is --events, else that of the instance; "" for none.
+func (s *serving) eventsPath(instance endpoint.Instance) (string, error) {
+	switch s.events {
+	case "":
+		return eventlog.Path(instance.String())
+	case "off":
+		return "", nil
+	}
+	return filepath.Abs(s.events)
 }
 
 // bindPath is --socket, else the path of an instance given by --instance, else

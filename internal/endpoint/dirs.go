@@ -3,6 +3,7 @@ package endpoint
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 )
 
 // Sources of a service definition directory, as admin CONFIG reports them.
@@ -59,6 +60,16 @@ func (h host) required(variable string) (string, error) {
 // StateDir is the directory of usher's state; only its file system is looked at.
 // It may not exist.
 func StateDir() (string, error) { return thisHost().stateDir() }
+
+// InstanceStateDir is the part of StateDir that is one broker's, by the name of its
+// instance: its events, and the logs of what it starts.
+func InstanceStateDir(instance string) (string, error) {
+	state, err := StateDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(state, strings.ReplaceAll(instance, ":", "-")), nil
+}
 
 func (h host) stateDir() (dir string, err error) {
 	if h.goos == "windows" {

@@ -81,10 +81,11 @@ type (
 	PeerDropped struct{ Problem string }
 	// Refused: a client gets no backend.
 	Refused struct {
-		Code   string
-		Reason string
-		PID    int
-		Unread bool // over the bounds: nothing was read from it
+		Code    string
+		Reason  string
+		Service string // that it asked for; "" where that was not looked at
+		PID     int
+		Unread  bool // over the bounds: nothing was read from it
 	}
 	// ClientGone: a client left before its answer.
 	ClientGone struct{ PID int }
@@ -180,10 +181,12 @@ type (
 		Unknown uint64
 		Fault   string // what the backend did wrong; empty for nothing
 	}
-	// Exited: a backend's process has ended; Exit says how, where that is known.
+	// Exited: a backend's process has ended; Exit says how, where that is known, and
+	// Clean that it did so by itself, and said so.
 	Exited struct {
 		Backend Backend
 		Exit    string
+		Clean   bool
 	}
 	// Left: a backend has closed its channel, and lives on.
 	Left struct{ Backend Backend }

@@ -68,16 +68,29 @@ func moveAway(path string) error {
 	if err != nil {
 		return err
 	}
-	to, err := os.OpenFile(Older(path), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	defer to.Close()
 	begin := max(0, fi.Size()-Max)
-	if _, err := io.Copy(to, io.NewSectionReader(from, begin, fi.Size()-begin)); err != nil {
+	if err := replace(Older(path), io.NewSectionReader(from, begin, fi.Size()-begin)); err != nil {
 		return err
 	}
 	return from.Truncate(0)
+}
+
+// replace makes a whole new file of path, or leaves it as it was: who reads it meanwhile
+// reads the older one.
+func replace(path string, content io.Reader) error {
+	fresh := path + ".new"
+	to, err := os.OpenFile(fresh, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(to, content)
+	if err = errors.Join(err, to.Close()); err == nil {
+		err = os.Rename(fresh, path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(fresh))
+	}
+	return nil
 }
 
 // Writer is a log that its own process writes to, bounded at each write. It is safe for
