@@ -140,6 +140,7 @@ func (s *server) closeLoop() {
 	if s.successor != nil {
 		_ = s.successor.channel.Close()
 	}
+	s.logs.close()
 	if s.events != nil {
 		s.events.Close(eventsPatience)
 		s.events = nil

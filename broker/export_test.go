@@ -60,6 +60,11 @@ func (b *Broker) Cached(service string) bool {
 // EndWatch ends the watch on files, as if the system had none. Call it before Serve.
 func (b *Broker) EndWatch() { b.server.definitions.close() }
 
+// LookDue reports whether logs of instances will be looked at.
+func (b *Broker) LookDue() bool {
+	return ask(b, func(s *server) bool { return !s.logs.lookAt.IsZero() })
+}
+
 // Handshakes returns how many connections count against the bounds.
 func (b *Broker) Handshakes() int { return ask(b, func(s *server) int { return s.admission.all }) }
 

@@ -62,6 +62,7 @@ type server struct {
 	since       time.Time // when it began to accept
 	begun       bool      // it has
 	starts      starts
+	logs        logs
 	leaving     map[*entry]bool            // those that are let go, until their process has ended
 	paused      map[registry.Key]time.Time // since when; the version is empty for every one
 	controls    map[*connection]bool       // service verbs that wait for instances
@@ -99,6 +100,7 @@ func newServer(opts Options, binding *endpoint.Binding, log event.Log) (*server,
 		leaving:     make(map[*entry]bool),
 		paused:      make(map[registry.Key]time.Time),
 		controls:    make(map[*connection]bool),
+		logs:        logs{writers: make(map[string]int)},
 		handoffs:    handoff.NewTable(handoffConfig(opts)),
 		inFlight:    make(map[string]int),
 		policy:      handoff.NewPolicy(handoff.DefaultPolicyConfig()),
@@ -147,6 +149,7 @@ func (s *server) tick(now time.Time) (next time.Time) {
 	next = loop.Earlier(next, s.acceptor.Tick(now))
 	next = loop.Earlier(next, s.large.free(now, &s.jobs))
 	next = loop.Earlier(next, s.tickStarts(now))
+	next = loop.Earlier(next, s.tickLogs(now))
 	next = loop.Earlier(next, s.tickIdle(now))
 	next = loop.Earlier(next, s.tellAlive(now))
 	var overdue []*connection

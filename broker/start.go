@@ -213,6 +213,7 @@ func (s *server) launched(starting *starting, l launched, err error) {
 	e.ExePath, e.ExeHash, e.Handle.log = l.program.path, l.program.build, l.log
 	s.emit(event.Started{Backend: known(e), Variant: e.Variant, Log: l.log})
 	s.watchBackend(e)
+	s.watchLog(l.log)
 	s.jobs.wg.Go(func() { s.awaitExit(e, l) })
 }
 
@@ -231,6 +232,7 @@ func (s *server) awaitExit(e *entry, l launched) {
 // ended goes on when a process that was started here has ended.
 func (s *server) ended(e *entry, exit launch.Exit, log, last string) {
 	e.Handle.exited = true
+	s.unwatchLog(log)
 	if starting := s.starts.pending[e.Key]; starting != nil && starting.entry == e {
 		s.startFailed(starting, explain(starting, exit, log, last))
 	} else {

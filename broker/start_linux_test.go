@@ -42,6 +42,11 @@ func startedProcess() error {
 		go func() {
 			defer c.Close()
 			for lines := bufio.NewScanner(c); lines.Scan(); {
+				if os.Getenv(envMode) == "talks" {
+					for n := range 10 << 10 {
+						fmt.Printf("%8d %s\n", n, strings.Repeat("x", 1014))
+					}
+				}
 				wd, _ := os.Getwd()
 				self, _ := os.Readlink("/proc/self/exe")
 				_, _ = fmt.Fprintf(c, "pid=%d exe=%s dir=%s args=%q key=%s\n", os.Getpid(), self, wd, os.Args[1:], os.Getenv("KEY"))

@@ -220,6 +220,8 @@ type (
 		Service, Version string
 		Waited           int
 	}
+	// LogUnbounded: an instance's log can't be kept within its bound.
+	LogUnbounded struct{ Log, Problem string }
 	// StaticFound: a static backend is there.
 	StaticFound struct{ Backend Backend }
 	// StaticMissing: it is not.

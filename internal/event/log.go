@@ -171,6 +171,8 @@ func (l Log) noteBackend(e Event) {
 		l.info(e.Name(), "instance ready", append(e.Backend.attrs(), slog.String("pipe", e.Backend.Pipe), slog.Duration("after", e.After))...)
 	case StartFailed:
 		l.warn(e.Name(), "instance did not become ready", append(e.Backend.attrs(), slog.String("variant", e.Variant), problem(e.Problem))...)
+	case LogUnbounded:
+		l.warn(e.Name(), "a log is not kept within its bound", slog.String("log", e.Log), problem(e.Problem))
 	case LetGo:
 		l.info(e.Name(), "backend let go", append(e.Backend.attrs(), slog.String("why", e.Why))...)
 	case Paused:

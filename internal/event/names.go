@@ -202,3 +202,7 @@ func (Paused) fact()        {}
 // Name implements Event.
 func (Resumed) Name() string { return "service.resumed" }
 func (Resumed) fact()        {}
+
+// Name implements Event.
+func (LogUnbounded) Name() string { return "instance.log_unbounded" }
+func (LogUnbounded) fact()        {}

@@ -121,6 +121,8 @@ func (w *Writer) judgeBackend(e event.Event) *wire.LifecycleEvent {
 	case event.LetGo:
 		w.letGo[e.Backend.PID] = true
 		return record(e.Name(), unspecified, info, e.Backend, "idle")
+	case event.LogUnbounded:
+		return record(e.Name(), wire.EventKind_RESOURCE_PRESSURE, warning, event.Backend{}, e.Log+": "+e.Problem)
 	case event.Exited:
 		return w.judgeExit(e)
 	case event.Left:

@@ -48,7 +48,7 @@ func Bound(path string, limit int64) error {
 		return nil
 	}
 	if err == nil {
-		err = moveAway(path)
+		err = moveAway(path, limit)
 	}
 	if err != nil {
 		return fmt.Errorf("bound the log: %w", err)
@@ -56,16 +56,21 @@ func Bound(path string, limit int64) error {
 	return nil
 }
 
+// moving lets one content be moved away after the other: several may look at one log.
+var moving sync.Mutex
+
 // moveAway copies at most the last Max bytes: a process may have filled the disk before
 // anybody looked.
-func moveAway(path string) error {
+func moveAway(path string, limit int64) error {
+	moving.Lock()
+	defer moving.Unlock()
 	from, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
 	defer from.Close()
 	fi, err := from.Stat()
-	if err != nil {
+	if err != nil || fi.Size() <= limit { // moved meanwhile
 		return err
 	}
 	begin := max(0, fi.Size()-Max)

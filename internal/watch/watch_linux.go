@@ -19,9 +19,10 @@ import (
 
 // Watch is an inotify instance. It is used by one goroutine at a time.
 type Watch struct {
-	fd    *sock.FD
-	names map[step]bool
-	buf   [4 << 10]byte
+	fd       *sock.FD
+	names    map[step]bool
+	contents map[string]int32 // watch descriptors of AddContent, by path
+	buf      [4 << 10]byte
 
 	poller *os.File // a second descriptor of it, in the runtime's poller; nil before Wait
 }
@@ -46,7 +47,7 @@ func New() (*Watch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("inotify: %w", err)
 	}
-	return &Watch{fd: sock.Own(fd), names: make(map[step]bool)}, nil
+	return &Watch{fd: sock.Own(fd), names: make(map[step]bool), contents: make(map[string]int32)}, nil
 }
 
 // Add watches the files at the absolute paths, and every directory and symbolic
@@ -108,6 +109,34 @@ func (w *Watch) visit(fd int, place, name string, what kind) error {
 		w.names[step{int32(wd), name}] = true
 	}
 	return nil
+}
+
+// AddContent watches for writes to the file at path, and nothing else: neither its name nor
+// what lies beside it. RemoveContent ends that.
+func (w *Watch) AddContent(path string) error {
+	fd, ok := sock.Borrow(w.fd)
+	if !ok {
+		return os.ErrClosed
+	}
+	defer sock.Return(w.fd)
+	wd, err := unix.InotifyAddWatch(fd, path, unix.IN_MODIFY)
+	if err != nil {
+		return fmt.Errorf("watch %s: %w", path, err)
+	}
+	w.names[step{int32(wd), ""}], w.contents[path] = true, int32(wd)
+	return nil
+}
+
+// RemoveContent ends an AddContent. That it did so counts as a change.
+func (w *Watch) RemoveContent(path string) {
+	wd, ok := w.contents[path]
+	fd, open := sock.Borrow(w.fd)
+	if !ok || !open {
+		return
+	}
+	defer sock.Return(w.fd)
+	delete(w.contents, path)
+	_, _ = unix.InotifyRmWatch(fd, uint32(wd)) // it fails for a file that was deleted
 }
 
 // Descriptor is for an event loop: it is readable when Changed has something to read.

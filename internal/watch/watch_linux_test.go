@@ -121,6 +121,48 @@ func TestAddFails(t *testing.T) {
 	}
 }
 
+// TestContent: writes to a file are told, by whatever name; what happens beside it, and
+// behind RemoveContent, is not.
+func TestContent(t *testing.T) {
+	testutil.Leaks(t)
+	w, err := watch.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	dir := t.TempDir()
+	f, err := os.Create(dir + "/file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := w.AddContent(f.Name()); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile(dir+"/beside", []byte("x"), 0o600), os.Chmod(f.Name(), 0o400), os.Rename(f.Name(), dir+"/moved")); err != nil {
+		t.Fatal(err)
+	}
+	if w.Changed() {
+		t.Error("what is no write counts as one")
+	}
+	for range 1000 {
+		if _, err := f.WriteString("x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !w.Changed() || w.Changed() {
+		t.Error("writes are not told once")
+	}
+	w.RemoveContent(f.Name())
+	quiet(t, w)
+	if _, err := f.WriteString("x"); err != nil || w.Changed() {
+		t.Error("told behind the end of the watch", err)
+	}
+	if err := w.AddContent(dir + "/none"); !errors.Is(err, syscall.ENOENT) {
+		t.Errorf("a missing file: %v", err)
+	}
+}
+
 // TestAddName: what comes where nothing was is told, and so is that it goes.
 func TestAddName(t *testing.T) {
 	testutil.Leaks(t)

@@ -18,6 +18,12 @@ func New() (*Watch, error) { return nil, errors.ErrUnsupported }
 // Add answers errors.ErrUnsupported.
 func (w *Watch) Add(...string) error { return errors.ErrUnsupported }
 
+// AddContent answers errors.ErrUnsupported.
+func (w *Watch) AddContent(string) error { return errors.ErrUnsupported }
+
+// RemoveContent does nothing.
+func (w *Watch) RemoveContent(string) {}
+
 // Descriptor is nil.
 func (w *Watch) Descriptor() *sock.FD { return nil }
 

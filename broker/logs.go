@@ -1,0 +1,128 @@
+package broker
+
+import (
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/event"
+	"github.com/seed-7265657e/usher/internal/logfile"
+	"github.com/seed-7265657e/usher/internal/watch"
+)
+
+// logs are the files that the instances which were started here write to by themselves.
+// The kernel tells that one is being written; a second later all are looked at, and those
+// beyond their bound are moved away. Who writes nothing costs nothing.
+//
+//	quiet ──a write──▶ written ──lookEvery──▶ looked at, and quiet
+//
+// It is the loop's. A look is a job.
+type logs struct {
+	watch   *watch.Watch   // nil until an instance is started
+	writers map[string]int // by path, how many instances log there
+	lookAt  time.Time      // zero while quiet
+	problem string         // what was said last
+}
+
+// lookEvery is how often the size of logs is looked at while they are written.
+const lookEvery = time.Second
+
+// watchLog keeps the log at path within its bound until unwatchLog.
+func (s *server) watchLog(path string) {
+	if s.logs.writers[path]++; s.logs.writers[path] > 1 {
+		return
+	}
+	err := s.openLogWatch()
+	if err == nil {
+		err = s.logs.watch.AddContent(path)
+	}
+	if err != nil {
+		s.logUnbounded(path, err)
+		return
+	}
+	s.logsWritten() // what came before the watch
+}
+
+func (s *server) openLogWatch() error {
+	if s.logs.watch != nil {
+		return nil
+	}
+	w, err := watch.New()
+	if err != nil {
+		return err
+	}
+	if err := s.loop.Add(w.Descriptor(), s.logsWritten); err != nil {
+		w.Close()
+		return err
+	}
+	s.logs.watch = w
+	return nil
+}
+
+// unwatchLog notes that an instance which logged to path has ended, after a last look.
+func (s *server) unwatchLog(path string) {
+	if s.logs.writers[path]--; s.logs.writers[path] > 0 {
+		return
+	}
+	delete(s.logs.writers, path)
+	if s.logs.watch != nil {
+		s.logs.watch.RemoveContent(path)
+	}
+	s.boundLogs(path)
+}
+
+// logsWritten has the logs looked at in a moment. Until then nothing is told.
+func (s *server) logsWritten() {
+	if !s.logs.lookAt.IsZero() {
+		return
+	}
+	s.loop.Remove(s.logs.watch.Descriptor())
+	s.logs.lookAt = time.Now().Add(lookEvery)
+	s.loop.WakeAt(s.logs.lookAt)
+}
+
+// tickLogs looks when it is time, and returns when that is.
+func (s *server) tickLogs(now time.Time) (next time.Time) {
+	if s.logs.lookAt.IsZero() || now.Before(s.logs.lookAt) {
+		return s.logs.lookAt
+	}
+	s.logs.lookAt = time.Time{}
+	s.logs.watch.Changed() // what is written behind this is told
+	paths := make([]string, 0, len(s.logs.writers))
+	for path := range s.logs.writers {
+		paths = append(paths, path)
+	}
+	s.boundLogs(paths...)
+	if err := s.loop.Add(s.logs.watch.Descriptor(), s.logsWritten); err != nil {
+		s.logUnbounded("", err)
+	}
+	return time.Time{}
+}
+
+// boundLogs is the job.
+func (s *server) boundLogs(paths ...string) {
+	if s.jobs.work.Err() != nil { // the next broker starts with a look
+		return
+	}
+	s.jobs.readers.Go(func() {
+		for _, path := range paths {
+			if err := logfile.Bound(path, logfile.Max); err != nil {
+				s.jobs.post(func() { s.logUnbounded(path, err) })
+			}
+		}
+	})
+}
+
+// logUnbounded says what is new.
+func (s *server) logUnbounded(path string, err error) {
+	if s.logs.problem != err.Error() {
+		s.logs.problem = err.Error()
+		s.emit(event.LogUnbounded{Log: path, Problem: err.Error()})
+	}
+}
+
+// close ends the watch, when the loop has ended.
+func (l *logs) close() {
+	if l.watch != nil {
+		l.watch.Close()
+		l.watch = nil
+	}
+}
