@@ -125,7 +125,7 @@ func Listen(ctx context.Context, opts Options) (*Listener, error) {
 }
 
 func (l *Listener) bind() (err error) {
-	pipe, err := endpoint.BindBackend(l.opts.Pipe)
+	pipe, err := l.bindPipe()
 	if err != nil {
 		return err
 	}

@@ -12,5 +12,6 @@ func TestMain(m *testing.M) {
 		"dial and go": dialAndGo,
 		"nobody":      serveAsNobody,
 		"stranger":    connectAsStranger,
+		"launched":    serveLaunched,
 	})
 }

@@ -25,7 +25,9 @@ type Options struct {
 	// RUNNING_PROCESS_BROKER_V1_SOCKET, else this user's shared broker.
 	Broker string
 	// Pipe is the path of the backend's own socket, where clients reconnect.
-	// It must be UTF-8. Empty: a fresh random name beside the broker's sockets.
+	// It must be UTF-8. Empty: a fresh random name beside the broker's sockets. Where a
+	// v1 broker has started the process it is the pipe that this one names, for the first
+	// Listener.
 	Pipe string
 	// HandoffEndpoint, when set, is the path of a second socket, on which a plain
 	// v1 broker hands connections over (spec 02 §8). On such a connection the

@@ -3,14 +3,11 @@ package backend
 import (
 	"os"
 
+	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/identity"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
-
-// namespaceVariable is set by a v1 broker for the backends it starts
-// (spec 03 §11).
-const namespaceVariable = "RUNNING_PROCESS_BROKER_V1_BACKEND_NAMESPACE"
 
 // self answers identity probes on the backend's pipe (spec 01 §11).
 type self struct {
@@ -19,7 +16,7 @@ type self struct {
 }
 
 func newSelf(pipe func() string) *self {
-	namespace := os.Getenv(namespaceVariable)
+	namespace := os.Getenv(endpoint.NamespaceVariable)
 	if namespace == "" {
 		namespace = "shared"
 	}

@@ -26,7 +26,7 @@ func Adopt(path string, l *net.UnixListener, keepName bool) (*Binding, error) {
 	if err != nil {
 		return nil, fmt.Errorf("adopt: %w", err)
 	}
-	b, err := adopt(path, l)
+	b, err := adopt(path, l, true)
 	if err != nil {
 		return nil, fmt.Errorf("adopt %s: %w", path, thisHost().explain(path, err))
 	}
@@ -50,6 +50,21 @@ func TakeOver(path string, l *net.UnixListener) (*Binding, error) {
 	return b, nil
 }
 
+// AdoptBackend is Adopt for the pipe of a backend, which the broker that started it has
+// bound (spec 03 §11). The name is that broker's choice and nobody else's, so there is no
+// lock; the Binding removes it at the end.
+func AdoptBackend(path string, l *net.UnixListener) (*Binding, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("adopt backend pipe: %w", err)
+	}
+	b, err := adopt(path, l, false)
+	if err != nil {
+		return nil, fmt.Errorf("adopt backend pipe %s: %w", path, thisHost().explain(path, err))
+	}
+	return b, nil
+}
+
 // KeepName leaves the name where it is at the end: it is somebody else's by then.
 func (b *Binding) KeepName() {
 	b.mu.Lock()
@@ -64,5 +79,5 @@ type ListenerError struct {
 }
 
 func (e *ListenerError) Error() string {
-	return fmt.Sprintf("the socket that was passed to this process %s: have whoever starts it pass a Unix stream socket that listens at %s, or name its path with --socket", e.Reason, e.Path)
+	return fmt.Sprintf("the socket that was passed to this process %s: have whoever starts it pass a Unix stream socket that listens at %s, or name the path that it listens at", e.Reason, e.Path)
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/seed-7265657e/usher/internal/sock"
 )
 
-func adopt(path string, l *net.UnixListener) (*Binding, error) {
-	lock, err := claimPath(path, true)
+func adopt(path string, l *net.UnixListener, contested bool) (*Binding, error) {
+	lock, err := claimPath(path, contested)
 	if err != nil {
 		return nil, err
 	}

@@ -10,7 +10,9 @@ func bind(string, socketKind) (*Binding, error) {
 	return nil, fmt.Errorf("named pipes can't be served yet: %w", errors.ErrUnsupported)
 }
 
-func adopt(path string, _ *net.UnixListener) (*Binding, error) { return bind(path, socketKind{}) }
+func adopt(path string, _ *net.UnixListener, _ bool) (*Binding, error) {
+	return bind(path, socketKind{})
+}
 
 // nameLock has no work to do where nothing is bound.
 type nameLock struct{}

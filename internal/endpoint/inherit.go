@@ -21,4 +21,11 @@ const (
 	InstanceVariable    = "RUNNING_PROCESS_BROKER_V1_INSTANCE"
 	TraceparentVariable = "RUNNING_PROCESS_BROKER_V1_TRACEPARENT"
 	TracestateVariable  = "RUNNING_PROCESS_BROKER_V1_TRACESTATE"
+
+	// BackendPipeVariable and NamespaceVariable are the endpoint that the instance serves,
+	// and answers probes with.
+	BackendPipeVariable = "RUNNING_PROCESS_BROKER_V1_BACKEND_PIPE"
+	NamespaceVariable   = "RUNNING_PROCESS_BROKER_V1_BACKEND_NAMESPACE"
+	// ListenerVariable is the inherited descriptor of a socket that listens at that pipe.
+	ListenerVariable = "RUNNING_PROCESS_BROKER_LISTENER_FD"
 )

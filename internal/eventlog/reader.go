@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/logfile"
@@ -39,7 +40,7 @@ func Follow(ctx context.Context, path string, each func(*wire.LifecycleEvent) er
 	r := &reader{path: path, each: each}
 	var failed error
 	look := func() { // watched first: what is written behind the look is told
-		if failed = w.Add(path); failed == nil || errors.Is(failed, fs.ErrNotExist) {
+		if failed = watchName(w, path); failed == nil {
 			failed = r.read()
 		}
 		if failed != nil {
@@ -58,6 +59,21 @@ func Follow(ctx context.Context, path string, each func(*wire.LifecycleEvent) er
 	defer context.AfterFunc(ctx, l.Stop)()
 	l.Post(look)
 	return errors.Join(l.Run(), failed)
+}
+
+// watchName has w tell what comes to path, or what makes the directory for it.
+func watchName(w *watch.Watch, path string) error {
+	err := w.AddName(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err = watchName(w, filepath.Dir(path)); err != nil {
+		return err
+	}
+	if err = w.AddName(path); errors.Is(err, fs.ErrNotExist) { // else it was made meanwhile
+		return nil
+	}
+	return err
 }
 
 // reader is how far a file of events has been read. Its content moves to a second file

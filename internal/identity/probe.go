@@ -32,6 +32,12 @@ var ErrProbeTimeout = errors.New("the endpoint did not answer the identity probe
 func Fetch(ctx context.Context, conn net.Conn) (*wire.DaemonProcess, error) {
 	ctx, cancel := context.WithTimeout(ctx, ProbeTimeout)
 	defer cancel()
+	return Await(ctx, conn)
+}
+
+// Await is Fetch for a process that is being started: it waits for the answer until ctx
+// ends.
+func Await(ctx context.Context, conn net.Conn) (*wire.DaemonProcess, error) {
 	// Any end of ctx makes the blocked read or write return at once.
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	p, err := exchange(conn)
