@@ -23,7 +23,7 @@ import (
 // backend is the broker's means to reach one backend process. It is the loop's.
 type backend struct {
 	process *peer.Process    // may be used on any goroutine
-	channel *handoff.Channel // nil for a static v1 backend
+	channel *handoff.Channel // nil for a backend of plain v1
 	v1      *handoff.V1      // its handoff endpoint; nil without one
 
 	exited   bool         // the process has been seen to end
@@ -239,6 +239,10 @@ func (s *server) backendLeft(e *entry, fault error) {
 	s.backends.Remove(e)
 	if !h.letGo { // else its successor has been expected since then
 		s.waiting.expect(e.Key, time.Now())
+	}
+	if h.channel == nil { // a v1 instance that was started here
+		s.lookIdle()
+		return
 	}
 	if starting := s.starts.pending[e.Key]; h.log != "" && !h.exited && (starting == nil || starting.entry != e) {
 		s.leaving[e] = true // it has closed its channel by itself, and its process will be seen to end

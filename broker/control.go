@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/admin"
+	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/names"
 	"github.com/seed-7265657e/usher/internal/wire"
@@ -188,7 +189,7 @@ func (c *connection) stopInstances() {
 		}
 		startable := e.Handle.log != "" || e.Handle.own != nil
 		again, byHand = again || startable, byHand || !startable
-		s.letGo(e, "stopped")
+		s.letGo(e, event.AtWill)
 		if s.leaving[e] {
 			v.ending[e] = struct{}{}
 		} else { // it had ended already
@@ -225,7 +226,7 @@ func matches(e *entry, service, version string) bool {
 func (b *backend) stays() string {
 	switch {
 	case b.channel == nil:
-		return "a backend of the v1 protocol is stopped by whoever started it"
+		return "it speaks the plain v1 protocol, and can't be told: its process is ended by hand"
 	case !b.takesNotes:
 		return "its SDK is too old to be told: it is stopped by whoever started it"
 	}

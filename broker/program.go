@@ -62,8 +62,8 @@ func (d *definition) takeProgram(t *target) *program {
 	return p
 }
 
-// v1Environment is what a v1 broker tells an instance, but for the socket that it would
-// bind for it (spec 03 §11): usher's bind their own.
+// v1Environment is what a v1 broker tells an instance, but for the socket that it has bound
+// for it (spec 03 §11): usher's bind their own, and those of v1 get it from listenV1.
 func v1Environment(t *target) []string {
 	env := []string{
 		endpoint.IsDaemonVariable + "=1",
@@ -123,6 +123,8 @@ func (p *program) canonicalPreferred() (string, error) {
 type launching struct {
 	logDir, broker, service, variant string
 	hashes                           *filehash.Cache
+	v1                               bool
+	instance                         string // the namespace of a v1 instance's endpoint
 }
 
 // launched is a process with its log.
@@ -130,21 +132,19 @@ type launched struct {
 	*launch.Process
 	program *program
 	log     string
-	from    int64 // where in the log it begins
+	from    int64  // where in the log it begins
+	pipe    string // of a v1 instance
 }
 
 // launch is the job: it starts p, and closes what is given to the process.
 func (j launching) launch(ctx context.Context, p *program, given []*sock.FD) (l launched, err error) {
-	var inherit []*os.File
-	for _, fd := range given {
-		file, err := fd.File("channel")
-		if err != nil {
-			return l, err
-		}
-		defer file.Close()
-		inherit = append(inherit, file)
-	}
 	l.program = p
+	i, err := j.bequeath(given)
+	if err != nil {
+		return l, err
+	}
+	defer func() { i.release(l.Process != nil) }()
+	l.pipe = i.pipe
 	if err := p.open(ctx, j.hashes); err != nil {
 		return l, err
 	}
@@ -160,17 +160,46 @@ func (j launching) launch(ctx context.Context, p *program, given []*sock.FD) (l 
 	if fi, err := log.Stat(); err == nil {
 		l.from = fi.Size()
 	}
-	channel := "3"
-	if len(inherit) > 1 {
-		channel = "3,4"
-	}
 	l.Process, err = launch.Start(launch.Spec{
-		Program: p.file, Path: p.path, Args: p.args, Dir: p.dir, Output: log, Inherit: inherit,
-		Env: append(launch.Baseline(p.env...),
-			endpoint.SocketVariable+"="+j.broker,
-			endpoint.ChannelVariable+"="+channel),
+		Program: p.file, Path: p.path, Args: p.args, Dir: p.dir, Output: log, Inherit: i.files,
+		Env: append(launch.Baseline(p.env...), append(i.env, endpoint.SocketVariable+"="+j.broker)...),
 	})
 	return l, err
+}
+
+// inheritance is what an instance gets from its broker.
+type inheritance struct {
+	files   []*os.File
+	env     []string           // says what files are
+	pipe    string             // that it listens at, where the broker has bound it
+	release func(started bool) // closes the broker's copies
+}
+
+// bequeath makes files of an instance's channel and its page; or binds the pipe of one that
+// knows no channel.
+func (j launching) bequeath(given []*sock.FD) (i inheritance, err error) {
+	if j.v1 {
+		return listenV1(j.instance)
+	}
+	i.release = func(bool) {
+		for _, file := range i.files {
+			_ = file.Close()
+		}
+	}
+	for _, fd := range given {
+		file, err := fd.File("channel")
+		if err != nil {
+			i.release(false)
+			return i, err
+		}
+		i.files = append(i.files, file)
+	}
+	numbers := "3"
+	if len(given) > 1 {
+		numbers = "3,4"
+	}
+	i.env = []string{endpoint.ChannelVariable + "=" + numbers}
+	return i, nil
 }
 
 func (j launching) logName() string {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/admin"
+	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/peer"
 	"github.com/seed-7265657e/usher/internal/registry"
 	"github.com/seed-7265657e/usher/internal/wire"
@@ -157,7 +158,7 @@ func (c *connection) letGoByHand(r *replacement) {
 			c.control.note(e, admin.Kept, why)
 			continue
 		}
-		c.server.letGo(e, "replaced")
+		c.server.letGo(e, event.Replaced)
 		c.control.note(e, admin.Drains, "it was started by hand: whoever started it starts it again")
 	}
 }
@@ -176,7 +177,7 @@ func (c *connection) replaced(v *control, r *replacement, by *entry, why string)
 		for _, e := range r.entries {
 			if kept := e.Handle.stays(); kept != "" {
 				v.note(e, admin.Kept, kept)
-			} else if s.letGo(e, "replaced") {
+			} else if s.letGo(e, event.Replaced) {
 				v.note(e, admin.Drains, "")
 			}
 		}

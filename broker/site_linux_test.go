@@ -34,6 +34,9 @@ func TestMain(m *testing.M) {
 		"foreign": foreignProcess,
 		"started": startedProcess,
 
+		"v1 instance": v1Instance,
+		"v1 handoffs": v1Handoffs,
+
 		"registrant":           registrantProcess,
 		"refused broker":       refusedBroker,
 		"refused backend":      refusedBackend,

@@ -1,9 +1,7 @@
 package broker
 
 import (
-	"errors"
 	"fmt"
-	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/handoff"
@@ -38,8 +36,10 @@ type starting struct {
 	entry    *entry
 	process  *launch.Process // nil while launching
 	deadline time.Time
-	late     bool // and being ended
-	stopped  bool // by hand, before its deadline
+	late     bool   // and being ended
+	stopped  bool   // by hand, before its deadline
+	problem  string // why, where it is neither
+	endpoint string // of its v1 exchange; "" for none
 	// over is called when it is ready, or, with the reason, has failed; nil where nobody
 	// but clients waits.
 	over func(why string)
@@ -146,21 +146,29 @@ func (s *server) start(t *target, d *definition, now time.Time, others int) (*st
 	if err := s.mayStart(t.key, d, others); err != nil {
 		return nil, err
 	}
-	ch, far, err := handoff.NewChannel(s.handoffs)
-	if err != nil {
-		return nil, err
-	}
-	given := []*sock.FD{far}
-	if page, err := ch.SharePage(); err == nil {
-		given = append(given, page)
+	h := newBackend(nil, d.own)
+	v1 := d.start != nil && d.start.V1
+	var given []*sock.FD
+	if !v1 {
+		ch, far, err := handoff.NewChannel(s.handoffs)
+		if err != nil {
+			return nil, err
+		}
+		h.channel, h.left, h.takesNotes = ch, make(chan left, 1), true
+		given = append(given, far)
+		if page, err := ch.SharePage(); err == nil {
+			given = append(given, page)
+		}
 	}
 	p := d.takeProgram(t)
-	e := &entry{Key: t.key, ExePath: p.path, Since: now, Handle: newBackend(nil, d.own)}
-	e.Handle.channel, e.Handle.left, e.Handle.takesNotes = ch, make(chan left, 1), true
+	e := &entry{Key: t.key, ExePath: p.path, Since: now, Handle: h}
 	starting := &starting{entry: e, deadline: now.Add(p.startTimeout())}
+	if v1 {
+		starting.endpoint = d.start.HandoffEndpoint
+	}
 	s.starts.pending[t.key] = starting
 	s.loop.WakeAt(starting.deadline)
-	job := launching{logDir: s.opts.LogDir, broker: s.binding.Path, service: t.key.Service, variant: t.key.Variant, hashes: s.files.hashes}
+	job := launching{logDir: s.opts.LogDir, broker: s.binding.Path, service: t.key.Service, variant: t.key.Variant, hashes: s.files.hashes, v1: v1, instance: t.key.Instance}
 	work := s.jobs.work
 	s.jobs.wg.Go(func() {
 		defer p.close()
@@ -212,7 +220,11 @@ func (s *server) launched(starting *starting, l launched, err error) {
 	starting.process, e.PID, e.Handle.process = l.Process, l.PID(), l.Handle()
 	e.ExePath, e.ExeHash, e.Handle.log = l.program.path, l.program.build, l.log
 	s.emit(event.Started{Backend: known(e), Variant: e.Variant, Log: l.log})
-	s.watchBackend(e)
+	if e.Pipe = l.pipe; e.Pipe == "" {
+		s.watchBackend(e)
+	} else {
+		s.askV1(starting, l, starting.endpoint)
+	}
 	s.watchLog(l.log)
 	s.jobs.wg.Go(func() { s.awaitExit(e, l) })
 }
@@ -253,6 +265,8 @@ func explain(starting *starting, exit launch.Exit, log, last string) string {
 	switch {
 	case starting.stopped:
 		text = fmt.Sprintf("the daemon of %s %s was stopped before it was ready", e.Service, e.Version)
+	case starting.problem != "":
+		text = fmt.Sprintf("the daemon of %s %s did not prove who it is, and was ended: %s", e.Service, e.Version, starting.problem)
 	case starting.late:
 		text = fmt.Sprintf("the daemon of %s %s was not ready in %v, and was ended", e.Service, e.Version, starting.deadline.Sub(e.Since).Round(time.Millisecond))
 	}
@@ -287,7 +301,7 @@ func (s *server) heard(e *entry, n handoff.Note) {
 		s.becameReady(e, n.Pipe)
 	case handoff.NoteIdle:
 		if e.Handle.inFlight == 0 { // else a connection is on its way
-			s.letGo(e, "idle")
+			s.letGo(e, event.Idle)
 		}
 	case handoff.NoteActive:
 		if e.Handle.active = n.Active; n.Active == 0 {
@@ -313,30 +327,6 @@ func (s *server) becameReady(e *entry, pipe string) {
 	}
 }
 
-// letGo has a backend serve what it has, and end; what was offered to it before, it takes
-// in. Who asks from now on is served by its successor. It is false where the backend gets
-// no connections already.
-func (s *server) letGo(e *entry, why string) bool {
-	if !s.backends.Remove(e) {
-		return false
-	}
-	e.Handle.letGo = true
-	if !e.Handle.exited {
-		s.leaving[e] = true
-	}
-	s.waiting.expect(e.Key, time.Now())
-	s.sayDrain(e.Handle)
-	s.emit(event.LetGo{Backend: known(e), Why: why})
-	return true
-}
-
-// sayDrain tells a backend that it is let go. A channel that is full is that of one that
-// does not read; it is told when it does. One that does not take it otherwise has ended,
-// and so has the backend, or will.
-func (s *server) sayDrain(h *backend) {
-	h.drainOwed = errors.Is(h.channel.Say(handoff.Note{Kind: handoff.NoteDrain}), syscall.EAGAIN)
-}
-
 // tickStarts has instances ended that were not ready in time, and returns when the next
 // one will be late.
 func (s *server) tickStarts(now time.Time) (next time.Time) {
@@ -348,35 +338,15 @@ func (s *server) tickStarts(now time.Time) (next time.Time) {
 		case starting.process == nil:
 			next = loop.Earlier(next, now.Add(endGrace)) // the system has not started it yet
 		default:
-			starting.late = true
-			process, work := starting.process, s.jobs.work
-			s.jobs.wg.Go(func() { process.End(work, endGrace) })
+			s.endStarting(starting)
 		}
 	}
 	return next
 }
 
-var errIdle = errors.New("nothing to serve")
-
-// lookIdle has tickIdle called when it is time.
-func (s *server) lookIdle() { s.loop.WakeAt(s.tickIdle(time.Now())) }
-
-// tickIdle ends a broker that has had nothing to do for its time, and returns when to look
-// again.
-func (s *server) tickIdle(now time.Time) (next time.Time) {
-	if s.opts.IdleExit <= 0 || s.draining {
-		return time.Time{}
-	}
-	if s.conns.open > 0 || s.backends.Len() > 0 || len(s.starts.pending) > 0 {
-		s.quietSince = time.Time{}
-		return time.Time{} // lookIdle is called when that ends
-	}
-	if s.quietSince.IsZero() {
-		s.quietSince = now
-	}
-	if by := s.quietSince.Add(s.opts.IdleExit); now.Before(by) {
-		return by
-	}
-	s.shutDown(errIdle)
-	return time.Time{}
+// endStarting ends an instance that is not to become ready any more.
+func (s *server) endStarting(starting *starting) {
+	starting.late = true
+	process, work := starting.process, s.jobs.work
+	s.jobs.wg.Go(func() { process.End(work, endGrace) })
 }

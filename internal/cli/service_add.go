@@ -26,6 +26,7 @@ type adding struct {
 	start                       bool
 	startPolicy                 service.StartPolicy
 	idle, startTimeout          durationValue
+	protocol                    string
 	format                      string
 	force                       bool
 }
@@ -61,6 +62,8 @@ func (s *services) addCommand() *cobra.Command {
 	f.Var(&a.idle, "idle", "how long such an instance lives without a connection (default: for ever)")
 	f.Var(&a.startTimeout, "start-timeout", "how long one may take until it is ready (default 10s)")
 	f.IntVar(&a.startPolicy.MaxInstances, "max-instances", 0, "how many instances of all versions may live at once")
+	f.StringVar(&a.protocol, "protocol", "", "v1 for instances that know nothing of usher (default: usher's own)")
+	f.StringVar(&a.startPolicy.HandoffEndpoint, "handoff-endpoint", "", "where they take connections over, with --protocol v1 (default: clients reconnect)")
 	f.StringVar(&a.format, "format", "toml", "file format: toml, or servicedef, which every v1 program reads")
 	f.BoolVar(&a.force, "force", false, "replace an existing definition")
 	return cmd
@@ -117,13 +120,20 @@ func (a *adding) run(cmd *cobra.Command, args []string) error {
 
 // addStart adds how the broker starts instances, if anything was said about that.
 func (a *adding) addStart(cmd *cobra.Command, d *wire.ServiceDefinition) error {
-	for _, flag := range []string{"arg", "env", "idle", "start-timeout", "max-instances"} {
+	for _, flag := range []string{"arg", "env", "idle", "start-timeout", "max-instances", "protocol", "handoff-endpoint"} {
 		a.start = a.start || cmd.Flags().Changed(flag)
 	}
 	if !a.start {
 		return nil
 	}
 	p := a.startPolicy
+	switch a.protocol {
+	case "":
+	case "v1":
+		p.V1 = true
+	default:
+		return fmt.Errorf("--protocol is %q: use v1, or leave it out", a.protocol)
+	}
 	p.Idle, p.Timeout = time.Duration(a.idle), time.Duration(a.startTimeout)
 	for _, entry := range p.Env {
 		if name, _, ok := strings.Cut(entry, "="); !ok || name == "" {

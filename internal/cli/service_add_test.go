@@ -117,3 +117,12 @@ func TestServiceAddInsecureDirectory(t *testing.T) {
 	}
 	run(t, "service", "add", "notes", "--binary", "/bin/sh").want(t, exitFailed, "", "chmod 700")
 }
+
+// TestServiceAddV1: instances of plain v1 are said to be such, in words that are judged.
+func TestServiceAddV1(t *testing.T) {
+	newPlace(t)
+	run(t, "service", "add", "notes", "--binary", "/bin/sh", "--protocol", "v1", "--handoff-endpoint", "/run/h.sock").want(t, 0, "notes.toml", "")
+	run(t, "service", "show", "notes").want(t, 0, "usher.start.protocol", "")
+	run(t, "service", "add", "web", "--binary", "/bin/sh", "--protocol", "v2").want(t, exitUsage, "", `--protocol is "v2"`)
+	run(t, "service", "add", "web", "--binary", "/bin/sh", "--handoff-endpoint", "/run/h.sock").want(t, exitUsage, "", "with protocol v1")
+}

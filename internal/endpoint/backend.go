@@ -3,6 +3,7 @@ package endpoint
 import (
 	"crypto/rand"
 	"errors"
+	"os"
 )
 
 // BindBackend makes this process the owner of a backend pipe. With an empty path
@@ -18,6 +19,24 @@ func BindBackend(path string) (*Binding, error) {
 		return nil, err
 	}
 	return bindAs("bind backend pipe", path, socketKind{})
+}
+
+// BindForChild binds a fresh random name in the user's runtime directory for a process that
+// is to be started, which gets listener and knows nothing of this one: it is in blocking
+// mode, and takes descriptors. The caller closes listener once the process has it, and
+// then calls Leave, or Close where there is none.
+func BindForChild() (b *Binding, listener *os.File, err error) {
+	path, err := NewBackendPath()
+	if err != nil {
+		return nil, nil, err
+	}
+	if b, err = bindAs("bind backend pipe", path, socketKind{descriptors: true}); err != nil {
+		return nil, nil, err
+	}
+	if listener, err = blocking(b.Listener); err != nil {
+		return nil, nil, errors.Join(err, b.Close())
+	}
+	return b, listener, nil
 }
 
 // BindHandoff is Bind for the handoff endpoint of the v1 protocol (spec 02 §8),

@@ -117,6 +117,15 @@ func (b *Binding) unlink() error {
 	return err
 }
 
+// Leave closes the listener here and leaves the socket file: another process has the
+// socket too.
+func (b *Binding) Leave() error {
+	b.mu.Lock()
+	b.unlinked = true
+	b.mu.Unlock()
+	return b.Close()
+}
+
 // Close removes the socket file if it is still this Binding's, closes the
 // listener and releases the lock, in this order: the open listener keeps the
 // inode from being reused until it was compared, and the lock keeps successors

@@ -116,6 +116,24 @@ func listen(path string, kind socketKind) (*Binding, error) {
 	return nil, errors.Join(err, os.Remove(path), l.Close())
 }
 
+// blocking is a copy of l in blocking mode, which is that of all its copies.
+func blocking(l *net.UnixListener) (*os.File, error) {
+	file, err := l.File()
+	if err != nil {
+		return nil, err
+	}
+	raw, err := file.SyscallConn()
+	if err == nil {
+		var set error
+		err = raw.Control(func(fd uintptr) { set = unix.SetNonblock(int(fd), false) })
+		err = errors.Join(err, set)
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
 func kindOf(mode fs.FileMode) string {
 	switch {
 	case mode.IsRegular():

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 )
 
 func bind(string, socketKind) (*Binding, error) {
@@ -13,6 +14,8 @@ func bind(string, socketKind) (*Binding, error) {
 func adopt(path string, _ *net.UnixListener, _ bool) (*Binding, error) {
 	return bind(path, socketKind{})
 }
+
+func blocking(*net.UnixListener) (*os.File, error) { return nil, errors.ErrUnsupported }
 
 // nameLock has no work to do where nothing is bound.
 type nameLock struct{}

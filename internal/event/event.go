@@ -207,8 +207,8 @@ type (
 		Variant string
 		Problem string
 	}
-	// LetGo: a backend was told to serve what it has, and to end: it is "idle", "stopped"
-	// or "replaced".
+	// LetGo: a backend was told to serve what it has, and to end; Why is one of the reasons
+	// below.
 	LetGo struct {
 		Backend Backend
 		Why     string
@@ -229,4 +229,11 @@ type (
 		Service, Pipe string
 		Problem       string
 	}
+)
+
+// Why a backend was let go.
+const (
+	Idle     = "idle"
+	AtWill   = "stopped"
+	Replaced = "replaced"
 )

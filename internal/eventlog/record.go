@@ -2,6 +2,7 @@ package eventlog
 
 import (
 	"encoding/binary"
+	"fmt"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -66,34 +67,43 @@ func add(r *wire.LifecycleEvent, name, value string) {
 	}
 }
 
-// judge returns what is kept of a fact, nil for nothing, and whether peers can cause it at
-// will.
-func (w *Writer) judge(e event.Event) (r *wire.LifecycleEvent, atWill bool) {
+// atWill reports whether a fact is kept that peers can cause at will.
+func atWill(e event.Event) bool {
+	switch e := e.(type) {
+	case event.Refused, event.NoToken, event.PeerDropped, event.RegistrationRefused, event.RegistrationFailed:
+		return true
+	case event.Handoff:
+		return !e.InTime()
+	}
+	return false
+}
+
+// judge returns what is kept of a fact; nil for nothing.
+func (w *Writer) judge(e event.Event) *wire.LifecycleEvent {
 	switch e := e.(type) {
 	case event.Refused:
-		r = record(e.Name(), wire.EventKind_HELLO_REFUSED, info, event.Backend{Service: e.Service, PID: e.PID}, e.Code+": "+e.Reason)
-		return r, true
+		return record(e.Name(), wire.EventKind_HELLO_REFUSED, info, event.Backend{Service: e.Service, PID: e.PID}, e.Code+": "+e.Reason)
 	case event.Handoff:
 		if e.InTime() {
-			return nil, false
+			return nil
 		}
-		r = record(e.Name(), wire.EventKind_PROTOCOL_DOWNGRADE, warning, e.Backend, join(e.Stage, e.Reason, e.Problem))
+		r := record(e.Name(), wire.EventKind_PROTOCOL_DOWNGRADE, warning, e.Backend, join(e.Stage, e.Reason, e.Problem))
 		r.ConnectionId = e.ConnectionID
 		add(r, extraVerdict, e.Verdict)
-		return r, true
+		return r
 	case event.NoToken:
-		return record(e.Name(), wire.EventKind_PROTOCOL_DOWNGRADE, warning, event.Backend{}, e.Problem), true
+		return record(e.Name(), wire.EventKind_PROTOCOL_DOWNGRADE, warning, event.Backend{}, e.Problem)
 	case event.PeerDropped:
-		return record(e.Name(), wire.EventKind_SECURITY_VIOLATION, warning, event.Backend{}, e.Problem), true
+		return record(e.Name(), wire.EventKind_SECURITY_VIOLATION, warning, event.Backend{}, e.Problem)
 	case event.RegistrationRefused:
-		return record(e.Name(), wire.EventKind_HELLO_REFUSED, warning, e.Backend, e.Problem), true
+		return record(e.Name(), wire.EventKind_HELLO_REFUSED, warning, e.Backend, e.Problem)
 	case event.RegistrationFailed:
-		return record(e.Name(), wire.EventKind_RESOURCE_PRESSURE, warning, e.Backend, e.Problem), true
+		return record(e.Name(), wire.EventKind_RESOURCE_PRESSURE, warning, e.Backend, e.Problem)
 	}
-	if r = w.judgeBackend(e); r == nil {
-		r = w.judgeBroker(e)
+	if r := w.judgeBackend(e); r != nil {
+		return r
 	}
-	return r, false
+	return w.judgeBroker(e)
 }
 
 func (w *Writer) judgeBackend(e event.Event) *wire.LifecycleEvent {
@@ -119,8 +129,8 @@ func (w *Writer) judgeBackend(e event.Event) *wire.LifecycleEvent {
 	case event.StaticMissing:
 		return record(e.Name(), unspecified, warning, event.Backend{Service: e.Service}, e.Problem)
 	case event.LetGo:
-		w.letGo[e.Backend.PID] = true
-		return record(e.Name(), unspecified, info, e.Backend, "idle")
+		w.letGo[e.Backend.PID] = e.Why
+		return record(e.Name(), unspecified, info, e.Backend, e.Why)
 	case event.LogUnbounded:
 		return record(e.Name(), wire.EventKind_RESOURCE_PRESSURE, warning, event.Backend{}, e.Log+": "+e.Problem)
 	case event.Exited:
@@ -141,19 +151,19 @@ const unspecified = wire.EventKind_EVENT_KIND_UNSPECIFIED
 
 // judgeExit says of an end no more than is known.
 func (w *Writer) judgeExit(e event.Exited) *wire.LifecycleEvent {
-	idle := w.letGo[e.Backend.PID]
+	why := w.letGo[e.Backend.PID]
 	delete(w.letGo, e.Backend.PID)
 	switch {
-	case e.Exit == "" && idle:
-		return record(e.Name(), wire.EventKind_DIED_IDLE, info, e.Backend, "it was idle")
-	case e.Exit == "": // another's child
-		return record(e.Name(), unspecified, info, e.Backend, "ended; how is not known")
-	case !e.Clean:
+	case e.Exit != "" && !e.Clean:
 		return record(e.Name(), wire.EventKind_DIED_CRASH, warning, e.Backend, e.Exit)
-	case idle:
-		return record(e.Name(), wire.EventKind_DIED_IDLE, info, e.Backend, e.Exit)
+	case why == event.Idle:
+		return record(e.Name(), wire.EventKind_DIED_IDLE, info, e.Backend, join("it was idle", e.Exit))
+	case why == event.Replaced:
+		return record(e.Name(), wire.EventKind_REPLACED_BY_NEWER, info, e.Backend, join("it was replaced", e.Exit))
+	case e.Exit == "" && why == "": // another's child
+		return record(e.Name(), unspecified, info, e.Backend, "ended; how is not known")
 	}
-	return record(e.Name(), wire.EventKind_DIED_SHUTDOWN, info, e.Backend, e.Exit)
+	return record(e.Name(), wire.EventKind_DIED_SHUTDOWN, info, e.Backend, join(why, e.Exit))
 }
 
 // judgeBroker is about the broker itself.
@@ -170,6 +180,14 @@ func (w *Writer) judgeBroker(e event.Event) (r *wire.LifecycleEvent) {
 		add(r, extraConnections, strconv.Itoa(e.Connections))
 	case event.Stopped:
 		return record(e.Name(), wire.EventKind_DIED_SHUTDOWN, info, self, "")
+	case event.Upgraded:
+		return record(e.Name(), wire.EventKind_REPLACED_BY_NEWER, info, self, "by process "+strconv.Itoa(e.PID))
+	case event.UpgradeFailed:
+		return record(e.Name(), unspecified, warning, self, e.Problem)
+	case event.Paused:
+		return record(e.Name(), unspecified, info, event.Backend{Service: e.Service, Version: e.Version}, "")
+	case event.Resumed:
+		return record(e.Name(), unspecified, info, event.Backend{Service: e.Service, Version: e.Version}, fmt.Sprintf("%d waited", e.Waited))
 	case event.LoopFailed:
 		return record(e.Name(), unspecified, failure, self, e.Problem)
 	case event.FilesHang:

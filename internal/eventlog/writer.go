@@ -25,9 +25,9 @@ type Writer struct {
 	log            *slog.Logger
 
 	// These are of the goroutine that notes.
-	letGo  map[int]bool // pids of instances that were told that they may end
-	second int64        // now, as a Unix time
-	noted  int          // what peers have caused in it
+	letGo  map[int]string // why instances were let go, by their pid
+	second int64          // now, as a Unix time
+	noted  int            // what peers have caused in it
 
 	queue chan *wire.LifecycleEvent
 	lost  atomic.Uint64 // had no place in the queue
@@ -46,7 +46,7 @@ const (
 // is opened by the first one. The caller closes the Writer.
 func NewWriter(path, instance string, log *slog.Logger) *Writer {
 	w := &Writer{
-		path: path, instance: instance, pid: os.Getpid(), log: log, letGo: make(map[int]bool),
+		path: path, instance: instance, pid: os.Getpid(), log: log, letGo: make(map[int]string),
 		queue: make(chan *wire.LifecycleEvent, maxQueued), done: make(chan struct{}),
 	}
 	go w.run()
@@ -69,27 +69,29 @@ func Path(instance string) (string, error) {
 // Note takes a fact in, if it is one of those that are kept, and never blocks. It is
 // called by one goroutine, and not behind Close.
 func (w *Writer) Note(e event.Event) {
-	r, atWill := w.judge(e)
-	if r == nil {
-		return
-	}
-	now := time.Now()
-	if second := now.Unix(); second != w.second {
-		w.second, w.noted = second, 0
-	}
-	if atWill {
-		w.noted++
-	}
-	r.TsMs, r.BrokerInstance = uint64(now.UnixMilli()), w.instance
-	if atWill && w.noted > maxAtWill {
+	if atWill(e) && !w.room(time.Now()) {
 		w.lost.Add(1)
 		return
 	}
+	r := w.judge(e)
+	if r == nil {
+		return
+	}
+	r.TsMs, r.BrokerInstance = uint64(time.Now().UnixMilli()), w.instance
 	select {
 	case w.queue <- r:
 	default:
 		w.lost.Add(1)
 	}
+}
+
+// room reports whether one more fact that peers have caused is kept of this second.
+func (w *Writer) room(now time.Time) bool {
+	if second := now.Unix(); second != w.second {
+		w.second, w.noted = second, 0
+	}
+	w.noted++
+	return w.noted <= maxAtWill
 }
 
 // Close has what was noted written, and waits for that, at most for patience: a file

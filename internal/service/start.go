@@ -3,6 +3,7 @@ package service
 import (
 	"encoding/json"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +23,12 @@ type StartPolicy struct {
 	Timeout time.Duration
 	// MaxInstances bounds the instances of all versions and builds; 0: the broker's own.
 	MaxInstances int
+	// V1 says that instances know nothing of usher: they are told their pipe, which the
+	// broker has bound, and asked once who they are (spec 03 §11).
+	V1 bool
+	// HandoffEndpoint is where such an instance takes handed-over connections (spec 02 §8);
+	// empty: its clients reconnect.
+	HandoffEndpoint string
 }
 
 // The labels of a StartPolicy. Without labelStart the service is not started by the broker.
@@ -32,8 +39,11 @@ const (
 	labelIdle         = "usher.start.idle"
 	labelTimeout      = "usher.start.timeout"
 	labelMaxInstances = "usher.start.max-instances"
+	labelProtocol     = "usher.start.protocol"
+	labelEndpoint     = "usher.start.handoff-endpoint"
 
-	onDemand = "on-demand"
+	onDemand   = "on-demand"
+	protocolV1 = "v1"
 )
 
 // StartPolicy reads the labels; nil where instances are not started by the broker. Errors:
@@ -56,6 +66,19 @@ func (d *Definition) StartPolicy() (*StartPolicy, error) {
 			n, err := strconv.Atoi(value)
 			if p.MaxInstances = n; err != nil || n < 1 {
 				return "a whole number above 0"
+			}
+			return ""
+		},
+		labelProtocol: func(value string) string {
+			if p.V1 = value == protocolV1; !p.V1 {
+				return protocolV1 + ", or nothing for usher's own"
+			}
+			return ""
+		},
+		labelEndpoint: func(value string) string {
+			p.HandoffEndpoint = value
+			if !filepath.IsAbs(value) || d.Labels[labelProtocol] != protocolV1 {
+				return "an absolute path, with protocol v1"
 			}
 			return ""
 		},
@@ -123,6 +146,12 @@ func (p *StartPolicy) Labels() map[string]string {
 	if p.MaxInstances != 0 {
 		labels[labelMaxInstances] = strconv.Itoa(p.MaxInstances)
 	}
+	if p.V1 {
+		labels[labelProtocol] = protocolV1
+	}
+	if p.HandoffEndpoint != "" {
+		labels[labelEndpoint] = p.HandoffEndpoint
+	}
 	return labels
 }
 
@@ -138,6 +167,8 @@ type startTable struct {
 	Idle         string            `toml:"idle,omitempty"`
 	Timeout      string            `toml:"timeout,omitempty"`
 	MaxInstances int               `toml:"max_instances,omitempty"`
+	Protocol     string            `toml:"protocol,omitempty"`
+	Endpoint     string            `toml:"handoff_endpoint,omitempty"`
 }
 
 // fold adds the table to labels, unread: StartPolicy judges both alike.
@@ -150,7 +181,7 @@ func (t *startTable) fold(labels map[string]string) map[string]string {
 		p.Env = append(p.Env, name+"="+value)
 	}
 	all := p.Labels()
-	for label, text := range map[string]string{labelIdle: t.Idle, labelTimeout: t.Timeout} {
+	for label, text := range map[string]string{labelIdle: t.Idle, labelTimeout: t.Timeout, labelProtocol: t.Protocol, labelEndpoint: t.Endpoint} {
 		if text != "" {
 			all[label] = text
 		}
@@ -171,7 +202,10 @@ func unfold(d *Definition) (*startTable, map[string]string, error) {
 			rest[label] = value
 		}
 	}
-	t := &startTable{Args: p.Args, Idle: d.Labels[labelIdle], Timeout: d.Labels[labelTimeout], MaxInstances: p.MaxInstances}
+	t := &startTable{
+		Args: p.Args, Idle: d.Labels[labelIdle], Timeout: d.Labels[labelTimeout], MaxInstances: p.MaxInstances,
+		Protocol: d.Labels[labelProtocol], Endpoint: d.Labels[labelEndpoint],
+	}
 	for _, entry := range p.Env {
 		name, value, _ := strings.Cut(entry, "=")
 		if t.Env == nil {

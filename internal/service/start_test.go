@@ -26,10 +26,13 @@ env = {LANG = "C", A = "x=y"}
 idle = "10m"
 timeout = "1500ms"
 max_instances = 3
+protocol = "v1"
+handoff_endpoint = "/run/notes.sock"
 `
 	want := &service.StartPolicy{
 		Args: []string{"--cache", "a b"}, Env: []string{"A=x=y", "LANG=C"},
 		Idle: 10 * time.Minute, Timeout: 1500 * time.Millisecond, MaxInstances: 3,
+		V1: true, HandoffEndpoint: "/run/notes.sock",
 	}
 	dir := t.TempDir()
 	if err := endpoint.EnsurePrivate(dir); err != nil {
@@ -91,6 +94,7 @@ func TestBadStartPolicy(t *testing.T) {
 	for label, value := range map[string]string{
 		"usher.start": "always", "usher.start.args": "--x", "usher.start.env": `["A"]`,
 		"usher.start.idle": "10", "usher.start.timeout": "-1s", "usher.start.max-instances": "0",
+		"usher.start.protocol": "v2", "usher.start.handoff-endpoint": "/run/h.sock",
 	} {
 		labels := map[string]string{"usher.start": "on-demand"}
 		labels[label] = value

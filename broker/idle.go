@@ -1,0 +1,61 @@
+package broker
+
+import (
+	"errors"
+	"syscall"
+	"time"
+
+	"github.com/seed-7265657e/usher/handoff"
+	"github.com/seed-7265657e/usher/internal/event"
+)
+
+// This file is the end of what is no longer needed: a backend, and the broker.
+
+// letGo has a backend serve what it has, and end; what was offered to it before, it takes
+// in. Who asks from now on is served by its successor. It is false where the backend gets
+// no connections already.
+func (s *server) letGo(e *entry, why string) bool {
+	if !s.backends.Remove(e) {
+		return false
+	}
+	e.Handle.letGo = true
+	if !e.Handle.exited {
+		s.leaving[e] = true
+	}
+	s.waiting.expect(e.Key, time.Now())
+	s.sayDrain(e.Handle)
+	s.emit(event.LetGo{Backend: known(e), Why: why})
+	return true
+}
+
+// sayDrain tells a backend that it is let go. A channel that is full is that of one that
+// does not read; it is told when it does. One that does not take it otherwise has ended,
+// and so has the backend, or will.
+func (s *server) sayDrain(h *backend) {
+	h.drainOwed = errors.Is(h.channel.Say(handoff.Note{Kind: handoff.NoteDrain}), syscall.EAGAIN)
+}
+
+var errIdle = errors.New("nothing to serve")
+
+// lookIdle has tickIdle called when it is time.
+func (s *server) lookIdle() { s.loop.WakeAt(s.tickIdle(time.Now())) }
+
+// tickIdle ends a broker that has had nothing to do for its time, and returns when to look
+// again.
+func (s *server) tickIdle(now time.Time) (next time.Time) {
+	if s.opts.IdleExit <= 0 || s.draining {
+		return time.Time{}
+	}
+	if s.conns.open > 0 || s.backends.Len() > 0 || len(s.starts.pending) > 0 {
+		s.quietSince = time.Time{}
+		return time.Time{} // lookIdle is called when that ends
+	}
+	if s.quietSince.IsZero() {
+		s.quietSince = now
+	}
+	if by := s.quietSince.Add(s.opts.IdleExit); now.Before(by) {
+		return by
+	}
+	s.shutDown(errIdle)
+	return time.Time{}
+}
