@@ -10,8 +10,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/seed-7265657e/usher"
@@ -70,10 +68,6 @@ var coldTool = usher.Tool{
 // startupVariable is ColdOptions.Startup.
 const startupVariable = "USHER_BENCH_STARTUP"
 
-// startedFile is where broker and daemon of coldTool note that they were started, in their
-// state directory, if it is there: so those that end at once are counted too.
-const startedFile = "usher-bench.started"
-
 // ToolMain is Main of coldTool: it serves, and ends the process, in one that was started
 // as its broker or daemon.
 func ToolMain() {
@@ -81,10 +75,7 @@ func ToolMain() {
 	if role == "" {
 		return
 	}
-	if f, err := os.OpenFile(filepath.Join(os.Getenv("XDG_STATE_HOME"), startedFile), os.O_APPEND|os.O_WRONLY, 0); err == nil {
-		_, _ = fmt.Fprintln(f, role, os.Getpid())
-		_ = f.Close()
-	}
+	world.NoteStart(coldTool.Name, role)
 	coldTool.Main()
 }
 
@@ -239,29 +230,16 @@ func (c *cold) fromNothing(ctx context.Context, f func(context.Context, *world.W
 	}
 	defer func() { err = errors.Join(err, w.Close()) }()
 	w.Env = append(w.Env, "HOME="+w.Dir, startupVariable+"="+c.Startup.String())
-	if err := os.WriteFile(w.Path(startedFile), nil, 0o600); err != nil {
+	if err := w.CountStarts(coldTool.Name); err != nil {
 		return err
 	}
 	err = f(ctx, w)
-	return errors.Join(err, w.EndDetached(append(started(w, launch.RoleBroker), started(w, launch.RoleDaemon)...)...))
-}
-
-// started are the processes that were started in the role.
-func started(w *world.World, role string) (pids []int) {
-	text, _ := os.ReadFile(w.Path(startedFile)) // which fromNothing has made
-	for line := range strings.Lines(string(text)) {
-		var who string
-		var pid int
-		if _, err := fmt.Sscan(line, &who, &pid); err == nil && who == role {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
+	return errors.Join(err, w.EndDetached(append(w.Started(coldTool.Name, launch.RoleBroker), w.Started(coldTool.Name, launch.RoleDaemon)...)...))
 }
 
 func (c *cold) count(w *world.World) {
-	c.figures.BrokersStarted += len(started(w, launch.RoleBroker))
-	c.figures.DaemonsStarted += len(started(w, launch.RoleDaemon))
+	c.figures.BrokersStarted += len(w.Started(coldTool.Name, launch.RoleBroker))
+	c.figures.DaemonsStarted += len(w.Started(coldTool.Name, launch.RoleDaemon))
 }
 
 // together has n clients call at once, which run already, and returns how long the slowest

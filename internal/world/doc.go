@@ -7,6 +7,7 @@
 //	lines.go     the conversation with it: a line of JSON each
 //	role.go      the other side of that conversation, for the process itself
 //	status.go    what a broker says about itself
+//	starts.go    which brokers and daemons a one-binary tool has started
 //	installed_linux.go
 //	             Installed: a one-binary tool, whose processes start themselves
 //	proc.go, usage_linux.go

@@ -42,18 +42,9 @@ func Install(executable string) (*Installed, error) {
 	return i, nil
 }
 
-// Replace puts executable in the tool's place, as an installer does. Two whose marks, or
-// whose executables, differ are two builds.
+// Replace puts executable in the tool's place, as PlaceExecutable does.
 func (i *Installed) Replace(executable, mark string) error {
-	content, err := os.ReadFile(executable)
-	if err != nil {
-		return err
-	}
-	fresh := i.Bin + ".new"
-	if err := os.WriteFile(fresh, append(content, mark...), 0o700); err != nil {
-		return err
-	}
-	return os.Rename(fresh, i.Bin)
+	return PlaceExecutable(i.Bin, executable, mark)
 }
 
 // Processes are the tool's brokers and daemons that live: what runs a file in Dir, and has

@@ -9,11 +9,23 @@ import (
 
 // Descriptors counts what the process has open.
 func (p *Process) Descriptors() (int, error) {
-	open, err := os.ReadDir("/proc/" + strconv.Itoa(p.PID()) + "/fd")
+	n, err := Descriptors(p.PID())
 	if err != nil {
 		return 0, fmt.Errorf("descriptors of %s: %w", p.Name, err)
 	}
-	return len(open), nil
+	return n, nil
+}
+
+// Descriptors counts what a process has open that another one has started.
+func Descriptors(pid int) (int, error) {
+	open, err := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/fd")
+	return len(open), err
+}
+
+// Ended reports whether the process is no more, or a zombie.
+func Ended(pid int) bool {
+	stat, err := readStat(pid)
+	return err != nil || stat[statState] == "Z"
 }
 
 // ResidentSet is what the process has in memory, in bytes.

@@ -94,14 +94,34 @@ func (w *World) Definitions() string { return w.Path("services") }
 // Socket is where processes look for the broker, unless they are told otherwise.
 func (w *World) Socket() string { return w.Path("broker.sock") }
 
-// Close kills what still runs, waits for its end and removes the directory.
-func (w *World) Close() error {
+// PlaceExecutable puts a copy of executable at path, as an installer does: as another file,
+// in the place of the one that is there. Two whose marks differ are two builds.
+func PlaceExecutable(path, executable, mark string) error {
+	content, err := os.ReadFile(executable)
+	if err != nil {
+		return err
+	}
+	fresh := path + ".new"
+	if err := os.WriteFile(fresh, append(content, mark...), 0o700); err != nil {
+		return err
+	}
+	return os.Rename(fresh, path)
+}
+
+// Kill kills what still runs of the processes that the World started, and waits for its
+// end. It starts no more.
+func (w *World) Kill() {
 	w.cancel()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, p := range w.all {
 		<-p.ended
 	}
+}
+
+// Close is Kill, and removes the directory.
+func (w *World) Close() error {
+	w.Kill()
 	if w.Keep {
 		return nil
 	}
