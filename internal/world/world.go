@@ -2,8 +2,10 @@ package world
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,16 +53,27 @@ func New(ctx context.Context, name, program string) (*World, error) {
 	return w, nil
 }
 
-// maxDir is the longest directory that leaves room for the name of a socket, in
-// bytes.
-const maxDir = 60
+// maxDir is the longest directory that leaves room for the longest name of a socket in it,
+// in bytes: that of a pipe which a backend has chosen.
+const maxDir = 107 - len("/running-process/broker/rpb-v1-0123456789abcdef-be-0123456789abcdef0123456789abcdef.sock")
 
 func privateDir() (string, error) {
-	const pattern = "u" // the pipe of a backend that chooses none is long
-	dir, err := os.MkdirTemp("", pattern)
+	dir, err := shortDir(os.TempDir())
 	if err == nil && len(dir) > maxDir { // a deep TMPDIR
 		_ = os.Remove(dir)
-		dir, err = os.MkdirTemp("/tmp", pattern)
+		dir, err = shortDir("/tmp")
+	}
+	return dir, err
+}
+
+// shortDir is os.MkdirTemp with a short name.
+func shortDir(parent string) (dir string, err error) {
+	const tries, random = 1000, 3
+	for range tries {
+		dir = filepath.Join(parent, "u"+strings.ToLower(rand.Text()[:random]))
+		if err = os.Mkdir(dir, 0o700); !errors.Is(err, fs.ErrExist) {
+			break
+		}
 	}
 	return dir, err
 }
