@@ -16,10 +16,10 @@ func demoCommand(*app) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Show what usher does, with processes that freeze and die",
+		Short: "Show what usher does, with processes that freeze, die and are replaced",
 		Long: "Start a broker, backends and clients as processes of their own in a private directory, hand\n" +
-			"connections over, freeze and kill processes in the middle of it, and count what became of\n" +
-			"every request. Nothing outside of that directory is touched, and nothing is left behind.\n" +
+			"connections over, freeze, kill and replace processes in the middle of it, call a tool in one\n" +
+			"binary by 64 processes at once, and count what became of every request. Nothing outside of that directory is touched, and nothing is left behind.\n" +
 			"It fails when a request ran twice or got lost, or a descriptor leaked.",
 		Example: "  usher demo\n  usher demo --json --requests 2000",
 		Args:    cobra.NoArgs,
@@ -66,7 +66,7 @@ func runDemo(cmd *cobra.Command, opts demo.Options, asJSON bool) error {
 // demoRoleCommand is what the demo's child processes run.
 func demoRoleCommand(*app) *cobra.Command {
 	role := &cobra.Command{Use: "demo-role", Short: "One process of usher demo", Hidden: true}
-	role.AddCommand(demoBackendCommand(), demoClientCommand())
+	role.AddCommand(demoBackendCommand(), demoClientCommand(), demoToolClientCommand())
 	return role
 }
 
@@ -96,6 +96,17 @@ func demoClientCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return demo.RunClient(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
+		},
+	}
+}
+
+func demoToolClientCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "tool-client",
+		Short: "Run errands from standard input, as a tool in one binary",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return demo.RunToolClient(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
 		},
 	}
 }

@@ -13,7 +13,7 @@ func TestDemoUsage(t *testing.T) {
 	run(t, "demo", "--requests", "0").want(t, exitUsage, "", "--requests is 0: want 1 to 10000")
 	run(t, "demo", "--requests", "x").want(t, exitUsage, "", "Run 'usher demo --help' for usage.")
 	run(t, "demo", "extra").want(t, exitUsage, "", "Run 'usher demo --help' for usage.")
-	run(t, "demo-role").want(t, exitUsage, "", "known are backend, client")
+	run(t, "demo-role").want(t, exitUsage, "", "known are backend, client, tool-client")
 }
 
 func TestDemoRoles(t *testing.T) {

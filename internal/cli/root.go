@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/seed-7265657e/usher/internal/bench"
+	"github.com/seed-7265657e/usher/internal/demo"
 	"github.com/seed-7265657e/usher/internal/endpoint"
 )
 
@@ -78,7 +79,8 @@ func New(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 // code. The first signal of those that ask a process to end, a closing terminal's
 // included, ends the verb's context; the second has its default effect.
 func Main() int {
-	bench.ToolMain() // in a process that usher bench cold has had started
+	demo.ToolMain()  // in a process that usher demo has had started
+	bench.ToolMain() // and in one of usher bench cold
 	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
 	defer stop()
 	context.AfterFunc(ctx, stop)

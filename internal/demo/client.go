@@ -30,20 +30,23 @@ type errands struct {
 	// Session uses one connection for all, and for later errands with Session
 	// set; otherwise each request gets a fresh one.
 	Session bool `json:"session,omitempty"`
+	// UntilTold ends them early: at SIGTERM, when the request under way has its answer.
+	UntilTold bool `json:"until_told,omitempty"`
 }
 
 // tally is what became of the requests of one errand. Answered, Unknown, Refused
 // and Lost add up to Requests.
 type tally struct {
 	Requests    int      `json:"requests"`
-	Connections int      `json:"connections"`  // that were made
-	HandedOver  int      `json:"handed_over"`  // answered on a handed-over connection
-	Reconnected int      `json:"reconnected"`  // answered on one to the backend's pipe
-	Unknown     int      `json:"unknown"`      // client.ErrOutcomeUnknown
-	Refused     int      `json:"refused"`      // told that nothing was sent to a backend
-	Lost        int      `json:"lost"`         // neither answer nor verdict
-	Wrong       int      `json:"wrong"`        // answered, but not with what was asked for
-	By          []int    `json:"by,omitempty"` // process that answered, if it was one alone
+	Connections int      `json:"connections"`   // that were made
+	HandedOver  int      `json:"handed_over"`   // answered on a handed-over connection
+	Reconnected int      `json:"reconnected"`   // answered on one to the backend's pipe
+	Unknown     int      `json:"unknown"`       // client.ErrOutcomeUnknown
+	Refused     int      `json:"refused"`       // told that nothing was sent to a backend
+	Lost        int      `json:"lost"`          // neither answer nor verdict
+	Wrong       int      `json:"wrong"`         // answered, but not with what was asked for
+	By          []int    `json:"by,omitempty"`  // process that answered, if it was one alone
+	Ran         int      `json:"ran,omitempty"` // requests that a tool's daemon has run by then, as it says
 	Faults      []string `json:"faults,omitempty"`
 	Trips       []trip   `json:"trips,omitempty"` // of handed-over connections
 }
@@ -64,7 +67,12 @@ func RunClient(ctx context.Context, in io.Reader, out io.Writer) error {
 	c := &clientRole{}
 	c.session = c.transport(false)
 	defer c.session.CloseIdleConnections()
-	return world.Converse(in, out, func(e errands) (event, error) { return event{Result: c.run(ctx, e)}, ctx.Err() })
+	return world.Converse(in, out, func(e errands) (event, error) {
+		if e.UntilTold {
+			return event{Result: c.run(ctx, e)}, nil
+		}
+		return event{Result: c.run(ctx, e)}, ctx.Err()
+	})
 }
 
 // clientRole is one client process of the demo. It does one request at a time.
@@ -96,7 +104,10 @@ func (c *clientRole) transport(noHandoff bool) *http.Transport {
 }
 
 func (c *clientRole) run(ctx context.Context, e errands) *tally {
-	t := &tally{Requests: e.Requests}
+	t, told := &tally{}, ctx
+	if e.UntilTold {
+		ctx = context.WithoutCancel(ctx)
+	}
 	c.note(func(*trip, int64) { c.made = 0 })
 	transport := c.session
 	if !e.Session {
@@ -104,10 +115,14 @@ func (c *clientRole) run(ctx context.Context, e errands) *tally {
 		transport.DisableKeepAlives = true
 	}
 	for n := range e.Requests {
+		if e.UntilTold && told.Err() != nil {
+			break
+		}
+		t.Requests++
 		c.note(func(now *trip, _ int64) { *now = trip{} })
 		route, by, err := c.request(ctx, transport, fmt.Sprintf("%s-%d", e.Prefix, n))
 		t.count(route, by, err)
-		if err == nil && route == client.HandedOver && !e.Session {
+		if err == nil && route == client.HandedOver && !e.Session && !e.UntilTold {
 			c.note(func(now *trip, _ int64) { t.Trips = append(t.Trips, *now) })
 		}
 	}

@@ -69,6 +69,8 @@ var scenarios = []struct {
 	name string
 	play func(*stage, context.Context) (string, error)
 }{
+	{"one-binary", (*stage).oneBinary},
+	{"replaced-build", (*stage).replacedBuild},
 	{"handed-over", (*stage).handedOver},
 	{"reconnect", (*stage).reconnect},
 	{"keep-alive", (*stage).keepAlive},
@@ -76,6 +78,7 @@ var scenarios = []struct {
 	{"killed-backend", (*stage).killedBackend},
 	{"killed-after-adopting", (*stage).killedAfterAdopting},
 	{"broker-restart", (*stage).brokerRestart},
+	{"broker-upgrade", (*stage).brokerUpgrade},
 	{"no-leaks", (*stage).noLeaks},
 }
 
@@ -92,7 +95,7 @@ func Run(ctx context.Context, opts Options) (result *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
+	defer func() { err = errors.Join(err, s.close()) }()
 	if err := s.set(ctx); err != nil {
 		return nil, err
 	}

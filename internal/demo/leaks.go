@@ -86,16 +86,17 @@ func (s *stage) usage(ctx context.Context, p *world.Process) (u usage, err error
 	return u, nil
 }
 
-// settleBroker judges the first broker, whose end is near.
-func (s *stage) settleBroker(ctx context.Context) error {
+// settleBroker judges the broker, whose end is near, and returns how many descriptors it
+// holds at most when it has nothing to do.
+func (s *stage) settleBroker(ctx context.Context) (held int, err error) {
 	last := len(s.baselines) - 1
 	base := s.baselines[last]
 	s.baselines = s.baselines[:last]
-	return s.settled(ctx, base)
+	return base.fds, s.settled(ctx, base)
 }
 
 // noLeaks judges every process that lives to the end. Those that did not have
-// been judged before: the first broker, and the backend that was frozen.
+// been judged before: the brokers, and the backend that was frozen.
 func (s *stage) noLeaks(ctx context.Context) (string, error) {
 	var errs []error
 	detail := ""
@@ -103,5 +104,5 @@ func (s *stage) noLeaks(ctx context.Context) (string, error) {
 		errs = append(errs, s.settled(ctx, base))
 		detail += fmt.Sprintf("%s %d, ", base.p.Name, base.fds)
 	}
-	return detail + "as at the beginning; the first broker and the thawed backend too", errors.Join(errs...)
+	return detail + "as at the beginning; the brokers and the thawed backend too", errors.Join(errs...)
 }

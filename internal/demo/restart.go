@@ -10,7 +10,7 @@ import (
 // brokerRestart kills the broker. Connections that were handed over don't
 // notice; backends register with the next broker by themselves.
 func (s *stage) brokerRestart(ctx context.Context) (detail string, err error) {
-	if err := s.settleBroker(ctx); err != nil {
+	if _, err := s.settleBroker(ctx); err != nil {
 		return "", err
 	}
 	kept, err := s.startClient(ctx)

@@ -23,7 +23,9 @@ type stage struct {
 	standing []*world.Process // the two backends that live to the end
 	backends []*world.Process // every backend ever started
 	clients  int              // that were started
-	executed map[string]int   // what all backends together have run, by request id
+	// successors are the brokers that others have started, in their own place.
+	successors []int
+	executed   map[string]int // what all backends together have run, by request id
 
 	ends      []error  // of processes that should have ended well
 	tallies   []*tally // of every errand but the warm-up
@@ -33,12 +35,22 @@ type stage struct {
 }
 
 func newStage(ctx context.Context, opts Options) (*stage, error) {
+	if err := world.AdoptOrphans(); err != nil {
+		return nil, fmt.Errorf("processes that outlive their parents can't be ended reliably: %w", err)
+	}
 	w, err := world.New(ctx, notes.Service, opts.Program)
 	if err != nil {
 		return nil, err
 	}
 	w.Keep = opts.Keep
 	return &stage{World: w, opts: opts, executed: make(map[string]int)}, nil
+}
+
+// close ends all processes, those that were started by others too, and removes the
+// directory.
+func (s *stage) close() error {
+	s.Kill() // first, for one of them may be about to start another
+	return errors.Join(s.endDetached(), s.Close())
 }
 
 // set starts broker and standing backends, uses every route once, and takes the
@@ -132,6 +144,11 @@ func (s *stage) run(ctx context.Context, c *world.Process, e errands) *tally {
 	if err := c.Tell(e); err != nil {
 		return s.enter(lost(e, err))
 	}
+	return s.result(ctx, c, e)
+}
+
+// result waits for the result of an errand, and enters it.
+func (s *stage) result(ctx context.Context, c *world.Process, e errands) *tally {
 	done, err := s.await(ctx, c, "the result", func(e *event) bool { return e.Result != nil })
 	if err != nil {
 		return s.enter(lost(e, err))
@@ -156,6 +173,9 @@ func (s *stage) strike(ctx context.Context) error {
 	}
 	if s.broker != nil {
 		s.ends = append(s.ends, s.broker.Terminate())
+	}
+	if len(s.successors) > 0 {
+		s.ends = append(s.ends, s.endDetached())
 	}
 	return errors.Join(s.ends...)
 }
