@@ -25,7 +25,8 @@ const MaxEarlyData = 16 << 10
 //
 // It sends nothing but Hello, so whatever fails, no request has been run.
 // A refusal that passes by itself is waited out: the broker is asked again as long
-// as there is time, and the last refusal is the answer.
+// as there is time, and the last refusal is the answer. A broker that was killed, whose
+// socket is still there, is waited for too: for its successor, 1 s at most.
 // Errors: *RefusedError; ErrBrokerUnreachable; ErrBackendUnreachable;
 // ErrBrokerDisabled; ErrNoAnswer when Timeout or ctx's deadline passed; ctx's
 // own error when it was cancelled. ctx and Options.Timeout bound the

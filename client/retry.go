@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"syscall"
 	"time"
 )
 
@@ -23,6 +24,10 @@ const (
 	// a broker that does not come back. Both take about a second to come back, and a
 	// client that asks for what does not exist is told soon.
 	absentWait = 2 * time.Second
+	// killedWait is the same for a broker whose socket is there, and nobody listens: it was
+	// killed, and whoever started it may start another. Nobody has said so, therefore the
+	// wait is shorter.
+	killedWait = time.Second
 )
 
 // retries is what an exchange keeps of the tries that failed.
@@ -57,7 +62,10 @@ func (x *exchange) retry(err error) (step, error) {
 		}
 	case errors.Is(err, errEnded), errors.Is(err, ErrBackendUnreachable):
 	case errors.Is(err, ErrBrokerUnreachable) && x.refusal != nil && x.refusal.Code == CodeShuttingDown:
-		return x.postpone(x.whileAbsent(nextBroker), fmt.Errorf("%w; then %w", x.refusal, err))
+		return x.postpone(x.whileAbsent(nextBroker, absentWait), fmt.Errorf("%w; then %w", x.refusal, err))
+	case errors.Is(err, ErrBrokerUnreachable) && (errors.Is(err, syscall.ECONNREFUSED) || !x.waited.IsZero() && errors.Is(err, syscall.ENOENT)):
+		// The next one takes the name away before it listens there.
+		return x.postpone(x.whileAbsent(nextBroker, killedWait), err)
 	default:
 		return 0, err
 	}
@@ -76,18 +84,19 @@ func (x *exchange) patience(r *RefusedError) time.Duration {
 	case CodeRateLimited, CodeFDPressure:
 		return r.RetryAfter
 	case CodeBackendUnavailable:
-		return x.whileAbsent(r.RetryAfter)
+		return x.whileAbsent(r.RetryAfter, absentWait)
 	}
 	return 0
 }
 
-// whileAbsent shortens a pause so that absentWait is not exceeded; 0 when that is over.
-func (x *exchange) whileAbsent(pause time.Duration) time.Duration {
+// whileAbsent shortens a pause so that the whole wait takes no longer than most; 0 when that
+// is over.
+func (x *exchange) whileAbsent(pause, most time.Duration) time.Duration {
 	now := time.Now()
 	if x.waited.IsZero() {
 		x.waited = now
 	}
-	return max(min(pause, x.waited.Add(absentWait).Sub(now)), 0)
+	return max(min(pause, x.waited.Add(most).Sub(now)), 0)
 }
 
 // postpone has the broker asked again after pause; it returns err where no time is left

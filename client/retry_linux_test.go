@@ -181,6 +181,35 @@ func TestNextBrokerIsWaitedFor(t *testing.T) {
 	}
 }
 
+// TestSuccessorOfAKilledBrokerIsWaitedFor: the socket of one that was killed is there, and
+// nobody listens, until the next one does.
+func TestSuccessorOfAKilledBrokerIsWaitedFor(t *testing.T) {
+	testutil.Leaks(t)
+	path := testutil.SocketPath(t)
+	killed, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	killed.SetUnlinkOnClose(false)
+	_ = killed.Close()
+	go func() {
+		time.Sleep(5 * moment)
+		_ = os.Remove(path)
+		time.Sleep(5 * moment)
+		next, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		serveAll(t, next, func(c *net.UnixConn, f *wire.Frame) { handOver(c, f); hold(c) })
+	}()
+	c, err := client.DialWith(bounded(t), options(path), []byte("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+}
+
 // TestManyAtOnce: what one process starts at once is served, later where the broker
 // wants it later.
 func TestManyAtOnce(t *testing.T) {
