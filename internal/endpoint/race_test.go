@@ -60,7 +60,7 @@ func starter(path string, in io.Reader, out io.Writer) {
 // dead broker at the same moment, and exactly one becomes the owner.
 func TestStartersOnAStaleSocket(t *testing.T) {
 	const processes = 4
-	rounds := 150
+	rounds := 1500
 	if testing.Short() {
 		rounds = 20
 	}
