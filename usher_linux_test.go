@@ -51,6 +51,10 @@ func serve(ctx context.Context, ln net.Listener) error {
 		<-ctx.Done()
 		select {}
 	}
+	journal, err := os.OpenFile(filepath.Join(os.Getenv("XDG_STATE_HOME"), journalName), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
 	for {
 		c, err := ln.Accept()
 		if err != nil && os.Getenv(envDaemon) == "clings" {
@@ -62,6 +66,7 @@ func serve(ctx context.Context, ln net.Listener) error {
 		go func() {
 			defer c.Close()
 			for lines := bufio.NewScanner(c); lines.Scan(); {
+				_, _ = fmt.Fprintln(journal, lines.Text())
 				wd, _ := os.Getwd()
 				_, err := fmt.Fprintf(c, "pid=%d dir=%s go=%s accidental=%q ushers=%d said=%s\n",
 					os.Getpid(), wd, os.Getenv("GOVERSION"), os.Getenv("ACCIDENTAL"), len(ushers()), lines.Text())
@@ -109,6 +114,8 @@ func call(what string) {
 		if err := tool.Stdio(ctx); err != nil {
 			fail(err)
 		}
+	case "again":
+		callAgain(ctx)
 	case "stays": // until its input ends
 		c, err := tool.Dial(ctx)
 		if err != nil {
@@ -164,12 +171,20 @@ func install(t *testing.T) *installed {
 			t.Error(err)
 		}
 	})
+	if err := os.WriteFile(filepath.Join(i.Dir, journalName), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	return &installed{Installed: i, t: t}
 }
 
 // command is a call of the tool, which has not begun.
 func (i *installed) command(what string, env ...string) *exec.Cmd {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	return i.commandFor(30*time.Second, what, env...)
+}
+
+// commandFor is command with a time after which it is killed.
+func (i *installed) commandFor(most time.Duration, what string, env ...string) *exec.Cmd {
+	ctx, cancel := context.WithTimeout(context.Background(), most)
 	i.t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, i.Bin)
 	cmd.Env = append(slices.Clone(i.Env), append(env, envCall+"="+what)...)

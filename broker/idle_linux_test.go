@@ -1,0 +1,65 @@
+package broker_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/testutil"
+)
+
+// TestHellosWhileIdle: an instance that is let go for want of clients at random moments
+// costs nobody an answer; it is served by it or by its successor. USHER_TEST_HELLOS=10000 is
+// the number that the project holds itself to.
+func TestHellosWhileIdle(t *testing.T) {
+	const clients = 4
+	const idle = 2 * time.Millisecond
+	runtimeDir := testutil.SocketDir(t)
+	t.Setenv("XDG_RUNTIME_DIR", runtimeDir)
+	s := starting(t, fmt.Sprintf("idle = %q", idle), "")
+	each := (testutil.Repeat(t, "USHER_TEST_HELLOS", 1000, 200) + clients - 1) / clients
+	var mu sync.Mutex
+	instances := make(map[string]int)
+	var wg sync.WaitGroup
+	for range clients {
+		wg.Go(func() {
+			for range each {
+				time.Sleep(rand.N(8 * idle))
+				answer, err := s.who(demoVersion)
+				if err != nil {
+					t.Error(err)
+					continue
+				}
+				mu.Lock()
+				instances[word(answer, "pid")]++
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("%d Hellos, %d instances", clients*each, len(instances))
+	if len(instances) < 2 {
+		t.Error("none was let go meanwhile")
+	}
+	testutil.WaitFor(t, "the last has gone", func() bool { return s.Backends() == 0 })
+	for pid := range instances {
+		testutil.WaitFor(t, "process "+pid+" has been reaped", func() bool {
+			_, err := os.Stat(filepath.Join("/proc", pid))
+			return errors.Is(err, fs.ErrNotExist)
+		})
+	}
+	testutil.WaitFor(t, "the last pipe is removed", func() bool {
+		left, err := os.ReadDir(filepath.Join(runtimeDir, "running-process", "broker"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return !slices.ContainsFunc(left, func(e fs.DirEntry) bool { return e.Type() == fs.ModeSocket })
+	})
+}
