@@ -83,9 +83,18 @@ func Start(s Spec) (*Process, error) {
 }
 
 func start(s Spec) (*Process, error) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer null.Close()
+	output := s.Output
+	if output == nil {
+		output = null
+	}
 	path := s.Path
 	if s.Program != nil {
-		opened, err := reopen(s.Program, firstInherited+len(s.Inherit))
+		opened, err := reopen(s.Program, append([]*os.File{null, output, output}, s.Inherit...))
 		if err != nil {
 			return nil, err
 		}
@@ -94,7 +103,8 @@ func start(s Spec) (*Process, error) {
 	}
 	cmd := &exec.Cmd{
 		Path: path, Args: append([]string{s.Path}, s.Args...), Dir: s.Dir,
-		Env:        append([]string{}, s.Env...), // never nil, which would be this process' own
+		Env:   append([]string{}, s.Env...), // never nil, which would be this process' own
+		Stdin: null, Stdout: output, Stderr: output,
 		ExtraFiles: s.Inherit, SysProcAttr: detached(),
 	}
 	if cmd.Dir == "" {
@@ -102,14 +112,10 @@ func start(s Spec) (*Process, error) {
 	} else if _, err := os.Stat(cmd.Dir); err != nil { // else the error would name the program
 		return nil, err
 	}
-	if s.Output != nil {
-		cmd.Stdout, cmd.Stderr = s.Output, s.Output
-	}
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
 	p := &Process{cmd: cmd}
-	var err error
 	if p.handle, err = peer.OpenPID(cmd.Process.Pid); err != nil { // the pid is its own: nobody has reaped it
 		_ = endGroup(cmd.Process.Pid, true)
 		_ = cmd.Wait()

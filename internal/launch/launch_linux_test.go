@@ -180,6 +180,36 @@ func TestReplacedProgram(t *testing.T) {
 	}
 }
 
+// TestProgramBehindTheHighestFile: nothing takes the program's number before it runs, not
+// even what package syscall puts behind the highest of the files.
+func TestProgramBehindTheHighestFile(t *testing.T) {
+	testutil.Leaks(t)
+	program, err := os.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()
+	const number = 200
+	n, err := unix.FcntlInt(program.Fd(), unix.F_DUPFD_CLOEXEC, number)
+	if err != nil {
+		t.Fatal(err)
+	}
+	high := os.NewFile(uintptr(n), "high")
+	defer high.Close()
+	p, said := begin(t, "tells", func(s *launch.Spec) {
+		s.Program = program
+		for len(s.Inherit) < number-3 { // the next number is the lowest that none of the child's is
+			s.Inherit = append(s.Inherit, high)
+		}
+	})
+	if exit, err := p.Wait(within(t)); err != nil || exit.Code != 7 {
+		t.Errorf("ended as %v, %v", exit, err)
+	}
+	if line, err := said.ReadString('\n'); err != nil {
+		t.Errorf("got %s, %v", line, err)
+	}
+}
+
 // TestEnd: one that goes when asked, and one that does not, leave nothing of their group
 // behind, also when another goroutine waits meanwhile.
 func TestEnd(t *testing.T) {

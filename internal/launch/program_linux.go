@@ -15,22 +15,44 @@ import (
 // program is an opened executable under a number that no descriptor of the child has.
 type program int
 
-// reopen lends f under a number of at least above. The caller closes it.
-func reopen(f *os.File, above int) (program, error) {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return 0, err
+// reopen lends f under a number that the child of these files does not use before it runs
+// it. The caller closes it.
+//
+// The child moves its files to the numbers from 0 on; on the way it puts those that are in
+// the way, and the pipe that tells of a failure, on the numbers behind the highest of them
+// (package syscall, forkAndExecInChild), whatever has these.
+func reopen(f *os.File, files []*os.File) (program, error) {
+	highest := len(files)
+	for _, file := range files {
+		if err := withNumber(file, func(fd int) error { highest = max(highest, fd); return nil }); err != nil {
+			return 0, err
+		}
 	}
-	var n int
-	var dupErr error
-	err = raw.Control(func(fd uintptr) { n, dupErr = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, above) })
-	if err == nil {
-		err = dupErr
-	}
+	n := 0
+	err := withNumber(f, func(fd int) (err error) {
+		n, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, highest+len(files)+3) // the first behind, the pipe twice
+		if err == unix.EINVAL {                                                         // above the limit
+			err = unix.EMFILE
+		}
+		return err
+	})
 	if err != nil {
 		return 0, fmt.Errorf("open the program again: %w", err)
 	}
 	return program(n), nil
+}
+
+// withNumber calls use with the number of f.
+func withNumber(f *os.File, use func(fd int) error) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var useErr error
+	if err := raw.Control(func(fd uintptr) { useErr = use(int(fd)) }); err != nil {
+		return err
+	}
+	return useErr
 }
 
 // path leads to the open file, whatever the path that it had leads to. It is good in
