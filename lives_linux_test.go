@@ -256,3 +256,82 @@ func TestCallsWhileAllEnds(t *testing.T) {
 	testutil.WaitFor(t, "all have ended", func() bool { return len(i.processes()) == 0 })
 	i.nothingLeft()
 }
+
+// TestSocketRemoved: a broker whose name is removed, or is another's, ends; the next call
+// starts another one, which leads to the daemon that is there, and connections live on.
+func TestSocketRemoved(t *testing.T) {
+	i := install(t)
+	old := i.stays()
+	daemon := pid(t, old.says("first"))
+	var brokers []int
+	for _, replace := range []func(string) error{
+		os.Remove,
+		func(path string) error {
+			ln, err := net.Listen("unix", path+".other")
+			if err != nil {
+				return err
+			}
+			ln.(*net.UnixListener).SetUnlinkOnClose(false)
+			return errors.Join(os.Rename(path+".other", path), ln.Close())
+		},
+	} {
+		sockets, err := filepath.Glob(filepath.Join(i.Dir, "running-process", "broker", "*-svc-*.sock"))
+		if len(sockets) != 1 || err != nil {
+			t.Fatalf("sockets %q, %v", sockets, err)
+		}
+		before := slices.DeleteFunc(i.processes(), func(p int) bool { return p == daemon })
+		if err := replace(sockets[0]); err != nil {
+			t.Fatal(err)
+		}
+		if p := pid(t, i.calls("x")); p != daemon {
+			t.Errorf("the next call is served by %d, not by %d", p, daemon)
+		}
+		if p := pid(t, old.says("again")); p != daemon {
+			t.Errorf("the connection is served by %d, not by %d", p, daemon)
+		}
+		testutil.WaitFor(t, "the broker before has ended", func() bool { return world.Ended(before[0]) })
+		brokers = append(brokers, before...)
+	}
+	if len(brokers) != 2 || brokers[0] == brokers[1] {
+		t.Errorf("brokers %v", brokers)
+	}
+	old.ends()
+	i.nothingLeft()
+}
+
+// TestDaemonsChildHoldsNothing: a child that a daemon has started keeps neither a client's
+// connection nor the channel to the broker open when the daemon dies.
+func TestDaemonsChildHoldsNothing(t *testing.T) {
+	i := install(t)
+	env := envDaemon + "=has a child"
+	old := i.stays(env)
+	daemon := pid(t, old.says("first"))
+	children := testutil.Children(t, daemon)
+	if len(children) != 1 {
+		t.Fatalf("children %v", children)
+	}
+	child := children[0]
+	defer func() { _ = syscall.Kill(child, syscall.SIGKILL) }()
+	if err := syscall.Kill(daemon, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	testutil.WaitFor(t, "the daemon has ended", func() bool { return world.Ended(daemon) })
+	began := time.Now()
+	if _, err := fmt.Fprintln(old.in, "second"); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := old.out.ReadString('\n'); err == nil && strings.HasPrefix(line, "pid=") {
+		t.Errorf("answered: %q", line)
+	}
+	if took := time.Since(began); took > 100*time.Millisecond {
+		t.Errorf("the end came after %v", took)
+	}
+	if world.Ended(child) {
+		t.Error("the child has ended: nothing is shown")
+	}
+	if p := pid(t, i.calls("x", env)); p == daemon {
+		t.Error("the dead one answers")
+	}
+	_ = old.in.Close()
+	_ = old.cmd.Wait() // it has failed, as it should
+}

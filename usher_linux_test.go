@@ -46,6 +46,10 @@ func serve(ctx context.Context, ln net.Listener) error {
 		return errors.New("can't serve")
 	case "dies":
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	case "has a child":
+		if err := exec.Command("sleep", "60").Start(); err != nil {
+			return err
+		}
 	case "hangs":
 		fmt.Println("waiting for the licence server")
 		<-ctx.Done()

@@ -23,7 +23,8 @@ import (
 //	   └──admin──────────────────────────────────────────────▶ replying
 //
 // and from each to closed, with a verdict: at its deadline, at the end of draining, or
-// because a refusal or the pipe to reconnect to is all there is to say.
+// because a refusal or the pipe to reconnect to is all there is to say. From offered it is
+// resolved anew where the backend died unread and another can be started.
 //
 // It belongs to the loop. While it is offloaded (job is set) it keeps its phase, and the
 // job has its descriptor to itself: resolving reads files, offered speaks with a v1
@@ -70,7 +71,7 @@ var follows = [...][]phase{
 	phaseReading:   {phaseResolving, phaseReplying, phaseClosed},
 	phaseResolving: {phaseWaiting, phaseOffered, phaseClosed},
 	phaseWaiting:   {phaseResolving, phaseClosed},
-	phaseOffered:   {phaseOffered, phaseWaiting, phaseReplying, phaseClosed},
+	phaseOffered:   {phaseOffered, phaseResolving, phaseWaiting, phaseReplying, phaseClosed},
 	phaseReplying:  {phaseClosed},
 	phaseClosed:    {},
 }

@@ -20,7 +20,7 @@ func (byReconnect) deliver(c *connection) { c.reconnectOrWait() }
 // for the next one, as if that end had been known before.
 func (c *connection) reconnectOrWait() {
 	if t := c.offer.target; !c.reconnect() {
-		if c.waitForBackend(t) {
+		if c.startAnother(t) || c.waitForBackend(t) {
 			return
 		}
 		c.refuse(t.request, hello.BackendNotRegistered())

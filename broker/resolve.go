@@ -28,6 +28,7 @@ type target struct {
 	key        registry.Key
 	build      [32]byte // BLAKE3 of the file at binary_path; zero when unreadable
 	backend    *entry
+	starts     bool // an instance can be started where none runs
 }
 
 type entry = registry.Entry[*backend]
@@ -119,7 +120,7 @@ func (c *connection) resolveWith(d *definition, f *wire.Frame, h *wire.Hello) {
 // refusal where nothing but the backend is missing.
 func (c *connection) match(d *definition, request *wire.Frame, h *wire.Hello) (*target, *hello.Refusal) {
 	s := c.server
-	t := &target{request: request, hello: h, definition: d.service, handoff: d.handoff, build: d.build}
+	t := &target{request: request, hello: h, definition: d.service, handoff: d.handoff, build: d.build, starts: d.starts()}
 	switch err := t.definition.CheckVersion(h.WantedVersion); {
 	case errors.Is(err, service.ErrBelowMinVersion):
 		return nil, hello.BelowMinVersion()

@@ -141,6 +141,19 @@ func (c *connection) awaitStart(t *target, d *definition) {
 	c.waitUntil(starting.deadline.Add(2*endGrace), waiter{target: t}) // and is told by then how it ended
 }
 
+// startAnother resolves the connection anew where its backend has been seen to end and
+// another can be started: nobody else would come. It reports whether it does.
+func (c *connection) startAnother(t *target) bool {
+	if !t.starts || c.server.draining {
+		return false
+	}
+	if c.phase != phaseResolving {
+		c.enter(phaseResolving, time.Now().Add(c.server.opts.HelloTimeout)) // that of the acknowledgement is no more
+	}
+	c.resolve(t.request, t.hello) // where the one that has ended is not found again
+	return true
+}
+
 // start begins to start an instance for t, in whose place so many others are to go.
 func (s *server) start(t *target, d *definition, now time.Time, others int) (*starting, error) {
 	if err := s.mayStart(t.key, d, others); err != nil {
@@ -188,7 +201,7 @@ func (s *server) mayStart(key registry.Key, d *definition, others int) error {
 	}
 	n := -others
 	for _, e := range s.backends.All() {
-		if e.Service == key.Service {
+		if e.Service == key.Service && !e.Handle.gone() {
 			n++
 		}
 	}

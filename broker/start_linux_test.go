@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -29,6 +30,14 @@ func startedProcess() error {
 		return errors.New("can't serve")
 	case "hangs":
 		select {}
+	}
+	if os.Getenv(envMode) == "hangs" {
+		child := exec.Command("sleep", "100")
+		if err := child.Start(); err != nil {
+			return err
+		}
+		fmt.Printf("waiting for child=%d\n", child.Process.Pid)
+		return child.Wait()
 	}
 	l, err := backend.Listen(context.Background(), backend.Options{})
 	if err != nil {
@@ -223,6 +232,69 @@ func TestStartFailure(t *testing.T) {
 	}
 	if took := time.Since(began); took > patience/2 {
 		t.Errorf("it took %v", took)
+	}
+}
+
+// TestHangingStart: an instance that does not become ready in its time is ended, and what it
+// has started with it; its clients are told why.
+func TestHangingStart(t *testing.T) {
+	s := starting(t, `timeout = "300ms"`, "hangs")
+	began := time.Now()
+	_, err := s.who(demoVersion)
+	if err == nil || !strings.Contains(err.Error(), "was not ready in 300ms, and was ended") {
+		t.Fatalf("got %v", err)
+	}
+	if took := time.Since(began); took > patience/2 {
+		t.Errorf("it took %v", took)
+	}
+	child, _, _ := strings.Cut(word(err.Error(), "child"), ";")
+	if _, err := strconv.Atoi(child); err != nil {
+		t.Fatal(err)
+	}
+	testutil.WaitFor(t, "its child has ended", func() bool { // a zombie where nobody reaps orphans
+		stat, err := os.ReadFile("/proc/" + child + "/stat")
+		return err != nil || strings.Contains(string(stat), ") Z ")
+	})
+	checkNoChildren(t)
+}
+
+// checkNoChildren waits until this process, which is the broker's, has reaped all that it
+// has started.
+func checkNoChildren(t *testing.T) {
+	t.Helper()
+	testutil.WaitFor(t, "all have been reaped", func() bool { return len(testutil.Children(t, os.Getpid())) == 0 })
+}
+
+// TestInstanceKilled: who asks in the moment in which the instance is killed is served by
+// the next one, or learns that the instance may have run it; who asks then is served.
+func TestInstanceKilled(t *testing.T) {
+	s := starting(t, "", "")
+	unknown, slowest := 0, time.Duration(0)
+	for n := range testutil.Repeat(t, "USHER_TEST_KILLS", 20, 3) {
+		killed := word(s.mustAsk(demoVersion), "pid")
+		pid, err := strconv.Atoi(killed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		answer, err := s.who(demoVersion)
+		slowest = max(slowest, time.Since(began))
+		switch {
+		case errors.Is(err, client.ErrOutcomeUnknown):
+			unknown++
+		case err != nil || word(answer, "pid") == killed:
+			t.Errorf("kill %d: %q, %v", n, answer, err)
+		}
+		if answer := s.mustAsk(demoVersion); word(answer, "pid") == killed {
+			t.Errorf("kill %d: the dead one answers: %q", n, answer)
+		}
+	}
+	t.Logf("%d of unknown outcome; the slowest took %v", unknown, slowest.Round(time.Millisecond))
+	if slowest > 900*time.Millisecond { // the client asked again, because nobody knew that another can be started
+		t.Error("a second was lost")
 	}
 }
 

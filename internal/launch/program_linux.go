@@ -119,7 +119,7 @@ func OwnImage(string) string { return "/proc/self/exe" }
 
 // Duplicate opens f once more, with a descriptor of its own, which the caller closes.
 func Duplicate(f *os.File) (*os.File, error) {
-	p, err := reopen(f, firstInherited)
+	p, err := reopen(f, nil)
 	if err != nil {
 		return nil, err
 	}
