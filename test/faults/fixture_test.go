@@ -139,7 +139,9 @@ func (p *process) quit() {
 // died waits for a process that kills itself.
 func (p *process) died() {
 	p.t.Helper()
-	err := p.Wait(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	err := p.Wait(ctx)
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 		p.t.Fatalf("process %d was to kill itself: %v", p.PID(), err)
