@@ -102,13 +102,14 @@ func overloaded() *hello.Refusal {
 	}
 }
 
-// drain accepts what is still in the kernel's queue, to be refused unless a successor gets
-// it, lets those who have sent no Hello have until then to send it, and refuses those who wait: no backend
-// registers any more. It returns what is closed once every connection has its verdict.
+// drain accepts what is still in the kernel's queue, to be refused unless another broker
+// gets it, lets those who have sent no Hello have until then to send it, and refuses those
+// who wait: no backend registers any more. It returns what is closed once every connection
+// has its verdict.
 func (s *server) drain(then time.Time) (empty <-chan struct{}) {
 	s.tellDraining()
 	s.acceptor.Stop()
-	for !s.opts.KeepName {
+	for s.begun && s.successor == nil && !s.keepsName() { // else another accepts them
 		c, err := s.acceptor.Accept()
 		if err != nil { // a full table says so even of an empty queue
 			break

@@ -58,6 +58,9 @@ func (b *Broker) Socket() string { return b.server.binding.Path }
 // Close gives the socket up without having served. Serve calls it by itself.
 func (b *Broker) Close() error {
 	b.server.closeLoop()
+	if p := b.server.opts.Predecessor; p != nil {
+		_ = p.channel.Close()
+	}
 	return b.server.binding.Close()
 }
 

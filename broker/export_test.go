@@ -84,3 +84,6 @@ func (b *Broker) StopLoop() {
 
 // Controls returns how many service verbs wait for instances.
 func (b *Broker) Controls() int { return ask(b, func(s *server) int { return len(s.controls) }) }
+
+// Begun reports whether the broker accepts clients, or has.
+func (b *Broker) Begun() bool { return ask(b, func(s *server) bool { return s.begun }) }

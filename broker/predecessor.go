@@ -22,7 +22,10 @@ import (
 const HandoverVariable = "USHER_HANDOVER"
 
 // Predecessor is the broker whose place a process takes.
-type Predecessor struct{ channel *sock.Channel }
+type Predecessor struct {
+	channel  *sock.Channel
+	keepName bool // the socket's name is a service manager's
+}
 
 // TakePredecessor returns the broker whose place this process was started to take; nil when
 // there is none. It goes to Options.Predecessor. No child of this process has it.
@@ -36,42 +39,42 @@ func TakePredecessor() (*Predecessor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", HandoverVariable, err)
 	}
-	return &Predecessor{sock.NewChannel(fd)}, nil
+	return &Predecessor{channel: sock.NewChannel(fd)}, nil
 }
 
-// bind takes the listening socket over.
-func (p *Predecessor) bind(path string) (b *endpoint.Binding, keepName bool, err error) {
+// bind takes the listening socket over. Its name stays the predecessor's until begin: that
+// one serves on if this one fails.
+func (p *Predecessor) bind(path string) (b *endpoint.Binding, err error) {
 	if err := p.channel.SetDeadline(time.Now().Add(takeOverTime)); err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	h, msg, err := receiveHandover(p.channel)
 	if err != nil {
-		return nil, false, fmt.Errorf("take over: %w", err)
+		return nil, fmt.Errorf("take over: %w", err)
 	}
 	defer msg.FDs.Close()
 	if h.Kind != wire.HandoverKind_HANDOVER_KIND_LISTENER || h.Format != handoverFormat || msg.FDs.Len() != 1 {
-		return nil, false, fmt.Errorf("take over: the other broker began with %s of format %d and %d descriptors", h.Kind, h.Format, msg.FDs.Len())
+		return nil, fmt.Errorf("take over: the other broker began with %s of format %d and %d descriptors", h.Kind, h.Format, msg.FDs.Len())
 	}
 	file, err := msg.FDs.Take(0).File("listener")
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	defer file.Close()
 	l, err := net.FileListener(file) // a copy
 	if err != nil {
-		return nil, false, fmt.Errorf("take over: %w", err)
+		return nil, fmt.Errorf("take over: %w", err)
 	}
 	listener, ok := l.(*net.UnixListener)
 	if !ok {
-		return nil, false, errors.Join(errors.New("take over: the other broker passed no Unix socket"), l.Close())
+		return nil, errors.Join(errors.New("take over: the other broker passed no Unix socket"), l.Close())
 	}
 	if b, err = endpoint.TakeOver(path, listener); err != nil {
-		return nil, false, errors.Join(err, listener.Close())
+		return nil, errors.Join(err, listener.Close())
 	}
-	if h.KeepName {
-		b.KeepName()
-	}
-	return b, h.KeepName, nil
+	p.keepName = h.KeepName
+	b.KeepName()
+	return b, nil
 }
 
 // fail tells the predecessor that it has to stay.
@@ -116,8 +119,11 @@ func (s *server) begin() {
 		return
 	}
 	s.begun, s.since = true, time.Now()
-	if s.opts.Predecessor != nil {
+	if p := s.opts.Predecessor; p != nil {
 		s.orphansBy = s.since.Add(succession) // its backends are about to come
+		if !p.keepName {
+			s.binding.OwnName()
+		}
 	}
 	s.acceptor.Start()
 	s.tellServing()

@@ -132,7 +132,7 @@ func (s *server) upgrade(ctx context.Context, program *os.File, path string) (pi
 
 // askSuccessor gives the successor the listening socket, and waits until it could serve.
 func (s *server) askSuccessor(ch *sock.Channel) error {
-	err := sendHandover(ch, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_LISTENER, Format: handoverFormat, KeepName: s.opts.KeepName}, s.acceptor.Listener)
+	err := sendHandover(ch, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_LISTENER, Format: handoverFormat, KeepName: s.keepsName()}, s.acceptor.Listener)
 	if err != nil {
 		return err
 	}
@@ -204,7 +204,7 @@ func (s *server) giveWay(next *successor) error {
 		s.acceptor.Start()
 		return fmt.Errorf("the other broker has gone: %w", err)
 	}
-	s.successor, s.opts.KeepName = next, true
+	s.successor = next
 	s.binding.KeepName()
 	for _, c := range s.conns.all() {
 		switch c.phase {

@@ -25,12 +25,19 @@ type Supervisor struct {
 func (o *Options) bind() (b *endpoint.Binding, err error) {
 	switch {
 	case o.Predecessor != nil:
-		b, o.KeepName, err = o.Predecessor.bind(o.Socket)
-		return b, err
+		return o.Predecessor.bind(o.Socket)
 	case o.Listener == nil:
 		return endpoint.Bind(o.Socket)
 	}
 	return endpoint.Adopt(o.Socket, o.Listener, o.KeepName)
+}
+
+// keepsName reports whether the socket's name is somebody else's.
+func (s *server) keepsName() bool {
+	if p := s.opts.Predecessor; p != nil {
+		return p.keepName
+	}
+	return s.opts.KeepName
 }
 
 // closeListener closes what Listen was given and could not use, for the reason why.

@@ -66,10 +66,15 @@ func AdoptBackend(path string, l *net.UnixListener) (*Binding, error) {
 }
 
 // KeepName leaves the name where it is at the end: it is somebody else's by then.
-func (b *Binding) KeepName() {
+func (b *Binding) KeepName() { b.setUnlinked(true) }
+
+// OwnName has the name removed at the end: it is this Binding's from now on.
+func (b *Binding) OwnName() { b.setUnlinked(false) }
+
+func (b *Binding) setUnlinked(unlinked bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.unlinked = true
+	b.unlinked = unlinked
 }
 
 // ListenerError reports a socket that can't be adopted.
