@@ -211,7 +211,6 @@ func (s *server) watchBackend(e *entry) {
 		attempt, ack, err := h.channel.Next()
 		switch {
 		case err != nil:
-			s.loop.Remove(h.channel.Watched())
 			s.backendLeft(e, handoff.Blame(err))
 		case attempt != nil:
 			attempt.Owner.(*connection).answered(ack)
@@ -244,6 +243,7 @@ func (s *server) backendLeft(e *entry, fault error) {
 		s.lookIdle()
 		return
 	}
+	s.loop.Remove(h.channel.Watched())
 	if starting := s.starts.pending[e.Key]; h.log != "" && !h.exited && (starting == nil || starting.entry != e) {
 		s.leaving[e] = true // it has closed its channel by itself, and its process will be seen to end
 	}
@@ -323,7 +323,6 @@ func (s *server) closeBackends() {
 	all := slices.AppendSeq(s.backends.All(), maps.Keys(s.leaving))
 	for _, e := range all {
 		if h := e.Handle; h.channel != nil && !h.retired {
-			s.loop.Remove(h.channel.Watched())
 			s.backendLeft(e, nil)
 		}
 	}

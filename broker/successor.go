@@ -234,7 +234,6 @@ func (s *server) releaseBackend(e *entry) {
 	if s.successor == nil || e.Handle.channel == nil || e.Handle.inFlight > 0 {
 		return
 	}
-	s.loop.Remove(e.Handle.channel.Watched())
 	s.backendLeft(e, nil)
 }
 
