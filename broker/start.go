@@ -69,26 +69,31 @@ func newStarts() starts {
 	return starts{pending: make(map[registry.Key]*starting), budget: make(map[registry.Key]tries)}
 }
 
-// allow counts a try, or says why there is none, and how long to wait where there were too
-// many.
+// allow reports whether there may be a try, or says why not, and how long to wait where
+// there were too many.
 func (s *starts) allow(key registry.Key, now time.Time) (why string, retry time.Duration, ok bool) {
 	w := s.budget[key]
 	if now.Sub(w.failed) < sameFailure {
 		return w.why, 0, false
 	}
-	if now.Sub(w.since) >= startWindow {
-		w = tries{since: now}
-	}
-	if w.n >= startsPerWindow {
+	if now.Sub(w.since) < startWindow && w.n >= startsPerWindow {
 		why = fmt.Sprintf("it was started %d times in %v: %s", startsPerWindow, startWindow, w.why)
 		return why, w.since.Add(startWindow).Sub(now), false
+	}
+	return "", 0, true
+}
+
+// begun counts a try.
+func (s *starts) begun(key registry.Key, now time.Time) {
+	w := s.budget[key]
+	if now.Sub(w.since) >= startWindow {
+		w = tries{since: now}
 	}
 	w.n++
 	if len(s.budget) >= maxWindows {
 		clear(s.budget)
 	}
 	s.budget[key] = w
-	return "", 0, true
 }
 
 // failed notes why the last try failed.
@@ -180,6 +185,7 @@ func (s *server) start(t *target, d *definition, now time.Time, others int) (*st
 		starting.endpoint = d.start.HandoffEndpoint
 	}
 	s.starts.pending[t.key] = starting
+	s.starts.begun(t.key, now)
 	s.loop.WakeAt(starting.deadline)
 	job := launching{logDir: s.opts.LogDir, broker: s.binding.Path, service: t.key.Service, variant: t.key.Variant, hashes: s.files.hashes, v1: v1, instance: t.key.Instance}
 	work := s.jobs.work

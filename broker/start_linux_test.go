@@ -316,3 +316,23 @@ func TestIdleInstanceGoes(t *testing.T) {
 		t.Errorf("pipes left: %q", left)
 	}
 }
+
+// TestNoRoomIsNoStart: who was refused for want of room has not used up a try.
+func TestNoRoomIsNoStart(t *testing.T) {
+	s := starting(t, "max_instances = 1", "")
+	first := s.mustAsk("1.0.0")
+	for range 2 { // each asks more than once
+		if answer, err := s.who("1.1.0"); err == nil || !strings.Contains(err.Error(), "1 instances live already") {
+			t.Errorf("got %q, %v", answer, err)
+		}
+	}
+	pid, err := strconv.Atoi(word(first, "pid"))
+	if err == nil {
+		err = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	testutil.WaitFor(t, "it has ended", func() bool { return s.Backends() == 0 })
+	s.mustAsk("1.1.0")
+}
