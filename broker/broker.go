@@ -89,7 +89,7 @@ func (b *Broker) Serve(ctx context.Context) error {
 	}
 	if s.opts.Predecessor != nil {
 		s.jobs.wg.Go(s.takeOver)
-		stop := context.AfterFunc(ctx, func() { _ = s.opts.Predecessor.channel.Close() })
+		stop := context.AfterFunc(work, s.opts.Predecessor.channel.End)
 		defer stop()
 	}
 	s.jobs.wg.Go(s.run)

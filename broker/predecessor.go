@@ -85,22 +85,21 @@ func (p *Predecessor) fail(why error) {
 
 // takeOver tells the predecessor that this broker could serve, and takes in what it gives:
 // its clients' connections, and the word to go. It is a goroutine of its own, which ends
-// with the predecessor, or with this broker's work.
+// with the predecessor, or with this broker's work; what has come by then is taken in.
 func (s *server) takeOver() {
 	ch := s.opts.Predecessor.channel
 	defer func() { _ = ch.Close() }()
 	defer s.jobs.post(s.begin) // one that has died meanwhile gives no word
-	err := ch.SetDeadline(time.Time{})
-	if err == nil {
-		err = sendHandover(ch, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_READY})
-	}
-	for err == nil {
-		var h *wire.Handover
-		var msg sock.Message
-		if h, msg, err = receiveHandover(ch); err != nil {
-			return
-		}
+	_ = ch.SetDeadline(time.Time{})
+	_ = sendHandover(ch, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_READY}) // else the end is read
+	for {
+		h, msg, err := receiveHandover(ch)
+		var damaged *damagedError
 		switch {
+		case errors.As(err, &damaged): // its connection is lost; others come behind it
+			continue
+		case err != nil:
+			return
 		case h.Kind == wire.HandoverKind_HANDOVER_KIND_GO:
 			s.jobs.post(s.begin)
 		case h.Kind == wire.HandoverKind_HANDOVER_KIND_CONNECTION && msg.FDs.Len() == 1:

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -26,7 +27,7 @@ type predecessor struct {
 
 // successorOf makes a broker that is to take the place of s. It serves when the test says
 // so; what it is told, the test tells.
-func successorOf(t *testing.T, s *site, change func(*options)) (next *site, first *predecessor) {
+func successorOf(t *testing.T, s *site, keepName bool, change func(*options)) (next *site, first *predecessor) {
 	t.Helper()
 	near, far, err := sock.Pair()
 	if err != nil {
@@ -48,7 +49,7 @@ func successorOf(t *testing.T, s *site, change func(*options)) (next *site, firs
 		t.Fatal(err)
 	}
 	first = &predecessor{t, near}
-	first.say(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_LISTENER, Format: 1}, listener)
+	first.say(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_LISTENER, Format: 1, KeepName: keepName}, listener)
 	opts := options{Socket: s.Socket(), DefinitionDir: s.defs, Predecessor: of, BackendWait: 1, Logger: slog.New(slog.DiscardHandler)}
 	if change != nil {
 		change(&opts)
@@ -97,7 +98,7 @@ func TestSuccessorThatEndsLeavesTheName(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, nil)
-			next, first := successorOf(t, s, nil)
+			next, first := successorOf(t, s, false, nil)
 			end(next, first)
 			if _, err := os.Lstat(s.Socket()); errors.Is(err, os.ErrNotExist) {
 				t.Error("the name of the socket has gone, and with it the broker that served on")
@@ -111,10 +112,10 @@ func TestSuccessorThatEndsLeavesTheName(t *testing.T) {
 // TestSuccessorRemovesTheName: once it serves, the name is its own.
 func TestSuccessorRemovesTheName(t *testing.T) {
 	s := newSite(t, nil)
-	next, first := successorOf(t, s, nil)
+	next, first := successorOf(t, s, false, nil)
 	next.serve()
 	first.ready()
-	first.say(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_GO})
+	first.leave()
 	testutil.WaitFor(t, "it serves", next.Begun)
 	next.stop()
 	_ = next.end()
@@ -124,4 +125,81 @@ func TestSuccessorRemovesTheName(t *testing.T) {
 	if err := s.end(); !errors.Is(err, broker.ErrReplaced) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// client is one whose connection can be passed on: far is what the predecessor has of it.
+func (p *predecessor) client() (c net.Conn, far *sock.FD) {
+	p.tb.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		p.tb.Fatal(err)
+	}
+	c = fileConn(p.tb, sock.Own(fds[0]))
+	_ = c.SetDeadline(time.Now().Add(patience))
+	return c, sock.Own(fds[1])
+}
+
+// pass gives a client's connection away.
+func (p *predecessor) pass(far *sock.FD, received []byte) {
+	p.tb.Helper()
+	p.say(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_CONNECTION, Received: received}, far)
+	far.Close()
+}
+
+// leave tells the successor to serve.
+func (p *predecessor) leave() {
+	p.tb.Helper()
+	p.say(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_GO})
+}
+
+// TestPassedToOneThatEnds: a connection that was given to a successor gets a verdict also
+// where that one is told to end before it has taken it.
+func TestPassedToOneThatEnds(t *testing.T) {
+	s := newSite(t, nil)
+	next, first := successorOf(t, s, true, nil)
+	first.leave()
+	var clients []net.Conn
+	for range 16 {
+		c, far := first.client()
+		first.pass(far, helloFor(t, usherClient, nil))
+		clients = append(clients, c)
+	}
+	next.stop()
+	next.serve()
+	for _, c := range clients {
+		readRefusal(t, c, wire.ErrorCode_ERROR_SHUTTING_DOWN, "")
+	}
+	_ = next.end()
+}
+
+// TestPassedWhileDescriptorsAreShort: a connection that is lost because the successor's
+// table is full costs no other one.
+func TestPassedWhileDescriptorsAreShort(t *testing.T) {
+	s := newSite(t, nil)
+	next, first := successorOf(t, s, true, nil)
+	next.serve()
+	first.ready()
+	first.leave()
+	lost, far := first.client()
+	good, goodFar := first.client()
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 3, Max: old.Max}); err != nil {
+		t.Fatal(err)
+	}
+	first.pass(far, helloFor(t, usherClient, nil))
+	testutil.WaitFor(t, "it has been read", func() bool {
+		n, err := unix.IoctlGetInt(sock.Number(first.ch), unix.SIOCOUTQ)
+		return err != nil || n == 0
+	})
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	readEnd(t, lost)
+	first.pass(goodFar, helloFor(t, usherClient, nil))
+	readRefusal(t, good, wire.ErrorCode_ERROR_BACKEND_SPAWN_FAILED, "")
+	next.stop()
+	_ = next.end()
 }

@@ -295,7 +295,13 @@ func sendHandover(ch *sock.Channel, h *wire.Handover, with ...sock.Lender) error
 	return ch.Send(msg, with...)
 }
 
-// receiveHandover waits for the next message. The caller closes what came with it.
+// damagedError says that a message arrived and is of no use. Others may come behind it.
+type damagedError struct{ error }
+
+func (e *damagedError) Unwrap() error { return e.error }
+
+// receiveHandover waits for the next message. The caller closes what came with it. The error
+// is a *damagedError where the channel goes on.
 func receiveHandover(ch *sock.Channel) (*wire.Handover, sock.Message, error) {
 	msg, err := ch.Recv()
 	if err != nil {
@@ -311,6 +317,7 @@ func receiveHandover(ch *sock.Channel) (*wire.Handover, sock.Message, error) {
 	}
 	if err != nil {
 		msg.FDs.Close()
+		err = &damagedError{err}
 	}
 	return h, msg, err
 }
