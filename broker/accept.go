@@ -71,6 +71,10 @@ func (s *server) admitRead(c *sock.Conn, received []byte) {
 	conn := newConnection(s, c, cred, demoted)
 	conn.received = prefix{received, c}
 	s.conns.add(conn)
+	if s.successor != nil { // it is from this broker's predecessor, who has not ended yet
+		conn.passOn(received)
+		return
+	}
 	conn.read()
 }
 

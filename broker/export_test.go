@@ -87,3 +87,6 @@ func (b *Broker) Controls() int { return ask(b, func(s *server) int { return len
 
 // Begun reports whether the broker accepts clients, or has.
 func (b *Broker) Begun() bool { return ask(b, func(s *server) bool { return s.begun }) }
+
+// Pause has the broker accept nobody any more.
+func (b *Broker) Pause() { ask(b, func(s *server) bool { s.acceptor.Stop(); return true }) }

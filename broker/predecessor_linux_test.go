@@ -6,7 +6,9 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -202,4 +204,71 @@ func TestPassedWhileDescriptorsAreShort(t *testing.T) {
 	readRefusal(t, good, wire.ErrorCode_ERROR_BACKEND_SPAWN_FAILED, "")
 	next.stop()
 	_ = next.end()
+}
+
+// successorProcess takes the place of the test's broker.
+func successorProcess() error {
+	of, err := broker.TakePredecessor()
+	if err != nil {
+		return err
+	}
+	dir := os.Getenv(envSocket)
+	b, err := broker.Listen(options{
+		Socket: filepath.Join(dir, "b.sock"), DefinitionDir: filepath.Join(dir, "defs"), BackendWait: time.Nanosecond,
+		Logger: slog.New(slog.DiscardHandler), Predecessor: of,
+	})
+	if err != nil {
+		return err
+	}
+	return b.Serve(context.Background())
+}
+
+// upgradable is an option of a site: its successor is another process.
+func upgradable(o *options) {
+	o.Successor = broker.Successor{
+		Path: os.Args[0], Env: append(os.Environ(), "USHER_TEST_HELPER=successor", envSocket+"="+filepath.Dir(o.Socket)), Output: os.Stderr,
+	}
+}
+
+// upgrade has another process take the broker's place, until the test's end.
+func (s *site) upgrade() {
+	s.tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	pid, err := s.Upgrade(ctx)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	s.tb.Cleanup(func() {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+		_, _ = syscall.Wait4(pid, nil, 0, nil)
+	})
+}
+
+// TestPassedOn: a connection that comes to a broker that has a successor itself by then goes
+// on to that one.
+func TestPassedOn(t *testing.T) {
+	s := newSite(t, nil)
+	next, first := successorOf(t, s, true, upgradable)
+	next.serve()
+	first.ready()
+	first.leave()
+	testutil.WaitFor(t, "it serves", next.Begun)
+	s.Pause() // the queue is its successor's
+	b := next.fake(demoVersion)
+	underWay := next.dial()
+	send(t, underWay, helloFor(t, usherClient, nil))
+	o := b.receive() // keeps it from ending
+	next.upgrade()
+	testutil.WaitFor(t, "it drains", next.Draining)
+	c, far := first.client()
+	first.pass(far, helloFor(t, usherClient, nil))
+	readRefusal(t, c, wire.ErrorCode_ERROR_BACKEND_SPAWN_FAILED, "")
+	b.adopt(o)
+	b.ack(o, nil)
+	readHandedOver(t, underWay)
+	if err := next.end(); err != nil {
+		t.Error(err)
+	}
+	_ = b.ch.Close()
 }

@@ -36,6 +36,7 @@ func TestMain(m *testing.M) {
 
 		"v1 instance": v1Instance,
 		"v1 handoffs": v1Handoffs,
+		"successor":   successorProcess,
 
 		"registrant":           registrantProcess,
 		"refused broker":       refusedBroker,

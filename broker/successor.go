@@ -283,7 +283,7 @@ func (c *connection) passOn(received []byte) {
 		c.close()
 	}, nil)
 	if !begun {
-		c.close()
+		c.refuseAndClose(nil, hello.ShuttingDown())
 	}
 }
 
