@@ -3,6 +3,7 @@ package broker_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -268,6 +269,35 @@ func TestPassedOn(t *testing.T) {
 	b.ack(o, nil)
 	readHandedOver(t, underWay)
 	if err := next.end(); err != nil {
+		t.Error(err)
+	}
+	_ = b.ch.Close()
+}
+
+// TestRegistrationDuringUpgrade: who was being verified when the successor took over
+// registers with that one, and is not kept by the broker that goes.
+func TestRegistrationDuringUpgrade(t *testing.T) {
+	s := newSite(t, upgradable)
+	dir, answer := hungFileSystem(t)
+	s.write("hung.toml", fmt.Sprintf("binary_path = %q\nper_version_binary_dir = %q\n", filepath.Join(dir, "binary"), filepath.Dir(ownBinary(t))))
+	b := s.fake(demoVersion)
+	underWay := s.dial()
+	send(t, underWay, helloFor(t, usherClient, nil))
+	o := b.receive() // keeps the broker from ending
+	c := s.dial()
+	send(t, c, bytesOf(t, frame.RegisterRequest(&wire.Register{ServiceName: "hung", ServiceVersion: demoVersion, BackendPipe: s.pipe("hung")})))
+	testutil.WaitFor(t, "both are under way", func() bool { n, _ := s.Pending(); return n == 2 })
+	s.upgrade()
+	testutil.WaitFor(t, "it drains", s.Draining)
+	answer()
+	registered, err := frame.ParseRegistered(readFrame(t, c))
+	if err != nil || registered.Accepted {
+		t.Errorf("got %v, %v", registered, err)
+	}
+	b.adopt(o)
+	b.ack(o, nil)
+	readHandedOver(t, underWay)
+	if err := s.end(); err != nil {
 		t.Error(err)
 	}
 	_ = b.ch.Close()

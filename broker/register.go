@@ -71,6 +71,9 @@ func (c *connection) refuseRegistration(request *wire.Frame, req *wire.Register,
 func (c *connection) register(request *wire.Frame, req *wire.Register, e *entry) {
 	s := c.server
 	older, err := s.place(e)
+	if s.successor != nil {
+		err = errUpgraded // which it finds when it asks again
+	}
 	if err != nil {
 		e.Handle.process.Close()
 		c.refuseRegistration(request, req, err)
