@@ -119,7 +119,7 @@ func (c *connection) overdue() {
 		c.abort()
 		c.refuseAndClose(nil, hello.ServiceUnloadable(errFileSystem))
 	case phaseWaiting:
-		if c.waiter.starts != nil {
+		if c.waiter.starts != nil && time.Now().Before(c.waiter.deadline) {
 			c.noOrphan()
 			return
 		}

@@ -90,3 +90,8 @@ func (b *Broker) Begun() bool { return ask(b, func(s *server) bool { return s.be
 
 // Pause has the broker accept nobody any more.
 func (b *Broker) Pause() { ask(b, func(s *server) bool { s.acceptor.Stop(); return true }) }
+
+// Waits returns how often a client began to wait for a backend.
+func (b *Broker) Waits() uint64 {
+	return ask(b, func(s *server) uint64 { return s.counters.clients.Waited })
+}
