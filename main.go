@@ -79,6 +79,10 @@ func (t *Tool) runBroker() error {
 func (t *Tool) serveBroker(before *broker.Predecessor, say func(string)) error {
 	launch.SetName(t.Name)
 	b, log, err := t.listenBroker(before)
+	if errors.Is(err, errServed) {
+		say(readyWord)
+		return nil
+	}
 	if err != nil {
 		say(err.Error())
 		return err
@@ -169,12 +173,20 @@ const (
 	between    = 10 * time.Millisecond
 )
 
+// errServed says that another broker serves at the socket, and has not taken its name away:
+// a call that had started it was ended before it could see that, and the next one started
+// this.
+var errServed = errors.New("another broker serves there")
+
 func (t *Tool) bindBroker(opts broker.Options) (*broker.Broker, error) {
 	for by := time.Now().Add(succession); ; time.Sleep(between) {
 		b, err := broker.Listen(opts)
 		var used *endpoint.InUseError
 		if !errors.As(err, &used) || time.Now().After(by) {
 			return b, err
+		}
+		if c, err := endpoint.DialNow(opts.Socket); err == nil {
+			return nil, errors.Join(errServed, c.Close())
 		}
 	}
 }

@@ -467,6 +467,36 @@ func TestPrivileged(t *testing.T) {
 	}
 }
 
+// TestBrokerFindsAnother: a broker that was started although one serves, because the call
+// that had started that one was ended too early to see it, says at once that one serves.
+// Its own caller would else wait until the other one ends.
+func TestBrokerFindsAnother(t *testing.T) {
+	i := install(t)
+	i.calls("x")
+	ready, told, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ready.Close()
+	cmd := i.command("", "USHER_ROLE=broker", envCall+"=")
+	cmd.ExtraFiles = []*os.File{told}
+	began := time.Now()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = told.Close()
+	word, err := io.ReadAll(ready)
+	if took := time.Since(began); string(word) != "ready\n" || err != nil || took > 5*time.Second {
+		t.Errorf("said %q, %v after %v", word, err, took)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	if n := len(i.processes()); n != 2 {
+		t.Errorf("%d processes, want broker and daemon", n)
+	}
+}
+
 // TestServeDoesNotReturn: such a daemon ends all the same.
 func TestServeDoesNotReturn(t *testing.T) {
 	if testing.Short() {
