@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/client"
+	"github.com/seed-7265657e/usher/internal/launch"
 )
 
 // Dial connects to the daemon of this very executable, and of Key, Dir and EnvKey, and
@@ -74,6 +75,9 @@ const (
 )
 
 func (t *Tool) options() (client.Options, error) {
+	if role := os.Getenv(launch.RoleVariable); role != "" { // else broker would start broker, and so on
+		return client.Options{}, fmt.Errorf("this process was started as the %s of %s, and Dials: call Main first of all in main", role, os.Getenv(launch.ToolVariable))
+	}
 	tool, err := t.complete()
 	if err != nil {
 		return client.Options{}, err

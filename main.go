@@ -20,13 +20,16 @@ import (
 
 // Main is the first thing that main does: in a process that was started as the tool's
 // broker or daemon it serves, and ends the process; in any other it returns at once. In a
-// test of the tool, TestMain calls it.
+// test of the tool, TestMain calls it. Where one executable has several tools, main calls
+// Main of each.
 func (t *Tool) Main() {
-	role := os.Getenv(launch.RoleVariable)
-	if role == "" {
+	role, name := os.Getenv(launch.RoleVariable), os.Getenv(launch.ToolVariable)
+	if role == "" || name != "" && name != t.Name {
 		return
 	}
-	_ = os.Unsetenv(launch.RoleVariable) // no child is to have it
+	for _, v := range []string{launch.RoleVariable, launch.ToolVariable} {
+		_ = os.Unsetenv(v) // no child is to have it
+	}
 	tool, err := t.complete()
 	if err == nil {
 		err = checkSelf()
@@ -146,7 +149,7 @@ func (t *Tool) listenBroker(before *broker.Predecessor) (b *broker.Broker, log l
 		Predecessor:   before,
 		Successor: broker.Successor{
 			Path: path, Output: log.next,
-			Env: launch.Baseline(launch.RoleVariable+"="+launch.RoleBroker, endpoint.IdleVariable+"="+brokerIdle().String()),
+			Env: t.brokerEnv(brokerIdle()),
 		},
 		Logger: slog.New(slog.NewJSONHandler(log.own, nil)),
 	})
@@ -154,6 +157,11 @@ func (t *Tool) listenBroker(before *broker.Predecessor) (b *broker.Broker, log l
 		return nil, log, errors.Join(err, log.close())
 	}
 	return b, log, nil
+}
+
+// brokerEnv is the environment of the tool's broker.
+func (t *Tool) brokerEnv(idle time.Duration) []string {
+	return launch.Baseline(launch.RoleVariable+"="+launch.RoleBroker, launch.ToolVariable+"="+t.Name, endpoint.IdleVariable+"="+idle.String())
 }
 
 // maxIdle is how long the broker stays behind its last daemon, at most.

@@ -63,7 +63,7 @@ func (t *Tool) launchBroker(ctx context.Context) error {
 	defer ready.Close()
 	p, err := launch.Start(launch.Spec{
 		Program: self, Path: path,
-		Env:    launch.Baseline(launch.RoleVariable+"="+launch.RoleBroker, endpoint.IdleVariable+"="+t.IdleTimeout.String()),
+		Env:    t.brokerEnv(t.IdleTimeout),
 		Output: log, Inherit: []*os.File{told},
 	})
 	_ = told.Close()

@@ -31,7 +31,12 @@ const (
 	envCall   = "USHER_TEST_CALL"
 	envDaemon = "USHER_TEST_DAEMON"
 	envIdle   = "USHER_TEST_IDLE" // a duration; the daemon gets it as IdleTimeout
+
+	envForgets = "LC_USHER_TEST_FORGETS" // main does not call Main; the broker gets every LC_ variable
 )
+
+// other is a second tool of the same executable.
+var other = usher.Tool{Name: "othertool", Serve: serve}
 
 var tool = usher.Tool{
 	Name: "testtool", Version: "1.2.3", Serve: serve,
@@ -97,7 +102,11 @@ func TestMain(m *testing.M) {
 	if idle, err := time.ParseDuration(os.Getenv(envIdle)); err == nil {
 		tool.IdleTimeout = idle
 	}
+	if os.Getenv(envForgets) != "" {
+		call("x")
+	}
 	tool.Main()
+	other.Main()
 	if what := os.Getenv(envCall); what != "" {
 		call(what)
 	}
@@ -108,6 +117,10 @@ func TestMain(m *testing.M) {
 func call(what string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
+	tool := tool
+	if what == "other" {
+		tool = other
+	}
 	tool.Key, tool.Dir = os.Getenv("TOOL_KEY"), os.Getenv("TOOL_DIR")
 	fail := func(err error) {
 		fmt.Println(err)
@@ -494,6 +507,29 @@ func TestBrokerFindsAnother(t *testing.T) {
 	}
 	if n := len(i.processes()); n != 2 {
 		t.Errorf("%d processes, want broker and daemon", n)
+	}
+}
+
+// TestMainForgotten: where main does not call Main, the broker that a call starts would be a
+// call as well, and start one itself, and so on. It fails at its Dial instead, and the
+// first caller is told what is wrong.
+func TestMainForgotten(t *testing.T) {
+	i := install(t)
+	out, err := i.command("x", envForgets+"=1").Output()
+	if err == nil || !strings.Contains(string(out), "call Main first of all in main") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if n := len(i.processes()); n != 0 {
+		t.Errorf("%d processes", n)
+	}
+}
+
+// TestTwoTools: one executable may have several, each with a broker and a daemon.
+func TestTwoTools(t *testing.T) {
+	i := install(t)
+	first, second := pid(t, i.calls("x")), pid(t, i.calls("other"))
+	if n := len(i.processes()); n != 4 || first == second {
+		t.Errorf("%d processes, want two brokers and two daemons; daemons %d and %d", n, first, second)
 	}
 }
 

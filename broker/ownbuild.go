@@ -59,6 +59,7 @@ type ownInstance struct {
 
 // ownDefinition is what a definition would say of a client's own build. It owns p.
 func ownDefinition(name string, p *program, own *ownInstance, id [32]byte) *definition {
+	p.env = append(p.env, launch.ToolVariable+"="+name)
 	return &definition{
 		service:  &service.Definition{ServiceDefinition: &wire.ServiceDefinition{ServiceName: name, BinaryPath: p.path}},
 		instance: privateInstance(name),

@@ -19,8 +19,12 @@ import (
 	"github.com/seed-7265657e/usher/internal/peer"
 )
 
-// RoleVariable tells a process of a tool which of its roles it was started in.
-const RoleVariable = "USHER_ROLE"
+// RoleVariable tells a process of a tool which of its roles it was started in, and
+// ToolVariable the name of the tool: an executable may have several.
+const (
+	RoleVariable = "USHER_ROLE"
+	ToolVariable = "USHER_TOOL"
+)
 
 // The values of RoleVariable.
 const (
