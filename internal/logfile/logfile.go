@@ -17,6 +17,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 )
@@ -139,7 +140,13 @@ const (
 	// lastLines and lastBytes are what is shown of a log to explain an end.
 	lastLines = 8
 	lastBytes = 2 << 10
+	// traceBytes are looked through for the beginning of a trace.
+	traceBytes = 64 << 10
 )
+
+// crash finds where Go's runtime has said why it ends a process, which comes before a trace
+// that may be long.
+var crash = regexp.MustCompile(`(?m)^(panic|fatal error): (?s:.*?)\n\ngoroutine `)
 
 // OneLine has a text of several lines fit into one.
 func OneLine(text string) string {
@@ -147,7 +154,8 @@ func OneLine(text string) string {
 }
 
 // Last returns the last lines that were written to the log at path behind byte from, at
-// most 8 lines and 2 KiB; "" when there are none, or the log can't be read.
+// most 8 lines and 2 KiB; "" when there are none, or the log can't be read. Of a Go program
+// that has crashed they are the first ones of what its runtime says.
 func Last(path string, from int64) string {
 	f, err := os.Open(path)
 	if err != nil {
@@ -161,16 +169,27 @@ func Last(path string, from int64) string {
 	if from > fi.Size() { // it has begun anew since
 		from = 0
 	}
-	begin := max(from, fi.Size()-lastBytes)
+	begin := max(from, fi.Size()-traceBytes)
 	text, err := io.ReadAll(io.NewSectionReader(f, begin, fi.Size()-begin))
 	if err != nil {
 		return ""
+	}
+	if at := crash.FindIndex(text); at != nil {
+		lines := strings.Split(readable(text[at[0]:min(len(text), at[0]+lastBytes)]), "\n")
+		return strings.Join(lines[:min(len(lines), lastLines)], "\n")
+	}
+	if over := len(text) - lastBytes; over > 0 {
+		text, begin = text[over:], begin+int64(over)
 	}
 	if begin > from { // within a line
 		if _, rest, cut := bytes.Cut(text, []byte("\n")); cut {
 			text = rest
 		}
 	}
-	lines := strings.Split(strings.TrimRight(strings.ToValidUTF8(string(text), "�"), "\n"), "\n")
+	lines := strings.Split(readable(text), "\n")
 	return strings.Join(lines[max(0, len(lines)-lastLines):], "\n")
+}
+
+func readable(text []byte) string {
+	return strings.TrimRight(strings.ToValidUTF8(string(text), "�"), "\n")
 }

@@ -112,6 +112,10 @@ func TestLast(t *testing.T) {
 		"without line end": {"a\nb", 0, "a\nb"},
 		"whole lines":      {long + "\nb\n", 0, "b"},
 		"one long line":    {long, 0, long[:2<<10]},
+		"a panic":          {"begun\npanic: boom\n\ngoroutine 1 [running]:\n1\n2\n3\n4\n5\n6\n7\n8\n", 0, "panic: boom\n\ngoroutine 1 [running]:\n1\n2\n3\n4\n5"},
+		"a long trace":     {"panic: boom\n\ngoroutine 1 [running]:\n" + strings.Repeat("y\n", 4000), 0, "panic: boom\n\ngoroutine 1 [running]:\ny\ny\ny\ny\ny"},
+		"a line like one":  {"panic: none\n" + strings.Repeat("y\n", 9), 0, "y\ny\ny\ny\ny\ny\ny\ny"},
+		"a panic before":   {"panic: boom\nnew\n", 12, "new"},
 		"no text":          {"\xff\n", 0, "�"},
 	} {
 		t.Run(name, func(t *testing.T) {
