@@ -21,7 +21,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testutil.Main(m, map[string]func() error{"connect and stay": connectAndStay, "watch refused": watchRefused})
+	testutil.Main(m, map[string]func() error{"connect and stay": connectAndStay, "watch refused": watchRefused, "own executable": ownExecutable})
 }
 
 // connectAndStay connects to the path in the first line of standard input, says
@@ -298,4 +298,33 @@ func TestExecutableSurvivesReplacement(t *testing.T) {
 		t.Errorf("the link leads to another file: %v", err)
 	}
 	c.end(t)
+}
+
+// ownExecutable is a helper process: it looks up what it runs itself.
+func ownExecutable() error {
+	p, err := peer.OpenPID(os.Getpid())
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	path, _, err := p.Executable()
+	if err == nil {
+		err = errors.New("it is " + path)
+	}
+	return err
+}
+
+// TestExecutableInAnotherNamespacesProc: where /proc is that of another pid namespace, the
+// number leads to another process there, and so nobody is taken for the one that has it.
+func TestExecutableInAnotherNamespacesProc(t *testing.T) {
+	namespace := []string{"unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"}
+	if out, err := exec.Command(namespace[0], append(namespace[1:], "true")...).CombinedOutput(); err != nil {
+		t.Skipf("no pid namespace can be made here: %v: %s", err, out)
+	}
+	cmd := testutil.Helper(t, "own executable")
+	inside := exec.Command(namespace[0], append(namespace[1:], cmd.Args...)...)
+	inside.Env = cmd.Env
+	if out, err := inside.CombinedOutput(); err == nil || !strings.Contains(string(out), "/proc is that of another pid namespace") {
+		t.Errorf("%v: %s", err, out)
+	}
 }

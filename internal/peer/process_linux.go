@@ -158,12 +158,24 @@ func (p *Process) Wait(ctx context.Context) error {
 // through it counts when Alive is true afterwards.
 func (p *Process) Executable() (path, link string, err error) {
 	link = "/proc/" + strconv.Itoa(p.pid) + "/exe"
-	path, err = os.Readlink(link)
+	if err = procIsOurs(); err == nil {
+		path, err = os.Readlink(link)
+	}
 	if err != nil {
 		return "", "", fmt.Errorf("executable of process %d: %w", p.pid, err)
 	}
 	return path, link, nil
 }
+
+// procIsOurs is nil where the numbers in /proc are those that this process knows others
+// by. They are not in a pid namespace that has kept the /proc of the one around it.
+var procIsOurs = sync.OnceValue(func() error {
+	self, err := os.Readlink("/proc/self")
+	if err == nil && self != strconv.Itoa(os.Getpid()) {
+		err = errors.New("/proc is that of another pid namespace: mount one of this namespace's own")
+	}
+	return err
+})
 
 // Close closes the handle. A Wait under way returns. It may be called again.
 func (p *Process) Close() { p.close() }
