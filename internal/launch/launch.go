@@ -113,7 +113,7 @@ func start(s Spec) (*Process, error) {
 	}
 	if cmd.Dir == "" {
 		cmd.Dir = root
-	} else if _, err := os.Stat(cmd.Dir); err != nil { // else the error would name the program
+	} else if _, err := os.Stat(cmd.Dir + "/."); err != nil { // that can be gone to; else the error would name the program
 		return nil, err
 	}
 	if err := cmd.Start(); err != nil {

@@ -279,7 +279,7 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	p.End(within(t), 20*time.Second)
 }
 
-// TestStartFails: the error names the program, and a directory that is not there, and nothing is left open.
+// TestStartFails: the error names the program, and a directory that can't be gone to, and nothing is left open.
 func TestStartFails(t *testing.T) {
 	testutil.Leaks(t)
 	text := filepath.Join(t.TempDir(), "text")
@@ -291,10 +291,16 @@ func TestStartFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer program.Close()
+	self, err := os.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer self.Close()
 	for name, s := range map[string]launch.Spec{
-		"missing":   {Path: filepath.Join(t.TempDir(), "none")},
-		"nowhere":   {Path: "/proc/self/exe", Dir: filepath.Join(t.TempDir(), "nowhere")},
-		"no format": {Path: text, Program: program},
+		"missing":      {Path: filepath.Join(t.TempDir(), "none")},
+		"nowhere":      {Path: "/proc/self/exe", Dir: filepath.Join(t.TempDir(), "nowhere")},
+		"no format":    {Path: text, Program: program},
+		"no directory": {Path: "/proc/self/exe", Program: self, Dir: text},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, err := launch.Start(s)
