@@ -45,7 +45,7 @@ func (h host) directory(variable string) (string, error) {
 func (h host) homeBelow(rest string) (string, error) {
 	home, err := h.home()
 	if err != nil {
-		return "", err
+		return "", &VariableError{Variable: "HOME", Reason: "is not set", Fix: "set it to your home directory"}
 	}
 	if !h.isAbs(home) {
 		return "", &VariableError{Variable: "HOME", Reason: fmt.Sprintf("is %q, a relative path", home), Fix: "set it to your home directory"}

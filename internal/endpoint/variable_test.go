@@ -52,6 +52,17 @@ func TestRelativeHomeIsAnError(t *testing.T) {
 	}
 }
 
+// TestMissingHomeSaysWhatToSet: cron, a service manager and a container start processes
+// without it.
+func TestMissingHomeSaysWhatToSet(t *testing.T) {
+	h := withEnv("linux", nil)
+	h.home = func() (string, error) { return "", errors.New("$HOME is not defined") }
+	var v *VariableError
+	if dir, err := h.stateDir(); !errors.As(err, &v) || v.Variable != "HOME" {
+		t.Errorf("%q, %v", dir, err)
+	}
+}
+
 func TestAbsolutePathsOfWindows(t *testing.T) {
 	for _, path := range []string{`C:\Users\u\AppData`, `c:/users`, `\\server\share`} {
 		if got, err := withEnv("windows", map[string]string{"LOCALAPPDATA": path}).stateDir(); err != nil {
