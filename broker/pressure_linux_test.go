@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-7265657e/usher/broker"
 	"github.com/seed-7265657e/usher/internal/event"
+	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
@@ -68,6 +69,7 @@ func brokerProcess() error {
 	}
 	b, err := broker.Listen(options{
 		Socket: filepath.Join(dir, "b.sock"), DefinitionDir: filepath.Join(dir, "defs"), BackendWait: time.Nanosecond, Logger: slog.New(failures{}),
+		LogDir: filepath.Join(dir, "logs"),
 	})
 	if err != nil {
 		return err
@@ -152,6 +154,42 @@ func TestTableFullAfterAccept(t *testing.T) {
 	send(t, c, raw)
 	readRefusal(t, c, fdPressure, "")
 	lift()
+	p.end()
+}
+
+// TestStartWithoutDescriptors: wherever in the start of an instance the broker has no
+// descriptor left, the client is told that, which passes by itself, and not that the
+// instance can't be started.
+func TestStartWithoutDescriptors(t *testing.T) {
+	p, s := ownBroker(t)
+	s.defineStart(ownBinary(t), `idle = "50ms"`, "")
+	first := dial(t, s.Socket())
+	send(t, first, []byte{2})
+	readRefusal(t, first, wire.ErrorCode_ERROR_VERSION_UNSUPPORTED, "") // so it has opened what it always has open
+	_ = first.Close()
+	open, err := os.ReadDir("/proc/" + strconv.Itoa(p.Process.Pid) + "/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for more := 1; ; more++ {
+		lift := limit(t, p, uint64(len(open)+more))
+		c := dial(t, s.Socket())
+		send(t, c, helloFor(t, usherClient, func(r *hello.Request) { r.Version = "1.0." + strconv.Itoa(more) }))
+		reply := new(wire.HelloReply)
+		unmarshal(t, readFrame(t, c).Payload, reply)
+		lift()
+		_ = c.Close()
+		refused := testutil.Refused(reply)
+		if refused.Code == 0 {
+			break
+		}
+		if refused.Code != fdPressure {
+			t.Errorf("with %d more: %v", more, refused)
+		}
+		for range 3 { // it is well again
+			_ = dial(t, s.Socket()).Close()
+		}
+	}
 	p.end()
 }
 

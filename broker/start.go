@@ -103,6 +103,14 @@ func (s *starts) failed(key registry.Key, why string, now time.Time) {
 	s.budget[key] = w
 }
 
+// forget has the last try not count: nothing of the instance's own has failed.
+func (s *starts) forget(key registry.Key) {
+	if w, counted := s.budget[key]; counted {
+		w.n--
+		s.budget[key] = w
+	}
+}
+
 // resolveOwnBuild is step 3, resolve, for a client that asks for its own build.
 func (c *connection) resolveOwnBuild(f *wire.Frame, h *wire.Hello) {
 	if !c.server.opts.OwnBuilds {
@@ -138,7 +146,11 @@ func (c *connection) awaitStart(t *target, d *definition) {
 			return
 		}
 		var err error
-		if starting, err = s.start(t, d, now, 0); err != nil {
+		if starting, err = s.start(t, d, now, 0); s.pressure.failed(err) {
+			c.refuseAndClose(t.request, hello.FDPressure())
+			return
+		}
+		if err != nil {
 			c.refuseAndClose(t.request, hello.StartFailed(fmt.Sprintf("%s can't be started: %v", t.key.Service, err), sameFailure))
 			return
 		}
@@ -226,6 +238,12 @@ func (s *server) mayStart(key registry.Key, d *definition, others int) error {
 func (s *server) launched(starting *starting, l launched, err error) {
 	e := starting.entry
 	switch {
+	case s.pressure.failed(err): // which says nothing about the program, and passes
+		s.starts.forget(e.Key)
+		s.notStarted(starting, err.Error(), hello.FDPressure())
+		s.backendLeft(e, nil)
+		s.instanceEnded(e)
+		return
 	case err != nil:
 		s.startFailed(starting, fmt.Sprintf("%s can't be started: %v", e.Service, err))
 		s.backendLeft(e, nil)
@@ -297,14 +315,17 @@ func explain(starting *starting, exit launch.Exit, log, last string) string {
 
 // startFailed refuses all who wait for it, with the same words.
 func (s *server) startFailed(starting *starting, why string) {
+	s.starts.failed(starting.entry.Key, why, time.Now())
+	s.notStarted(starting, why, hello.StartFailed(why, 0))
+}
+
+func (s *server) notStarted(starting *starting, why string, refusal *hello.Refusal) {
 	key := starting.entry.Key
 	delete(s.starts.pending, key)
 	defer s.startsChanged()
-	s.starts.failed(key, why, time.Now())
 	s.emit(event.StartFailed{Backend: known(starting.entry), Variant: key.Variant, Problem: why})
 	waiting := s.waiting.connections[key]
 	delete(s.waiting.connections, key)
-	refusal := hello.StartFailed(why, 0)
 	for _, c := range waiting {
 		c.refuseAndClose(c.waiter.target.request, refusal)
 	}
