@@ -185,6 +185,18 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
+// TestStartedBrokerDoesNotAnswer: who has a broker of its own started is not told to start
+// one by hand.
+func TestStartedBrokerDoesNotAnswer(t *testing.T) {
+	testutil.Leaks(t)
+	opts := options(testutil.SocketPath(t))
+	opts.Start = func(context.Context) error { return nil }
+	_, err := client.Dial(t.Context(), opts)
+	if !errors.Is(err, client.ErrBrokerUnreachable) || strings.Contains(err.Error(), "usher serve") || !strings.Contains(err.Error(), "3 times") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // fullBacklog is a socket where nobody accepts and nobody else fits in.
 func fullBacklog(t testing.TB) (path string, ln *net.UnixListener) {
 	t.Helper()

@@ -142,6 +142,9 @@ func (x *exchange) dial() (step, error) {
 			x.starting = x.s.start(x.Start, x.deadline)
 			return stepStart, nil
 		}
+		if x.Start != nil {
+			return 0, fmt.Errorf("%w at %s: %w, although one was started %d times", ErrBrokerUnreachable, x.Broker, err, x.starts)
+		}
 		return 0, fmt.Errorf("%w at %s: %w (start one with \"usher serve\")", ErrBrokerUnreachable, x.Broker, err)
 	case err != nil:
 		return 0, fmt.Errorf("%w at %s: %w", ErrBrokerUnreachable, x.Broker, err)
