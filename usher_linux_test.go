@@ -510,6 +510,44 @@ func TestBrokerFindsAnother(t *testing.T) {
 	}
 }
 
+// TestOldLogsGo: each build and each key has a log of its own, so the oldest go; one whose
+// daemon runs stays, however old it is.
+func TestOldLogsGo(t *testing.T) {
+	i := install(t)
+	i.calls("x", "TOOL_KEY=quiet")
+	dir := filepath.Join(i.Dir, "running-process", tool.Name)
+	logs := func() []string {
+		found, err := filepath.Glob(filepath.Join(dir, tool.Name+"-*.log*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	quiet := logs()
+	old := time.Now().Add(-time.Hour)
+	for n := range 100 {
+		path := filepath.Join(dir, fmt.Sprintf("%s-%016x.log", tool.Name, n))
+		for _, path := range []string{path, path + ".1"} {
+			if err := os.WriteFile(path, []byte("old\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chtimes(path, old, old); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, path := range quiet {
+		if err := os.Chtimes(path, time.Unix(1, 0), time.Unix(1, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	i.calls("x", "TOOL_KEY=other")
+	left := logs()
+	if len(left) > 2*64 || len(quiet) != 1 || !slices.Contains(left, quiet[0]) {
+		t.Errorf("%d files are left; %q has to be one of them", len(left), quiet)
+	}
+}
+
 // TestMainForgotten: where main does not call Main, the broker that a call starts would be a
 // call as well, and start one itself, and so on. It fails at its Dial instead, and the
 // first caller is told what is wrong.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/logfile"
+	"github.com/seed-7265657e/usher/internal/registry"
 	"github.com/seed-7265657e/usher/internal/watch"
 )
 
@@ -125,4 +126,24 @@ func (l *logs) close() {
 		l.watch.Close()
 		l.watch = nil
 	}
+}
+
+// logsInUse are the logs of the instances of a service.
+func (s *server) logsInUse(service string) map[string]bool {
+	names := make(map[string]bool)
+	add := func(key registry.Key) {
+		if key.Service == service {
+			names[logName(service, key.Variant)] = true
+		}
+	}
+	for _, e := range s.backends.All() {
+		add(e.Key)
+	}
+	for e := range s.leaving {
+		add(e.Key)
+	}
+	for key := range s.starts.pending {
+		add(key)
+	}
+	return names
 }

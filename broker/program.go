@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
@@ -124,8 +125,13 @@ type launching struct {
 	logDir, broker, service, variant string
 	hashes                           *filehash.Cache
 	v1                               bool
-	instance                         string // the namespace of a v1 instance's endpoint
+	instance                         string          // the namespace of a v1 instance's endpoint
+	inUse                            map[string]bool // logs
 }
+
+// oldLogs is how many logs of own builds stay beside those in use: each build and each key
+// has one of its own.
+const oldLogs = 32
 
 // launched is a process with its log.
 type launched struct {
@@ -148,7 +154,12 @@ func (j launching) launch(ctx context.Context, p *program, given []*sock.FD) (l 
 	if err := p.open(ctx, j.hashes); err != nil {
 		return l, err
 	}
-	l.log = filepath.Join(j.logDir, j.logName())
+	l.log = filepath.Join(j.logDir, logName(j.service, j.variant))
+	if j.variant != "" {
+		logfile.KeepNewest(j.logDir, oldLogs, func(name string) bool {
+			return len(name) == len(filepath.Base(l.log)) && strings.HasPrefix(name, j.service+"-") && strings.HasSuffix(name, ".log") && !j.inUse[name]
+		})
+	}
 	if err := logfile.Bound(l.log, logfile.Max); err != nil {
 		return l, err
 	}
@@ -202,9 +213,9 @@ func (j launching) bequeath(given []*sock.FD) (i inheritance, err error) {
 	return i, nil
 }
 
-func (j launching) logName() string {
-	if j.variant == "" {
-		return j.service + ".log"
+func logName(service, variant string) string {
+	if variant == "" {
+		return service + ".log"
 	}
-	return j.service + "-" + j.variant + ".log"
+	return service + "-" + variant + ".log"
 }

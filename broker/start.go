@@ -199,7 +199,11 @@ func (s *server) start(t *target, d *definition, now time.Time, others int) (*st
 	s.starts.pending[t.key] = starting
 	s.starts.begun(t.key, now)
 	s.loop.WakeAt(starting.deadline)
-	job := launching{logDir: s.opts.LogDir, broker: s.binding.Path, service: t.key.Service, variant: t.key.Variant, hashes: s.files.hashes, v1: v1, instance: t.key.Instance}
+	job := launching{
+		logDir: s.opts.LogDir, broker: s.binding.Path, service: t.key.Service, variant: t.key.Variant,
+		hashes: s.files.hashes, inUse: s.logsInUse(t.key.Service),
+		v1: v1, instance: t.key.Instance,
+	}
 	work := s.jobs.work
 	s.jobs.wg.Go(func() {
 		defer p.close()

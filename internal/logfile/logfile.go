@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -97,6 +98,30 @@ func replace(path string, content io.Reader) error {
 		return errors.Join(err, os.Remove(fresh))
 	}
 	return nil
+}
+
+// KeepNewest removes logs in dir, and what was moved away from them: of those whose file
+// names match, the n that were written to last stay. What can't be removed stays, too.
+func KeepNewest(dir string, n int, match func(name string) bool) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	var logs []fs.FileInfo
+	for _, e := range entries {
+		if !match(e.Name()) {
+			continue
+		}
+		if fi, err := e.Info(); err == nil {
+			logs = append(logs, fi)
+		}
+	}
+	slices.SortFunc(logs, func(a, b fs.FileInfo) int { return b.ModTime().Compare(a.ModTime()) })
+	for _, fi := range logs[min(n, len(logs)):] {
+		path := filepath.Join(dir, fi.Name())
+		_ = os.Remove(path)
+		_ = os.Remove(Older(path))
+	}
 }
 
 // Writer is a log that its own process writes to, bounded at each write. It is safe for
