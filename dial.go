@@ -127,5 +127,9 @@ func (t *Tool) join(ctx context.Context, in io.Reader, out io.Writer) error {
 	case err == nil || errors.Is(err, net.ErrClosed):
 		return nil
 	}
+	var output *os.PathError // a connection's errors are others
+	if errors.As(err, &output) {
+		return fmt.Errorf("standard output: %w", err)
+	}
 	return fmt.Errorf("the daemon's end of %s: %w", t.Name, err)
 }

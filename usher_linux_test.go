@@ -129,7 +129,8 @@ func call(what string) {
 	switch what {
 	case "stdio":
 		if err := tool.Stdio(ctx); err != nil {
-			fail(err)
+			fmt.Fprintln(os.Stderr, err) // standard output is the daemon's
+			os.Exit(1)
 		}
 	case "again":
 		callAgain(ctx)
@@ -507,6 +508,22 @@ func TestBrokerFindsAnother(t *testing.T) {
 	}
 	if n := len(i.processes()); n != 2 {
 		t.Errorf("%d processes, want broker and daemon", n)
+	}
+}
+
+// TestStdioSaysWhatFailed: an output that takes nothing is not taken for the daemon's end.
+func TestStdioSaysWhatFailed(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	cmd := install(t).command("stdio")
+	cmd.Stdin, cmd.Stdout = strings.NewReader("x\n"), full
+	var complaint strings.Builder
+	cmd.Stderr = &complaint
+	if err := cmd.Run(); err == nil || !strings.Contains(complaint.String(), "standard output: ") {
+		t.Errorf("%v: %s", err, &complaint)
 	}
 }
 
