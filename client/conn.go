@@ -144,7 +144,7 @@ func (c *Conn) RemoteAddr() net.Addr {
 }
 
 // SyscallConn implements syscall.Conn. Bytes that came along with the verdict are
-// only to be had from Read.
+// only to be had from Read; with Options.NoReadAhead there are none.
 func (c *Conn) SyscallConn() (syscall.RawConn, error) {
 	raw, err := c.s.syscallConn()
 	if err != nil {

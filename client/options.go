@@ -41,6 +41,10 @@ type Options struct {
 	// they return, always, as the function Dial does.
 	Eager bool
 
+	// NoReadAhead reads no byte behind the verdict, so that the connection's descriptor
+	// (SyscallConn) can be given to another program. It costs two reads more.
+	NoReadAhead bool
+
 	// Start, when set, is called where no broker answers at Broker. It returns nil when
 	// one does, and the client goes on. Its ctx ends with Timeout, and with the
 	// connection. It may be called from several goroutines at once.

@@ -112,5 +112,9 @@ func (x *exchange) room() []byte {
 	if x.n == len(x.buf) {
 		x.buf = append(x.buf, make([]byte, max(4<<10, len(x.buf)))...)
 	}
-	return x.buf[x.n:]
+	room := x.buf[x.n:]
+	if x.NoReadAhead {
+		room = room[:min(len(room), frame.Lacks(x.buf[:x.n], frame.MaxHelloBody))]
+	}
+	return room
 }

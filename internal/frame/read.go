@@ -88,6 +88,20 @@ func Header(head []byte, limit uint32) (length int, whole bool, err error) {
 	return int(n), true, nil
 }
 
+// Lacks returns how many bytes may be read behind head, which begins a frame, without
+// reading past it: those of the header first. At least one, also where the beginning is
+// faulty or the frame is whole.
+func Lacks(head []byte, limit uint32) int {
+	length, whole, err := Header(head, limit)
+	switch {
+	case err != nil:
+		return 1
+	case !whole:
+		return HeaderLen - len(head)
+	}
+	return max(HeaderLen+length-len(head), 1)
+}
+
 func unmarshalFrame(body []byte) (*wire.Frame, error) {
 	f := new(wire.Frame)
 	if err := Unmarshal(body, f); err != nil {

@@ -14,7 +14,7 @@ import (
 // non-blocking and close-on-exec, and both are the caller's. Where the system has no SOCK_SEQPACKET the error wraps
 // errors.ErrUnsupported: backends are reached through their own pipes there.
 func Pair() (near *Channel, far *FD, err error) {
-	fds, err := socketpair()
+	fds, err := socketpair(unix.SOCK_SEQPACKET)
 	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.ESOCKTNOSUPPORT) || errors.Is(err, unix.EPROTOTYPE) {
 		err = fmt.Errorf("%w on this system: %w", errors.ErrUnsupported, err)
 	}
@@ -24,10 +24,10 @@ func Pair() (near *Channel, far *FD, err error) {
 	return NewChannel(Own(fds[0])), Own(fds[1]), nil
 }
 
-func socketpair() ([2]int, error) {
+func socketpair(kind int) ([2]int, error) {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET, 0)
+	fds, err := unix.Socketpair(unix.AF_UNIX, kind, 0)
 	if err != nil {
 		return fds, err
 	}

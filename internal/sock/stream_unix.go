@@ -1,0 +1,48 @@
+//go:build unix
+
+package sock
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// StreamPair makes two ends of a stream: the near one for this process, and the far one
+// to be inherited by another. Both are close-on-exec and the caller's.
+func StreamPair() (near *Conn, far *os.File, err error) {
+	fds, err := socketpair(unix.SOCK_STREAM)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a stream: %w", err)
+	}
+	return NewConn(Own(fds[0])), os.NewFile(uintptr(fds[1]), "far end"), nil
+}
+
+// AwaitHangup waits until the other end of c, a Unix stream, has ended both directions,
+// as by closing it: then nothing that is written can arrive any more. It returns when c is
+// closed, too.
+func AwaitHangup(c syscall.Conn) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Read(func(fd uintptr) bool { // the poller wakes readers at a hang-up, and this one for nothing else that stays
+		fds := [1]unix.PollFd{{Fd: int32(fd)}}
+		n, err := unix.Poll(fds[:], 0)
+		return n > 0 || err != nil && err != unix.EINTR
+	})
+}
+
+// EndOutput ends what f writes to. A socket's direction is shut down, for every holder:
+// closing one descriptor of it would leave it open where standard input is the same
+// socket. Anything else is closed.
+func EndOutput(f *os.File) error {
+	err := withFD(f, func(fd int) error { return shutdown(fd, unix.SHUT_WR) })
+	if errors.Is(err, unix.ENOTSOCK) {
+		return f.Close()
+	}
+	return err
+}
