@@ -60,7 +60,41 @@ func answer(c *backend.Conn, who string) {
 	if c.HandedOver() {
 		how = "handed over"
 	}
+	if string(text) == pidQuestion {
+		text = []byte("you are " + strconv.Itoa(c.Client().PID))
+	}
 	_, _ = fmt.Fprintf(c, "%s %s: %s\n", who, how, strings.TrimSpace(string(text)))
+}
+
+// pidQuestion is answered with the client's pid, as the kernel says it.
+const pidQuestion = "who am I?"
+
+// talkMain is a program that `usher run` starts: it asks the backend who it is, over the
+// descriptor that USHER_FD names, and says whether that is so. Its exit code is its
+// argument.
+func talkMain() {
+	n, err := strconv.Atoi(os.Getenv("USHER_FD"))
+	if err != nil {
+		fail(err)
+	}
+	c, err := net.FileConn(os.NewFile(uintptr(n), "connection"))
+	if err != nil {
+		fail(err)
+	}
+	if _, err := io.WriteString(c, pidQuestion); err != nil {
+		fail(err)
+	}
+	if err := c.(*net.UnixConn).CloseWrite(); err != nil {
+		fail(err)
+	}
+	answer, err := io.ReadAll(c)
+	if err != nil {
+		fail(err)
+	}
+	fmt.Printf("%s (%v)\n", strings.TrimSpace(string(answer)),
+		strings.HasSuffix(string(answer), fmt.Sprintf("you are %d\n", os.Getpid())))
+	code, _ := strconv.Atoi(os.Args[1])
+	os.Exit(code)
 }
 
 // peerMain is a client of its own making: it writes bytes, given as Go writes

@@ -21,6 +21,7 @@ func TestMain(m *testing.M) {
 		"usher":   func() { os.Exit(cli.Main()) },
 		"backend": backendMain,
 		"peer":    peerMain,
+		"talk":    talkMain,
 	})
 }
 

@@ -23,6 +23,7 @@ var verbs = []func(*app) *cobra.Command{
 	logsCommand,
 	eventsCommand,
 	connectCommand,
+	runCommand,
 	serviceCommand,
 	unitCommand,
 	upgradeCommand,
