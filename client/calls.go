@@ -1,6 +1,7 @@
 package client
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"syscall"
@@ -29,6 +30,9 @@ func (s *stream) Read(p []byte) (int, error) {
 	}
 	if n > 0 {
 		s.outcome.answer()
+	}
+	if why := s.hostFailure(err); why != nil {
+		err = opError("read", fmt.Errorf("the connection is lost: %w", why))
 	}
 	if err == io.EOF && s.endsItself() {
 		return n, err
@@ -131,6 +135,9 @@ func (s *stream) closeRead() error {
 	if err != nil {
 		return err
 	}
+	s.mu.Lock()
+	s.readClosed = true
+	s.mu.Unlock()
 	return o.conn.CloseRead()
 }
 

@@ -134,10 +134,10 @@ func (c *Conn) LocalAddr() net.Addr {
 	return &net.UnixAddr{Net: "unix"}
 }
 
-// RemoteAddr implements net.Conn: the path that was dialled.
+// RemoteAddr implements net.Conn: the path that was dialled, or the other host's URL.
 func (c *Conn) RemoteAddr() net.Addr {
 	defer runtime.KeepAlive(c)
-	if conn := c.s.info().conn; conn != nil {
+	if conn := c.s.info().conn; conn != nil && c.s.host == nil {
 		return conn.RemoteAddr()
 	}
 	return &net.UnixAddr{Net: "unix", Name: c.s.Broker}

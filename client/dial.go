@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/remote"
 )
 
 // MaxEarlyData is how long a first request may be, in bytes, to go along with
@@ -53,7 +54,7 @@ func DialWith(ctx context.Context, opts Options, request []byte) (*Conn, error) 
 		return nil, err
 	}
 	early := request
-	if len(request) > MaxEarlyData || s.NoHandoff {
+	if len(request) > MaxEarlyData || s.NoHandoff || s.host != nil {
 		early = nil
 	}
 	x := newExchange(s, early)
@@ -73,9 +74,10 @@ func DialWith(ctx context.Context, opts Options, request []byte) (*Conn, error) 
 
 // dialing is what a connection is made for.
 type dialing struct {
-	Options          // complete
-	ownBuild []byte  // Options.OwnBuild as a message
-	by       *Dialer // is told what the broker is
+	Options               // complete
+	ownBuild []byte       // Options.OwnBuild as a message
+	host     *remote.Host // of the broker; nil for this one
+	by       *Dialer      // is told what the broker is
 }
 
 func prepare(ctx context.Context, by *Dialer) (*stream, error) {
@@ -88,7 +90,10 @@ func prepare(ctx context.Context, by *Dialer) (*stream, error) {
 	if err := d.complete(); err != nil {
 		return nil, err
 	}
-	var err error
+	err := d.findHost()
+	if err != nil {
+		return nil, err
+	}
 	if d.ownBuild, err = d.OwnBuild.message(); err != nil {
 		return nil, err
 	}
@@ -108,7 +113,7 @@ func prepare(ctx context.Context, by *Dialer) (*stream, error) {
 // skip dials the cached endpoint; false when the rule forbids it or nobody answers
 // there.
 func (s *stream) skip() bool {
-	if s.CachedEndpoint == "" || s.OwnVersion == "" || s.OwnVersion != s.Version {
+	if s.host != nil || s.CachedEndpoint == "" || s.OwnVersion == "" || s.OwnVersion != s.Version {
 		return false
 	}
 	c, err := endpoint.DialNow(s.CachedEndpoint) // a full backlog is no answer either: the broker may know better

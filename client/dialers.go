@@ -30,7 +30,7 @@ func (d *Dialer) open(ctx context.Context, writesFirst bool) (*Conn, error) {
 		return nil, err
 	}
 	s.writesFirst = writesFirst
-	if s.skip() || !s.Eager && !s.NoHandoff && d.usher.Load() {
+	if s.skip() || !s.Eager && !s.NoHandoff && s.host == nil && d.usher.Load() {
 		return newConn(s), nil
 	}
 	if err := s.dial(ctx, newExchange(s, nil)); err != nil {

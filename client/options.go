@@ -21,6 +21,12 @@ type Options struct {
 
 	// Broker is the path of the broker's socket. Empty: the value of
 	// RUNNING_PROCESS_BROKER_V1_SOCKET, else this user's shared broker.
+	//
+	// ssh://[USER@]HOST[:PORT][/SOCKET][?usher=PROGRAM] is a broker on another host: each
+	// connection is a process of ssh that runs usher there, ended and reaped soon after Close.
+	// SOCKET is the absolute path of the broker's socket there, PROGRAM the path of usher.
+	// Dial always asks then, nothing goes along with Hello, CachedEndpoint is not used, and
+	// OwnBuild and Start are errors. See docs/beyond-one-host.md.
 	Broker string
 	// Timeout bounds everything until the connection is there, counted from Dial or,
 	// where Dial has not asked, from the call that does; ctx may bound Dial and

@@ -5,7 +5,9 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"github.com/seed-7265657e/usher/internal/remote"
 	"github.com/seed-7265657e/usher/internal/sock"
 )
 
@@ -31,12 +33,14 @@ type stream struct {
 
 	mu         sync.Mutex // guards what follows; not held across a call that can block
 	state      state
-	why        error      // failed: what to say about it
-	sock       *sock.Conn // nil before the first
-	early      bool       // the caller's bytes go along with Hello
-	flushed    bool       // all that is to be sent before the verdict has gone to sock
-	halfClosed bool       // the caller has ended its direction, perhaps before sock was there
-	unread     []byte     // read from sock behind the verdict, and not yet by the caller
+	why        error           // failed: what to say about it
+	sock       *sock.Conn      // nil before the first
+	ssh        *remote.Process // carries sock from another host; nil on this one
+	early      bool            // the caller's bytes go along with Hello
+	flushed    bool            // all that is to be sent before the verdict has gone to sock
+	readClosed bool            // the caller reads no more
+	halfClosed bool            // the caller has ended its direction, perhaps before sock was there
+	unread     []byte          // read from sock behind the verdict, and not yet by the caller
 	waits      waits
 	endStart   context.CancelFunc // of the broker that is being started
 }
@@ -95,6 +99,14 @@ func (s *stream) dropLocked() {
 	}
 	if s.sock != nil {
 		_ = s.sock.Close()
+	}
+	if s.ssh != nil {
+		patience := time.Duration(0)
+		if s.opened.Load() != nil {
+			patience = closePatience
+		}
+		s.ssh.End(patience)
+		s.ssh = nil
 	}
 	s.sock, s.flushed, s.waits.armed = nil, false, false
 }

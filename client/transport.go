@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -19,6 +20,9 @@ import (
 // connect dials path. Not connected, without an error: the backlog is full, and it
 // is to be tried again.
 func (x *exchange) connect(path string) (connected bool, err error) {
+	if x.host != nil {
+		return true, x.connectHost(path)
+	}
 	c, err := endpoint.DialNow(path)
 	if errors.Is(err, syscall.EAGAIN) {
 		x.busy, x.pause = err, min(max(2*x.pause, firstPause), lastPause)
@@ -28,9 +32,13 @@ func (x *exchange) connect(path string) (connected bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	x.connected(c)
+	return true, x.s.use(c)
+}
+
+func (x *exchange) connected(c *sock.Conn) {
 	x.busy, x.pause = nil, 0
 	x.conn, x.sent, x.n, x.tried = c, 0, 0, false
-	return true, x.s.use(c)
 }
 
 func (x *exchange) disconnect() {

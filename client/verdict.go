@@ -26,9 +26,13 @@ func (x *exchange) notRun() {
 // noVerdict is what a failure before the verdict means: nothing when no early byte
 // can have left, else unknown.
 func (x *exchange) noVerdict(err error) error {
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
+	}
+	if why := x.s.hostFailure(err); why != nil {
+		return fmt.Errorf("%w: %w", ErrBrokerUnreachable, why)
+	}
+	switch {
 	case x.reached():
 		return &OutcomeError{Err: err}
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):

@@ -14,6 +14,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/remote"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -27,10 +28,13 @@ func (e *DialError) Unwrap() error { return e.Err }
 
 const requestID = 1 // of the only request on a connection
 
-// Ask sends one request to the broker at socket and returns its reply (spec 01 §12).
-// ctx bounds it. Errors: *DialError; *hello.Refusal when the broker is
-// overloaded; those of package frame; ctx's.
+// Ask sends one request to the broker at socket, or at an ssh:// URL, and returns its reply
+// (spec 01 §12). ctx bounds it. Errors: *DialError; *remote.Error; *hello.Refusal when the
+// broker is overloaded; those of package frame; ctx's.
 func Ask(ctx context.Context, socket string, req *wire.AdminRequest) (*wire.AdminReply, error) {
+	if remote.IsURL(socket) {
+		return askHost(ctx, socket, req)
+	}
 	conn, err := endpoint.Dial(ctx, socket)
 	if err != nil {
 		return nil, &DialError{err}
@@ -41,6 +45,30 @@ func Ask(ctx context.Context, socket string, req *wire.AdminRequest) (*wire.Admi
 		return nil, fmt.Errorf("the broker at %s did not answer: %w", socket, err)
 	}
 	return parseReply(f)
+}
+
+// askHost is Ask of a broker on another host.
+func askHost(ctx context.Context, url string, req *wire.AdminRequest) (*wire.AdminReply, error) {
+	host, err := remote.Parse(url)
+	if err != nil {
+		return nil, err
+	}
+	conn, ssh, err := host.Dial("")
+	if err != nil {
+		return nil, err
+	}
+	defer ssh.End(0)
+	defer func() { _ = conn.Close() }()
+	f, err := exchange(ctx, conn, req)
+	switch {
+	case err == nil:
+		return parseReply(f)
+	case ctx.Err() == nil:
+		if why := ssh.Err(); why != nil {
+			return nil, why
+		}
+	}
+	return nil, fmt.Errorf("the broker at %s did not answer: %w", url, err)
 }
 
 func exchange(ctx context.Context, conn net.Conn, req *wire.AdminRequest) (*wire.Frame, error) {

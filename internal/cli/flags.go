@@ -8,9 +8,10 @@ import (
 
 	"github.com/seed-7265657e/usher/broker"
 	"github.com/seed-7265657e/usher/internal/names"
+	"github.com/seed-7265657e/usher/internal/remote"
 )
 
-// socketValue is the path of a socket, given at most once.
+// socketValue is the path of a socket, or an ssh:// URL, given at most once.
 type socketValue string
 
 // Set implements pflag.Value.
@@ -22,6 +23,10 @@ func (v *socketValue) Set(path string) error {
 		return errors.New("given more than once")
 	}
 	*v = socketValue(path)
+	if remote.IsURL(path) {
+		_, err := remote.Parse(path)
+		return err
+	}
 	return nil
 }
 

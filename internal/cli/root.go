@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -12,6 +13,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/bench"
 	"github.com/seed-7265657e/usher/internal/demo"
 	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/remote"
 )
 
 // verbs is every command of usher but those of relayed and cobra's own: help and
@@ -39,13 +41,21 @@ var verbs = []func(*app) *cobra.Command{
 
 // app is what the verbs of one run share.
 type app struct {
-	socket socketValue // --socket; empty when not given
+	socket socketValue // --broker or --socket; empty when not given
 }
 
-// socketPath is the broker's socket: --socket, else the environment's, else the
-// user's shared broker.
+// socketPath is the broker's socket, or the URL of one on another host: --broker or
+// --socket, else the environment's, else the user's shared broker.
 func (a *app) socketPath() (string, error) {
 	return endpoint.BrokerSocket(string(a.socket))
+}
+
+// localSocket is socketPath for those who serve there, or are the other host's.
+func (a *app) localSocket() (string, error) {
+	if remote.IsURL(string(a.socket)) {
+		return "", fmt.Errorf("%s is on another host: name a socket of this one", a.socket)
+	}
+	return a.socketPath()
 }
 
 // New returns the root command with every verb, on the streams that it is given.
@@ -63,6 +73,8 @@ func New(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 	root.SetVersionTemplate("usher {{.Version}}\n")
 	root.PersistentFlags().Var(&a.socket, "socket",
 		"the broker's socket (default $"+endpoint.SocketVariable+", else this user's shared broker)")
+	root.PersistentFlags().Var(&a.socket, "broker",
+		"the same, or a broker on another host: ssh://[USER@]HOST[:PORT][/SOCKET][?usher=PROGRAM]")
 	for _, verb := range verbs {
 		root.AddCommand(verb(a))
 	}

@@ -182,5 +182,5 @@ func (a *app) bindPath(instance endpoint.Instance, named bool) (string, error) {
 	if named && a.socket == "" {
 		return instance.SocketPath()
 	}
-	return a.socketPath()
+	return a.localSocket()
 }

@@ -152,3 +152,25 @@ func encode(t testing.TB, f *wire.Frame) []byte {
 	}
 	return raw
 }
+
+// TestLacks reads a frame by what it lacks, in pieces, and never a byte of what follows.
+func TestLacks(t *testing.T) {
+	whole, err := frame.Append(nil, frame.HandoffReady([]byte("token"), 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range whole {
+		want := frame.HeaderLen - n
+		if n >= frame.HeaderLen {
+			want = len(whole) - n
+		}
+		if got := frame.Lacks(whole[:n], frame.MaxBody); got != want {
+			t.Errorf("with %d bytes of %d it lacks %d, want %d", n, len(whole), got, want)
+		}
+	}
+	for _, head := range [][]byte{whole, {frame.Version + 1}, {frame.Version, 255, 255, 255, 255}} {
+		if got := frame.Lacks(head, frame.MaxBody); got != 1 {
+			t.Errorf("%v lacks %d, want 1", head, got)
+		}
+	}
+}
