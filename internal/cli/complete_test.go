@@ -43,6 +43,7 @@ func TestCompleteNames(t *testing.T) {
 	p.startBackend(t, "notes", "1.2.0", echo)
 	p.startBackend(t, "notes", "1.3.0", echo)
 	check("notes", "connect", "")
+	check("notes", "run", "")
 	check("notes", "backend-health", "")
 	check("notes", "service", "restart", "")
 	check("", "service", "stop", "notes", "")

@@ -244,3 +244,36 @@ func TestHostVerbs(t *testing.T) {
 	check(1, "", "", p.usher, "serve", "--broker", url)
 	check(2, "", "", p.usher, "connect", "--raw", "--fdpass")
 }
+
+// TestHostHalfClose: of the two ends of a direction, the client's own arrives, and the
+// backend's is seen only when the backend closes: ssh keeps its standard output open as
+// long as it runs.
+func TestHostHalfClose(t *testing.T) {
+	p := newPlace(t)
+	heard := make(chan string, 1)
+	p.serve(t, "echo", func(c net.Conn) {
+		_, _ = io.WriteString(c, "bye")
+		_ = c.(interface{ CloseWrite() error }).CloseWrite()
+		text, _ := io.ReadAll(c)
+		heard <- string(text)
+	})
+	c := p.dial(t, "echo")
+	buf := make([]byte, 8)
+	if n, err := io.ReadFull(c, buf[:3]); err != nil || string(buf[:n]) != "bye" {
+		t.Fatalf("read %q, %v", buf[:n], err)
+	}
+	must(t, c.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
+	if n, err := c.Read(buf); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("read %d, %v; docs/beyond-one-host.md says that an end is not seen yet", n, err)
+	}
+	must(t, c.SetReadDeadline(time.Now().Add(patience)))
+	_, err := io.WriteString(c, "late")
+	must(t, err)
+	must(t, c.CloseWrite())
+	if got := <-heard; got != "late" {
+		t.Errorf("the backend heard %q", got)
+	}
+	if n, err := c.Read(buf); err != io.EOF {
+		t.Errorf("read %d, %v; want the end", n, err)
+	}
+}
