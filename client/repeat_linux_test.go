@@ -93,18 +93,19 @@ func didRun(ran *sync.Map, id any) bool {
 // The connection is returned, and no deadline of the call stays with it.
 func TestContextEndsWithVerdict(t *testing.T) {
 	testutil.Leaks(t)
-	ctx, cancel := context.WithCancel(context.Background())
 	var end atomic.Pointer[context.CancelFunc]
-	end.Store(&cancel)
 	socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
+		cancel := *end.Load() // this client's; the next one may be there when the verdict has gone
 		early(c, 7)
 		time.Sleep(moment) // so that the client waits with its context at hand
 		verdict := append(handedOver(f), "answer"...)
 		_, _ = c.Write(verdict)
-		(*end.Load())()
+		cancel()
 		hold(c)
 	})
 	for range 50 {
+		ctx, cancel := context.WithCancel(context.Background())
+		end.Store(&cancel)
 		c, err := client.DialWith(ctx, options(socket), []byte("request"))
 		switch {
 		case err == nil:
@@ -115,10 +116,8 @@ func TestContextEndsWithVerdict(t *testing.T) {
 		case !errors.Is(err, client.ErrOutcomeUnknown):
 			t.Error(err)
 		}
-		ctx, cancel = context.WithCancel(context.Background())
-		end.Store(&cancel)
+		cancel()
 	}
-	cancel()
 }
 
 // TestHalfCloseBeforeVerdict: CloseWrite behind early data holds on whatever
