@@ -189,6 +189,14 @@ func (p *place) run(t *testing.T, stdin string, words ...string) (code int, stdo
 	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
 }
 
+// notShort leaves out what starts many an ssh, and of which the race detector sees little.
+func notShort(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("starts many processes")
+	}
+}
+
 func bounded(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
