@@ -400,3 +400,30 @@ func TestControlEndsWithTheBroker(t *testing.T) {
 		return ended == pid || err != nil
 	})
 }
+
+// TestNoUpgradeMeanwhile: a pause, and a verb that waits, are the broker's own, so it is not
+// replaced until they are over.
+func TestNoUpgradeMeanwhile(t *testing.T) {
+	s := newSite(t, upgradable)
+	s.listen(demoVersion)
+	refused := func(why string) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if _, err := s.Upgrade(ctx); err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("got %v", err)
+		}
+	}
+	s.control(verbPause, "", 0)
+	refused("service demo-svc is paused")
+	s.control(verbResume, "", 0)
+	done := make(chan outcome)
+	go func() { done <- s.control(verbStop, "", patience) }()
+	testutil.WaitFor(t, "it waits", func() bool { return s.Controls() == 1 })
+	refused("under way")
+	s.stop()
+	if o := <-done; o.exit == 0 {
+		t.Errorf("got %+v", o)
+	}
+	_ = s.end()
+}

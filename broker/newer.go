@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"os"
 	"time"
@@ -34,7 +35,7 @@ const maxTried = 64
 // considerUpgrade has the broker give way to the build of a client that is newer than its
 // own. The client is served as it would be without.
 func (s *server) considerUpgrade(version string, p *program) {
-	if s.opts.Version == "" || s.opts.Successor.Path == "" || s.successor != nil || s.draining {
+	if s.opts.Version == "" || s.opts.Successor.Path == "" || s.successor != nil || s.draining || s.mayGiveWay() != nil {
 		return
 	}
 	n := &s.newer
@@ -57,9 +58,12 @@ func (s *server) considerUpgrade(version string, p *program) {
 	if err != nil {
 		return
 	}
-	path, work := p.path, s.jobs.work
+	path, id, work := p.path, p.image.id, s.jobs.work
 	s.jobs.wg.Go(func() {
 		defer file.Close()
-		_, _ = s.upgradeTo(context.WithoutCancel(work), file, path) // what comes of it is an event
+		_, err := s.upgradeTo(context.WithoutCancel(work), file, path) // what comes of it is an event
+		if errors.Is(err, errHandsOn) {
+			s.jobs.post(func() { delete(n.tried, id) })
+		}
 	})
 }

@@ -199,6 +199,9 @@ func (s *server) giveWay(next *successor) error {
 	if s.draining {
 		return errors.New("this broker is ending")
 	}
+	if err := s.mayGiveWay(); err != nil {
+		return err
+	}
 	s.acceptor.Stop()
 	if err := sendHandover(next.channel, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_GO}); err != nil {
 		s.acceptor.Start()
@@ -225,6 +228,20 @@ func (s *server) giveWay(next *successor) error {
 		tell(next.pid)
 	}
 	s.shutDown(errUpgraded)
+	return nil
+}
+
+// errHandsOn: a successor knows neither of a pause nor of a verb that waits.
+var errHandsOn = errors.New("the broker is needed as it is")
+
+// mayGiveWay returns an error while somebody counts on this very broker.
+func (s *server) mayGiveWay() error {
+	for key := range s.paused {
+		return fmt.Errorf("%w: service %s is paused; usher service resume %s ends that", errHandsOn, key.Service, key.Service)
+	}
+	for c := range s.controls {
+		return fmt.Errorf("%w: a restart or stop of service %s is under way", errHandsOn, c.control.request.ServiceName)
+	}
 	return nil
 }
 
