@@ -54,12 +54,14 @@ type Spec struct {
 //	running ──ends by itself, or End──▶ ended ──Wait──▶ reaped
 type Process struct {
 	cmd    *exec.Cmd
+	pid    int // os.Process forgets it when it is released
 	handle *peer.Process
 
 	mu     sync.Mutex // held while a signal is sent: until the leader is reaped, its group's id is its own
 	ending bool       // nothing of its group may be left behind
 	reaped bool
 	exit   Exit // once reaped
+	gone   bool // released: nobody here sees its end
 }
 
 // Exit is how a process ended.
@@ -119,7 +121,7 @@ func start(s Spec) (*Process, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	p := &Process{cmd: cmd}
+	p := &Process{cmd: cmd, pid: cmd.Process.Pid}
 	if p.handle, err = peer.OpenPID(cmd.Process.Pid); err != nil { // the pid is its own: nobody has reaped it
 		_ = endGroup(cmd.Process.Pid, true)
 		_ = cmd.Wait()
@@ -144,19 +146,22 @@ func CheckRights(f *os.File, fi fs.FileInfo) error {
 const firstInherited = 3
 
 // PID returns the process' id, which is that of its group and session too.
-func (p *Process) PID() int { return p.cmd.Process.Pid }
+func (p *Process) PID() int { return p.pid }
 
 // Handle lends the handle on the process. It is good until Wait has returned an Exit.
 func (p *Process) Handle() *peer.Process { return p.handle }
 
 // Wait returns how the process ended, as soon as it has, and frees what the kernel keeps
-// of it. It returns ctx's error when ctx ends first.
+// of it. It returns ctx's error when ctx ends first, and os.ErrClosed after Release.
 func (p *Process) Wait(ctx context.Context) (Exit, error) {
 	if err := p.handle.Wait(ctx); err != nil && !errors.Is(err, os.ErrClosed) {
 		return Exit{}, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.gone {
+		return Exit{}, os.ErrClosed
+	}
 	if !p.reaped {
 		if p.ending {
 			_ = endGroup(p.PID(), true)
@@ -168,11 +173,12 @@ func (p *Process) Wait(ctx context.Context) (Exit, error) {
 	return p.exit, nil
 }
 
-// Release gives the process up: it lives on, and its end is somebody else's to see. No
-// other method is called after it.
+// Release gives the process up: it lives on, and its end is somebody else's to see. An End
+// that is under way still ends it.
 func (p *Process) Release() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.gone = true
 	p.handle.Close()
 	_ = p.cmd.Process.Release()
 }

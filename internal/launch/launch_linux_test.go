@@ -261,6 +261,24 @@ func awaitGone(t *testing.T, pid int) {
 	}
 }
 
+// TestEndOfOneReleased: who is just ending a process ends it also where another gives it up.
+func TestEndOfOneReleased(t *testing.T) {
+	testutil.Leaks(t)
+	p, said := begin(t, "stubborn", nil)
+	if _, err := said.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	p.Release()
+	p.End(within(t), 20*time.Second)
+	awaitGone(t, p.PID())
+	if _, err := p.Wait(within(t)); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := syscall.Wait4(p.PID(), nil, 0, nil); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestWaitEndsWithItsContext: and the process lives on.
 func TestWaitEndsWithItsContext(t *testing.T) {
 	testutil.Leaks(t)
