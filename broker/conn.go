@@ -24,7 +24,7 @@ import (
 //
 // and from each to closed, with a verdict: at its deadline, at the end of draining, or
 // because a refusal or the pipe to reconnect to is all there is to say. From offered it is
-// resolved anew where the backend died unread and another can be started.
+// resolved anew, once, where the backend died unread and another can be started.
 //
 // It belongs to the loop. While it is offloaded (job is set) it keeps its phase, and the
 // job has its descriptor to itself: resolving reads files, offered speaks with a v1
@@ -50,6 +50,7 @@ type connection struct {
 	waiter   waiter        // step 4, of phaseWaiting
 	offer    offer         // steps 5 to 9
 	control  *control      // a service verb that is under way, of phaseReplying
+	again    bool          // startAnother has been used
 
 	older, newer *connection // the server's list of connections
 }

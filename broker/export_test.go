@@ -95,3 +95,15 @@ func (b *Broker) Pause() { ask(b, func(s *server) bool { s.acceptor.Stop(); retu
 func (b *Broker) Waits() uint64 {
 	return ask(b, func(s *server) uint64 { return s.counters.clients.Waited })
 }
+
+// Launched reports whether an instance runs that is not ready.
+func (b *Broker) Launched() bool {
+	return ask(b, func(s *server) bool {
+		for _, starting := range s.starts.pending {
+			if starting.process != nil {
+				return true
+			}
+		}
+		return false
+	})
+}

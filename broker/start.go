@@ -159,11 +159,12 @@ func (c *connection) awaitStart(t *target, d *definition) {
 }
 
 // startAnother resolves the connection anew where its backend has been seen to end and
-// another can be started: nobody else would come. It reports whether it does.
+// another can be started: nobody else would come. It does so once, and reports whether.
 func (c *connection) startAnother(t *target) bool {
-	if !t.starts || c.server.draining {
+	if !t.starts || c.again || c.server.draining {
 		return false
 	}
+	c.again = true
 	if c.phase != phaseResolving {
 		c.enter(phaseResolving, time.Now().Add(c.server.opts.HelloTimeout)) // that of the acknowledgement is no more
 	}

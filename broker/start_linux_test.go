@@ -18,7 +18,11 @@ import (
 
 	"github.com/seed-7265657e/usher/backend"
 	"github.com/seed-7265657e/usher/client"
+	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // startedProcess is an instance that the broker starts: it tells each client who it is, and
@@ -38,6 +42,12 @@ func startedProcess() error {
 		}
 		fmt.Printf("waiting for child=%d\n", child.Process.Pid)
 		return child.Wait()
+	}
+	if mark, once := strings.CutPrefix(os.Getenv(envMode), "dies once "); once {
+		if f, err := os.OpenFile(mark, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); err == nil {
+			_, err = fmt.Fprintln(f, os.Getpid())
+			return errors.Join(err, f.Close(), syscall.Kill(os.Getpid(), syscall.SIGSTOP), sayReadyAlone(mark))
+		}
 	}
 	l, err := backend.Listen(context.Background(), backend.Options{})
 	if err != nil {
@@ -335,4 +345,44 @@ func TestNoRoomIsNoStart(t *testing.T) {
 	}
 	testutil.WaitFor(t, "it has ended", func() bool { return s.Backends() == 0 })
 	s.mustAsk("1.1.0")
+}
+
+// sayReadyAlone tells the broker that this instance takes connections, and nothing else.
+func sayReadyAlone(pipe string) error {
+	fd, err := sock.Inherited("3")
+	if err != nil {
+		return err
+	}
+	ready, err := frame.Append(nil, frame.ChannelNote(&wire.Note{Kind: wire.NoteKind_NOTE_KIND_READY, BackendPipe: pipe}))
+	if err != nil {
+		return err
+	}
+	return sock.NewChannel(fd).Send(ready)
+}
+
+// TestDiesWhenReady: a client whose instance has died before it took the connection is
+// served by the next one, in the time that one takes.
+func TestDiesWhenReady(t *testing.T) {
+	s := starting(t, "", "")
+	mark := filepath.Join(s.dir, "mark")
+	s.write(demo+".toml", fmt.Sprintf("min_version = \"1.0.0\"\nbinary_path = %q\n[start]\n[start.env]\nUSHER_TEST_HELPER = \"started\"\n%s = %q\n", ownBinary(t), envMode, "dies once "+mark))
+	testutil.WaitFor(t, "the definition is in the cache", func() bool { // so that nothing is read in between
+		bad := s.dial()
+		send(t, bad, helloFor(t, usherClient, func(r *hello.Request) { r.Version = "0.0.1" }))
+		_ = bad.Close()
+		return s.Cached(demo)
+	})
+	c := s.dial()
+	send(t, c, helloFor(t, usherClient, nil))
+	var pid int
+	testutil.WaitFor(t, "the first one has begun", func() bool {
+		b, _ := os.ReadFile(mark)
+		n, err := fmt.Sscanln(string(b), &pid)
+		return n == 1 && err == nil
+	})
+	testutil.WaitFor(t, "the broker knows it", s.Launched)
+	release := s.HoldLoop() // until it is known dead
+	testutil.WaitFor(t, "it has ended", func() bool { return errors.Is(syscall.Kill(pid, syscall.SIGCONT), syscall.ESRCH) })
+	release()
+	readHandedOver(t, c)
 }
