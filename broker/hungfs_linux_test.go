@@ -62,3 +62,21 @@ func TestHungFileSystem(t *testing.T) {
 	}
 	answer()
 }
+
+// TestHungStart: a program on a file system that does not answer does not keep the broker
+// from ending either.
+func TestHungStart(t *testing.T) {
+	s := newSite(t, func(o *options) {
+		o.HelloTimeout, o.LogDir = 300*time.Millisecond, filepath.Join(filepath.Dir(o.Socket), "logs")
+	})
+	dir, answer := hungFileSystem(t)
+	s.write(demo+".toml", fmt.Sprintf("binary_path = %q\nper_version_binary_dir = %q\n[start]\n", ownBinary(t), filepath.Join(dir, "versions")))
+	c := s.dial()
+	send(t, c, helloFor(t, usherClient, nil))
+	readRefusal(t, c, wire.ErrorCode_ERROR_BACKEND_SPAWN_FAILED, "")
+	s.stop()
+	if err := s.end(); err != nil {
+		t.Error(err)
+	}
+	answer()
+}

@@ -206,10 +206,12 @@ func (s *server) start(t *target, d *definition, now time.Time, others int) (*st
 		v1: v1, instance: t.key.Instance,
 	}
 	work := s.jobs.work
-	s.jobs.wg.Go(func() {
+	s.jobs.readers.Go(func() { // its file system may never answer
 		defer p.close()
 		l, err := job.launch(work, p, given)
-		s.jobs.post(func() { s.launched(starting, l, err) })
+		if !s.jobs.post(func() { s.launched(starting, l, err) }) && err == nil {
+			l.Release() // it looks for the next broker
+		}
 	})
 	return starting, nil
 }
