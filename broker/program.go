@@ -25,6 +25,7 @@ type program struct {
 	build [32]byte // what AllowsExecutable is asked with; unknown where path is opened
 	// preferred is tried before path, below root: the build of one version.
 	preferred, root string
+	named           string // the path that AllowsExecutable is asked with, once it is open
 
 	args, env []string
 	dir       string
@@ -90,7 +91,7 @@ func (p *program) open(ctx context.Context, hashes *filehash.Cache) (err error) 
 	if p.preferred != "" {
 		switch path, err := p.canonicalPreferred(); {
 		case err == nil:
-			p.path = path
+			p.path, p.named = path, p.preferred // below root also where that is a link
 		case !errors.Is(err, fs.ErrNotExist):
 			return err
 		}

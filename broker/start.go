@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -262,7 +263,7 @@ func (s *server) launched(starting *starting, l launched, err error) {
 		return
 	}
 	starting.process, e.PID, e.Handle.process = l.Process, l.PID(), l.Handle()
-	e.ExePath, e.ExeHash, e.Handle.log = l.program.path, l.program.build, l.log
+	e.ExePath, e.ExeHash, e.Handle.log = cmp.Or(l.program.named, l.program.path), l.program.build, l.log
 	s.emit(event.Started{Backend: known(e), Variant: e.Variant, Log: l.log})
 	if e.Pipe = l.pipe; e.Pipe == "" {
 		s.watchBackend(e)

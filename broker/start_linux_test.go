@@ -386,3 +386,17 @@ func TestDiesWhenReady(t *testing.T) {
 	release()
 	readHandedOver(t, c)
 }
+
+// TestVersionsBehindALink: the directory of builds may be a symbolic link.
+func TestVersionsBehindALink(t *testing.T) {
+	s := starting(t, "max_instances = 2", "")
+	real := filepath.Join(s.dir, "real")
+	own := filepath.Join(real, "2.0.0", demo)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(own), 0o700), os.Symlink(real, filepath.Join(s.dir, "versions"))); err != nil {
+		t.Fatal(err)
+	}
+	copyBinary(t, own, "2.0.0")
+	if answer := s.mustAsk("2.0.0"); word(answer, "exe") != own {
+		t.Errorf("got %q", answer)
+	}
+}
