@@ -85,7 +85,7 @@ func (b *Broker) Serve(ctx context.Context) error {
 	defer s.closeLoop()
 
 	if endpoint.BackendsLive() {
-		s.orphansBy = s.started.Add(reunion)
+		s.orphans.by = s.started.Add(reunion)
 	}
 	if s.opts.Predecessor != nil {
 		s.jobs.wg.Go(s.takeOver)
@@ -123,17 +123,13 @@ func (b *Broker) Serve(ctx context.Context) error {
 func (s *server) run() {
 	s.emit(event.Serving{Socket: s.binding.Path, Definitions: s.opts.DefinitionDir})
 	if s.opts.Predecessor == nil {
-		s.begin()
+		s.begin(0)
 	}
 	if err := s.loop.Run(); err != nil {
 		s.shutDown(err) // first: behind the loop's end it is Serve that takes what is posted
 		s.jobs.post(func() { s.emit(event.LoopFailed{Problem: err.Error()}) })
 	}
 }
-
-// reunion is how long after its start a broker waits for instances of its predecessor,
-// where there are sockets of such, before it starts others.
-const reunion = 200 * time.Millisecond
 
 // closeLoop frees the loop, the watch on files and the file of events, when nothing runs
 // any more.

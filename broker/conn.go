@@ -120,10 +120,6 @@ func (c *connection) overdue() {
 		c.abort()
 		c.refuseAndClose(nil, hello.ServiceUnloadable(errFileSystem))
 	case phaseWaiting:
-		if c.waiter.starts != nil && time.Now().Before(c.waiter.deadline) {
-			c.noOrphan()
-			return
-		}
 		c.stopWaiting(c.waiter.refusal())
 	case phaseReplying:
 		c.controlOverdue()

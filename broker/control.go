@@ -63,6 +63,19 @@ func (c *connection) serveServiceVerb(f *wire.Frame, req *wire.AdminRequest) {
 		return
 	}
 	switch req.Verb {
+	case wire.AdminVerb_ADMIN_VERB_SERVICE_RESTART, wire.AdminVerb_ADMIN_VERB_SERVICE_STOP:
+		if s.orphans.awaited(time.Now()) {
+			s.orphans.verbs = append(s.orphans.verbs, c)
+			return
+		}
+	}
+	c.beginServiceVerb()
+}
+
+// beginServiceVerb goes on when all instances are known that there are.
+func (c *connection) beginServiceVerb() {
+	s, req := c.server, c.control.request
+	switch req.Verb {
 	case wire.AdminVerb_ADMIN_VERB_SERVICE_RESTART:
 		c.restartInstances()
 	case wire.AdminVerb_ADMIN_VERB_SERVICE_STOP:

@@ -107,3 +107,8 @@ func (b *Broker) Launched() bool {
 		return false
 	})
 }
+
+// OrphansAwaited reports whether instances of an earlier broker may still register.
+func (b *Broker) OrphansAwaited() bool {
+	return ask(b, func(s *server) bool { return s.orphans.awaited(time.Now()) })
+}

@@ -89,7 +89,7 @@ func (p *Predecessor) fail(why error) {
 func (s *server) takeOver() {
 	ch := s.opts.Predecessor.channel
 	defer func() { _ = ch.Close() }()
-	defer s.jobs.post(s.begin) // one that has died meanwhile gives no word
+	defer s.jobs.post(func() { s.begin(0) }) // one that has died meanwhile gives no word
 	_ = ch.SetDeadline(time.Time{})
 	_ = sendHandover(ch, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_READY}) // else the end is read
 	for {
@@ -101,7 +101,13 @@ func (s *server) takeOver() {
 		case err != nil:
 			return
 		case h.Kind == wire.HandoverKind_HANDOVER_KIND_GO:
-			s.jobs.post(s.begin)
+			backends := int(min(h.Backends, maxOrphans))
+			s.jobs.post(func() {
+				s.begin(backends)
+				if backends == 0 {
+					s.orphansOver()
+				}
+			})
 		case h.Kind == wire.HandoverKind_HANDOVER_KIND_CONNECTION && msg.FDs.Len() == 1:
 			conn, received := msg.FDs.TakeConn(0), h.Received
 			if !s.jobs.post(func() { s.admitPassed(conn, received) }) {
@@ -112,14 +118,19 @@ func (s *server) takeOver() {
 	}
 }
 
-// begin accepts clients.
-func (s *server) begin() {
+// maxOrphans bounds what a predecessor says.
+const maxOrphans = 1 << 20
+
+// begin accepts clients; so many backends of the predecessor come, or with 0 it is not known
+// how many.
+func (s *server) begin(backends int) {
 	if s.begun || s.draining {
 		return
 	}
 	s.begun, s.since = true, time.Now()
 	if p := s.opts.Predecessor; p != nil {
-		s.orphansBy = s.since.Add(succession) // its backends are about to come
+		s.orphans.by, s.orphans.left = s.since.Add(succession), backends
+		s.loop.WakeAt(s.orphans.by)
 		if !p.keepName {
 			s.binding.OwnName()
 		}
@@ -128,10 +139,6 @@ func (s *server) begin() {
 	s.tellServing()
 	s.lookIdle()
 }
-
-// succession is how long a broker waits for the backends of the one whose place it has
-// taken, before it starts others.
-const succession = time.Second
 
 // admitPassed takes in a connection of the predecessor, of which received has been read.
 func (s *server) admitPassed(c *sock.Conn, received []byte) {

@@ -324,3 +324,32 @@ func TestOwnDeadlineBeforeOrphans(t *testing.T) {
 	next.stop()
 	_ = next.end()
 }
+
+// TestOrphansAreCounted: a successor waits for as many backends as its predecessor says, and
+// no longer.
+func TestOrphansAreCounted(t *testing.T) {
+	for _, come := range []uint32{0, 2} {
+		t.Run(strconv.Itoa(int(come)), func(t *testing.T) {
+			s := newSite(t, nil)
+			next, first := successorOf(t, s, true, nil)
+			next.serve()
+			first.ready()
+			begun := time.Now()
+			first.say(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_GO, Backends: come})
+			testutil.WaitFor(t, "it serves", next.Begun)
+			s.Pause() // the queue is its successor's
+			for n := range come {
+				if !next.OrphansAwaited() && time.Since(begun) < time.Second {
+					t.Errorf("waits no more behind %d of %d", n, come)
+				}
+				b := next.fake(fmt.Sprintf("1.0.%d", n))
+				defer b.ch.Close()
+			}
+			if next.OrphansAwaited() {
+				t.Error("waits for more than come")
+			}
+			next.stop()
+			_ = next.end()
+		})
+	}
+}

@@ -89,6 +89,7 @@ func (c *connection) register(request *wire.Frame, req *wire.Register, e *entry)
 	}
 	s.emit(event.Registered{Backend: known(e)})
 	s.ready(e.Key)
+	s.orphanCame()
 }
 
 func (s *server) mayRegister(req *wire.Register) error {

@@ -66,9 +66,9 @@ type server struct {
 	leaving     map[*entry]bool            // those that are let go, until their process has ended
 	paused      map[registry.Key]time.Time // since when; the version is empty for every one
 	controls    map[*connection]bool       // service verbs that wait for instances
-	orphansBy   time.Time                  // until when instances of an earlier broker may register; zero where there is none
-	aliveAt     time.Time                  // when the supervisor is told next that the loop runs
-	quietSince  time.Time                  // since when there has been nothing to do; zero while there is
+	orphans     orphans
+	aliveAt     time.Time // when the supervisor is told next that the loop runs
+	quietSince  time.Time // since when there has been nothing to do; zero while there is
 
 	// Steps 5 to 9.
 	lastConnID uint64
@@ -148,6 +148,7 @@ func (s *server) tick(now time.Time) (next time.Time) {
 	}
 	next = loop.Earlier(next, s.acceptor.Tick(now))
 	next = loop.Earlier(next, s.large.free(now, &s.jobs))
+	next = loop.Earlier(next, s.tickOrphans(now))
 	next = loop.Earlier(next, s.tickStarts(now))
 	next = loop.Earlier(next, s.tickLogs(now))
 	next = loop.Earlier(next, s.tickIdle(now))

@@ -134,11 +134,11 @@ func (c *connection) awaitStart(t *target, d *definition) {
 	case len(s.waiting.connections[t.key]) >= s.waiting.most:
 		c.refuseAndClose(t.request, overloaded())
 		return
-	case starting == nil && now.Before(s.orphansBy):
+	case starting == nil && s.orphans.awaited(now):
 		// An instance of the broker before this one may be about to register.
 		later := *d
 		d.program = nil
-		c.waitUntil(s.orphansBy, waiter{target: t, starts: &later})
+		c.waitUntil(s.orphans.by, waiter{target: t, starts: &later})
 		return
 	case starting == nil:
 		why, retry, ok := s.starts.allow(t.key, now)

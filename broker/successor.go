@@ -203,7 +203,13 @@ func (s *server) giveWay(next *successor) error {
 		return err
 	}
 	s.acceptor.Stop()
-	if err := sendHandover(next.channel, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_GO}); err != nil {
+	come := 0 // backends, to the next one
+	for _, e := range s.backends.All() {
+		if e.Handle.channel != nil && !e.Handle.gone() {
+			come++
+		}
+	}
+	if err := sendHandover(next.channel, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_GO, Backends: uint32(come)}); err != nil {
 		s.acceptor.Start()
 		return fmt.Errorf("the other broker has gone: %w", err)
 	}

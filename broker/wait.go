@@ -144,17 +144,3 @@ func (c *connection) leaveQueue() {
 		delete(waiting.connections, key)
 	}
 }
-
-// noOrphan goes on when no instance of an earlier broker has registered in its time: one is
-// started.
-func (c *connection) noOrphan() {
-	c.leaveQueue()
-	w := c.waiter
-	c.waiter.starts = nil
-	defer w.starts.close()
-	c.enter(phaseResolving, w.deadline)
-	if c.held(w.target.request, w.target.hello) {
-		return
-	}
-	c.awaitStart(w.target, w.starts)
-}

@@ -614,6 +614,7 @@ type Handover struct {
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`                      // of FAILED
 	Received      []byte                 `protobuf:"bytes,4,opt,name=received,proto3" json:"received,omitempty"`                  // of CONNECTION: what was read from it, at most one frame
 	KeepName      bool                   `protobuf:"varint,5,opt,name=keep_name,json=keepName,proto3" json:"keep_name,omitempty"` // of LISTENER: the socket's name is a service manager's
+	Backends      uint32                 `protobuf:"varint,6,opt,name=backends,proto3" json:"backends,omitempty"`                 // of GO: how many are about to register with the second
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -681,6 +682,13 @@ func (x *Handover) GetKeepName() bool {
 		return x.KeepName
 	}
 	return false
+}
+
+func (x *Handover) GetBackends() uint32 {
+	if x != nil {
+		return x.Backends
+	}
+	return 0
 }
 
 // Note travels on a channel in both directions, payload protocol 0xF001, kind EVENT. Who
@@ -881,13 +889,14 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\x03dir\x18\x02 \x01(\tR\x03dir\x12\x10\n" +
 	"\x03env\x18\x03 \x03(\tR\x03env\x12\x17\n" +
 	"\aidle_ms\x18\x04 \x01(\x04R\x06idleMs\x12\x19\n" +
-	"\bstart_ms\x18\x05 \x01(\x04R\astartMs\"\x9f\x01\n" +
+	"\bstart_ms\x18\x05 \x01(\x04R\astartMs\"\xbb\x01\n" +
 	"\bHandover\x12*\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x16.usher.v1.HandoverKindR\x04kind\x12\x16\n" +
 	"\x06format\x18\x02 \x01(\rR\x06format\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1a\n" +
 	"\breceived\x18\x04 \x01(\fR\breceived\x12\x1b\n" +
-	"\tkeep_name\x18\x05 \x01(\bR\bkeepName\"i\n" +
+	"\tkeep_name\x18\x05 \x01(\bR\bkeepName\x12\x1a\n" +
+	"\bbackends\x18\x06 \x01(\rR\bbackends\"i\n" +
 	"\x04Note\x12&\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x12.usher.v1.NoteKindR\x04kind\x12!\n" +
 	"\fbackend_pipe\x18\x02 \x01(\tR\vbackendPipe\x12\x16\n" +

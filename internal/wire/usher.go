@@ -108,6 +108,7 @@ type Handover struct {
 	Reason   string // of FAILED
 	Received []byte // of CONNECTION: what was read from it, at most one frame
 	KeepName bool   // of LISTENER: the socket's name is a service manager's
+	Backends uint32 // of GO: how many are about to register with the second
 }
 
 // Name implements Message.
@@ -119,6 +120,7 @@ func (m *Handover) fields(c *coder) {
 	c.text(3, &m.Reason)
 	c.bytes(4, &m.Received)
 	c.bool(5, &m.KeepName)
+	scalar(c, 6, &m.Backends)
 }
 
 // HandoverKind says what a Handover is about.

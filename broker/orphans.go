@@ -1,0 +1,80 @@
+package broker
+
+import (
+	"time"
+)
+
+// Instances outlive their broker, and register again with the next one. Until they have, or
+// the time for that is over, none is started in their place, and no service verb takes
+// those that are there for all.
+
+// orphans are the instances of the broker before this one, as the loop knows them.
+type orphans struct {
+	by    time.Time     // until when they may register; zero where none does
+	left  int           // so many are about to; 0 where that is not known
+	verbs []*connection // service verbs that wait for them
+}
+
+const (
+	// reunion is how long after its start a broker waits for instances of its predecessor,
+	// where there are sockets of such.
+	reunion = 200 * time.Millisecond
+	// succession is how long it waits for those of the one whose place it has taken.
+	succession = time.Second
+)
+
+func (o *orphans) awaited(now time.Time) bool { return now.Before(o.by) }
+
+// orphanCame counts a registration. One that is no orphan's counts too: at worst a second
+// instance is started.
+func (s *server) orphanCame() {
+	if o := &s.orphans; o.left > 0 {
+		if o.left--; o.left == 0 {
+			s.orphansOver()
+		}
+	}
+}
+
+// tickOrphans goes on when the time for orphans is over, and returns when that will be.
+func (s *server) tickOrphans(now time.Time) (next time.Time) {
+	if o := &s.orphans; !o.by.IsZero() && !o.awaited(now) {
+		s.orphansOver()
+	}
+	return s.orphans.by
+}
+
+// orphansOver goes on with what waits for orphans: no more come.
+func (s *server) orphansOver() {
+	verbs := s.orphans.verbs
+	s.orphans = orphans{}
+	var starters []*connection
+	for _, all := range s.waiting.connections {
+		for _, c := range all {
+			if c.waiter.starts != nil {
+				starters = append(starters, c)
+			}
+		}
+	}
+	for _, c := range starters {
+		c.noOrphan()
+	}
+	for _, c := range verbs {
+		if s.controls[c] {
+			c.beginServiceVerb()
+		}
+	}
+}
+
+// noOrphan goes on when no instance of an earlier broker has registered in its time: one is
+// started.
+func (c *connection) noOrphan() {
+	c.leaveQueue()
+	w := c.waiter
+	c.waiter.starts = nil
+	defer w.starts.close()
+	c.enter(phaseResolving, w.deadline)
+	if c.held(w.target.request, w.target.hello) {
+		return
+	}
+	c.awaitStart(w.target, w.starts)
+}
