@@ -210,10 +210,10 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// children are this process' children that have not been reaped.
-func children(t *testing.T) (pids []string) {
+// children are the children of a process that have not been reaped.
+func children(t *testing.T, pid string) (pids []string) {
 	t.Helper()
-	lists, err := filepath.Glob("/proc/self/task/*/children")
+	lists, err := filepath.Glob("/proc/" + pid + "/task/*/children")
 	must(t, err)
 	for _, list := range lists {
 		text, _ := os.ReadFile(list) // fails where the thread has ended

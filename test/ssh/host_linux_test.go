@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -67,7 +66,7 @@ func TestHost(t *testing.T) {
 		}
 		must(t, c.Close())
 	}
-	testutil.WaitFor(t, "every ssh is reaped", func() bool { return len(children(t)) == 0 })
+	testutil.WaitFor(t, "every ssh is reaped", func() bool { return len(children(t, "self")) == 0 })
 }
 
 // TestHostDeadlines: they hold, and what comes later is read.
@@ -101,7 +100,7 @@ func TestHostClose(t *testing.T) {
 	p.serve(t, "silent", func(net.Conn) { <-end })
 	t.Cleanup(func() { close(end) })
 	c := p.dial(t, "silent")
-	if len(children(t)) == 0 {
+	if len(children(t, "self")) == 0 {
 		t.Fatal("no ssh is seen")
 	}
 	read := make(chan error, 1)
@@ -110,7 +109,7 @@ func TestHostClose(t *testing.T) {
 	if err := <-read; !errors.Is(err, net.ErrClosed) {
 		t.Errorf("read: %v", err)
 	}
-	testutil.WaitFor(t, "ssh is reaped", func() bool { return len(children(t)) == 0 })
+	testutil.WaitFor(t, "ssh is reaped", func() bool { return len(children(t, "self")) == 0 })
 }
 
 // TestHostTimeout: a host that does not answer costs no more than Timeout, and leaves no
@@ -128,7 +127,7 @@ func TestHostTimeout(t *testing.T) {
 	if _, err := client.Dial(ctx, p.options("echo", hostName)); !errors.Is(err, context.Canceled) {
 		t.Errorf("dial: %v", err)
 	}
-	testutil.WaitFor(t, "ssh is reaped", func() bool { return len(children(t)) == 0 })
+	testutil.WaitFor(t, "ssh is reaped", func() bool { return len(children(t, "self")) == 0 })
 }
 
 // TestHostFails: an error says which side it was, and what that said.
@@ -205,18 +204,18 @@ func TestHostLost(t *testing.T) {
 	}
 }
 
-// killSSHD kills the processes that ssh of this process talks to.
+// killSSHD kills what ssh of this process talks to, from sshd downward.
 func killSSHD(t *testing.T) {
 	t.Helper()
-	for _, ssh := range children(t) {
-		lists, _ := filepath.Glob("/proc/" + ssh + "/task/*/children")
-		for _, list := range lists {
-			text, err := os.ReadFile(list)
-			must(t, err)
-			for _, pid := range strings.Fields(string(text)) {
-				_ = exec.Command("kill", "-KILL", pid).Run()
-			}
+	for _, ssh := range children(t, "self") {
+		sshd := children(t, ssh)
+		for i := 0; i < len(sshd); i++ {
+			sshd = append(sshd, children(t, sshd[i])...)
 		}
+		if len(sshd) == 0 {
+			t.Fatal("ssh has no proxy command")
+		}
+		_ = exec.Command("kill", append([]string{"-KILL"}, sshd...)...).Run() // fails where one ended with its parent
 	}
 }
 
