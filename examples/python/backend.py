@@ -1,0 +1,282 @@
+"""A backend: answers each line with "LINE done", and says on standard error what it was asked.
+
+    python3 backend.py [--eventfd] SERVICE VERSION PIPE
+
+PIPE is its own socket, which clients reach where a handoff is not possible. Claims are
+words of a page where Python finds libatomic, else descriptors; with --eventfd always."""
+import array
+import ctypes
+import fcntl
+import mmap
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+
+from wire import (CHANNEL, CONTROL, EVENT, REGISTRATION, REQUEST, RESPONSE, Fault, Message,
+                  check_user, dial, frame, message, payload)
+
+REJECTED, DESCRIPTORS, CLAIM_LOST, BUSY, UNSUPPORTED = 1, 2, 3, 4, 6
+MOST = 512  # connections at a time
+
+
+def at(step):
+    """Between two steps; tests stop the process here."""
+
+
+class Nack(Exception):
+    """(reason, text): the connection is not ours, and goes back unread."""
+
+
+class Page:
+    """Memory shared with the broker: 512 words, each generation * 4 + state."""
+
+    UNTAKEN, TAKEN, ACKED = 0, 1, 2
+
+    def __init__(self, fd):
+        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+        if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & seals != seals or os.fstat(fd).st_size != 4096:
+            raise Fault("a page that could be taken away")
+        self.words = (ctypes.c_uint64 * 512).from_buffer(mmap.mmap(fd, 4096))
+
+    def swap(self, word, generation, old, new):
+        """Writes new in place of old, in one step that no other process can split."""
+        at = ctypes.addressof(self.words) + 8 * word
+        expected = ctypes.c_uint64(generation * 4 + old)
+        return swap(at, ctypes.byref(expected), generation * 4 + new, 5, 5)  # sequentially consistent
+
+
+try:
+    swap = getattr(ctypes.CDLL("libatomic.so.1"), "__atomic_compare_exchange_8")
+    swap.argtypes = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int, ctypes.c_int
+    swap.restype = ctypes.c_bool
+except (OSError, AttributeError):
+    swap = None
+
+
+class Backend:
+    """Hands each connection to serve(conn, first), on a thread of its own: first is what
+    the client sent along with its Hello, and has been read. The connection stays
+    non-blocking, as Python's timeouts have it: its flags are the broker's too."""
+
+    def __init__(self, service, version, pipe, serve, use_page=True):
+        self.service, self.version, self.pipe, self.serve = service, version, pipe, serve
+        self.use_page = use_page and swap is not None
+        self.places = threading.BoundedSemaphore(MOST)
+
+    def run(self):
+        self.listen()
+        said = ""
+        while True:  # a broker may come, go, and be replaced
+            try:
+                channel, page = self.register()
+                said = ""
+                with channel:
+                    while self.receive(channel, page):
+                        pass
+            except (OSError, EOFError, Fault, TypeError) as e:
+                if said != str(e):
+                    said = str(e)
+                    print("not registered:", said)
+            time.sleep(0.2)
+
+    # The backend's own socket.
+
+    def listen(self):
+        if os.path.exists(self.pipe):
+            os.unlink(self.pipe)  # in a directory that is ours alone
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(self.pipe)
+        os.chmod(self.pipe, 0o600)
+        listener.listen(128)
+        threading.Thread(target=self.accept, args=(listener,), daemon=True).start()
+
+    def accept(self, listener):
+        while True:
+            self.places.acquire()
+            try:
+                conn, _ = listener.accept()
+                conn.settimeout(3600)
+                self.start(self.serve_own, conn)
+            except OSError:  # no descriptor, perhaps
+                self.places.release()
+                time.sleep(0.01)
+
+    def serve_own(self, conn):
+        check_user(conn)
+        self.serve(conn, b"")
+
+    # The channel.
+
+    def register(self):
+        with dial(os.environ["RUNNING_PROCESS_BROKER_V1_SOCKET"], 2) as conn:
+            conn.sendall(frame(REQUEST, REGISTRATION, message({
+                1: self.service, 2: self.version, 3: self.pipe, 5: int(self.use_page), 6: 1}), 1))
+            data, fds, _ = receive(conn, 4096)
+        try:
+            envelope = parse(data)
+            if envelope.get(3, 0) == CONTROL:  # over its limits, or no usher
+                reply = Message(payload(envelope, RESPONSE, CONTROL).get(2, b""))
+                raise Fault(reply.get(1, b"").decode(errors="replace"))
+            reply = payload(envelope, RESPONSE, REGISTRATION)
+            if not reply.get(1) or reply.get(5) or len(fds) != (2 if reply.get(6) else 1):
+                raise Fault(reply.get(2, b"").decode(errors="replace") or "no channel that this backend can use")
+            page = Page(fds[1]) if reply.get(6) else None
+            return socket.socket(fileno=fds.pop(0)), page
+        finally:
+            close(fds)
+
+    def receive(self, channel, page):
+        """Takes one message through the steps; false when the channel has ended."""
+        channel.settimeout(None)
+        data, fds, lost = receive(channel, 16384)
+        if not data:
+            return False
+        at("received")
+        token, offer_id, sound = b"", 0, False
+        try:
+            envelope = parse(data)
+            sound = len(fds) <= 2
+            if envelope.get(1) == 1 and (envelope.get(2, 0), envelope.get(3)) != (REQUEST, CHANNEL):
+                raise Nack(UNSUPPORTED, "a message that is not known")
+            offer = payload(envelope, REQUEST, CHANNEL)
+            token, offer_id = offer.get(1, b"")[:32], offer.get(2, 0)
+            conn = self.adopt(offer, envelope.get(5, 0), fds, lost, page)
+        except (Nack, Fault, OSError, TypeError) as e:  # the last: a number where bytes belong, or the reverse
+            reason, text = e.args if isinstance(e, Nack) else (REJECTED, str(e))
+            answer(channel, {1: token, 2: offer_id, 4: reason, 5: text})
+            return sound  # nobody knows what follows a broken frame
+        finally:
+            close(fds)
+        self.start(self.greet, conn, channel, page, offer)
+        return True
+
+    def adopt(self, offer, request_id, fds, lost, page):
+        """Checks an offer and takes its claim: the connection is ours."""
+        word, generation = offer.get(8, 0), offer.get(9, 0)
+        if lost or len(fds) != (1 if generation else 2):
+            raise Nack(DESCRIPTORS, f"{len(fds)} descriptors")
+        if len(offer.get(1, b"")) != 16 or not offer.get(4) or offer.get(2) != request_id:
+            raise Nack(REJECTED, "token, id or preamble")
+        if generation and (page is None or word > 511):
+            raise Nack(DESCRIPTORS, "no such word")
+        conn = socket.socket(fileno=fds[0])
+        del fds[0]
+        try:
+            check_connection(conn)
+            if not self.places.acquire(blocking=False):
+                raise Nack(BUSY, "too many connections")
+            if not (page.swap(word, generation, Page.UNTAKEN, Page.TAKEN) if generation else take(fds[0])):
+                self.places.release()
+                raise Nack(CLAIM_LOST, "the broker took it back")
+        except BaseException:
+            conn.close()
+            raise
+        at("claimed")
+        return conn
+
+    def start(self, serve, conn, *args):
+        def run():
+            try:
+                with conn:
+                    serve(conn, *args)
+            except (OSError, EOFError):
+                pass  # the client has gone
+            finally:
+                self.places.release()
+
+        try:
+            threading.Thread(target=run, daemon=True).start()
+        except RuntimeError:  # no thread to be had: its client learns that the outcome is unknown
+            conn.close()
+            self.places.release()
+
+    def greet(self, conn, channel, page, offer):
+        """Reads what came along with Hello, acknowledges, and only then writes."""
+        first = b""
+        if offer.get(5):
+            conn.settimeout(1)
+            first = conn.recv(offer[5])
+            conn.settimeout(3600)
+            at("read")
+            if not first:
+                return
+        if not offer.get(9) or not page.swap(offer.get(8, 0), offer[9], Page.TAKEN, Page.ACKED):
+            answer(channel, {1: offer[1], 2: offer[2], 3: 1})
+        at("acked")
+        conn.sendall(offer[4])
+        at("replied")
+        self.serve(conn, first)
+
+
+def check_connection(conn):
+    """A connected Unix stream of the same user; judged without reading it."""
+    if (conn.family, conn.type) != (socket.AF_UNIX, socket.SOCK_STREAM) or conn.getsockopt(
+            socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise Nack(DESCRIPTORS, "no connection")
+    conn.getpeername()
+    check_user(conn)
+    conn.settimeout(3600)
+
+
+def take(claim):
+    """Takes the unit out of an eventfd."""
+    if os.readlink(f"/proc/self/fd/{claim}") != "anon_inode:[eventfd]":
+        raise Nack(DESCRIPTORS, "no claim")
+    try:
+        return os.read(claim, 8) == (1).to_bytes(8, sys.byteorder)
+    except BlockingIOError:
+        return False
+
+
+def receive(conn, size):
+    """One message: data, descriptors, and whether any got lost."""
+    data, control, flags, _ = conn.recvmsg(size, socket.CMSG_SPACE(4 * 8), socket.MSG_CMSG_CLOEXEC)
+    fds = array.array("i")
+    for level, kind, content in control:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(content[: len(content) // 4 * 4])
+    return data, list(fds), bool(flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC))
+
+
+def close(fds):
+    for fd in fds:
+        os.close(fd)
+
+
+def parse(data):
+    if len(data) < 5 or data[0] != 1 or int.from_bytes(data[1:5], "little") != len(data) - 5:
+        raise Fault("no frame")
+    return Message(data[5:])
+
+
+def answer(channel, ack):
+    try:
+        channel.sendall(frame(RESPONSE, CHANNEL, message(ack), ack[2]))
+    except OSError:
+        pass  # a broker that has gone needs none
+
+
+def serve_lines(conn, first):
+    while True:
+        while b"\n" not in first:
+            more = conn.recv(4096)
+            if not more:
+                return
+            first += more
+        line, first = first.split(b"\n", 1)
+        os.write(2, line + b"\n")
+        at("asked")
+        conn.sendall(line + b" done\n")
+
+
+def main(*arguments):
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    service, version, pipe = (a for a in arguments if a != "--eventfd")
+    Backend(service, version, pipe, serve_lines, "--eventfd" not in arguments).run()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
