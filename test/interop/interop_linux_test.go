@@ -31,11 +31,52 @@ const (
 	built = "USHER_INTEROP_BIN"
 )
 
+// allowRoot is for the reference's command line, which refuses to run as root without it.
+const allowRoot = "RUNNING_PROCESS_BROKER_ALLOW_PRIVILEGED=1"
+
 // The services, named for who serves them.
 const (
 	goService   = "go-lines"
 	rustService = "rust-lines"
 )
+
+// launchedPipe is set in what a v1 broker starts.
+const launchedPipe = "RUNNING_PROCESS_BROKER_V1_BACKEND_PIPE"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(launchedPipe) == "" {
+		os.Exit(m.Run())
+	}
+	if err := beLaunched(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// beLaunched serves lines as the broker has it that has started this process, until that
+// is killed.
+func beLaunched() error {
+	ln, err := backend.Listen(context.Background(), backend.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer func() { _ = c.Close() }()
+			answerLines(c)
+		}()
+	}
+}
+
+func answerLines(c net.Conn) {
+	for in := bufio.NewScanner(c); in.Scan(); {
+		_, _ = fmt.Fprintf(c, "%s done\n", in.Text())
+	}
+}
 
 // fixture is a World with a definition of both services.
 type fixture struct {
@@ -70,7 +111,8 @@ func newFixture(t *testing.T, labels map[string]string) *fixture {
 	for name, binary := range map[string]string{goService: exe, rustService: f.peer} {
 		// The binary form is the one that the reference's doctor reads.
 		_, err = service.Save(f.Definitions(), &wire.ServiceDefinition{
-			ServiceName: name, BinaryPath: binary, Isolation: wire.BrokerIsolation_SHARED_BROKER, Labels: labels,
+			ServiceName: name, BinaryPath: binary, PerVersionBinaryDir: filepath.Dir(binary),
+			Isolation: wire.BrokerIsolation_SHARED_BROKER, Labels: labels,
 		}, service.Binary)
 		if err != nil {
 			t.Fatal(err)
@@ -107,11 +149,7 @@ func (f *fixture) goBackend() *backend.Listener {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	testutil.AcceptEach(f.t, ln, func(c net.Conn) {
-		for in := bufio.NewScanner(c); in.Scan(); {
-			_, _ = fmt.Fprintf(c, "%s done\n", in.Text())
-		}
-	})
+	testutil.AcceptEach(f.t, ln, answerLines)
 	return ln
 }
 
@@ -139,14 +177,23 @@ func (f *fixture) listens(path string) {
 	})
 }
 
+// answers waits until a broker does. The crate's ends at a connection that says nothing, so
+// listens will not do.
+func (f *fixture) answers() {
+	f.t.Helper()
+	testutil.WaitFor(f.t, "a broker answers", func() bool {
+		_, code := f.run(f.cli, "--socket", f.Socket(), "healthz")
+		return code == 0
+	})
+}
+
 // run runs a program of the reference to its end.
 func (f *fixture) run(program string, args ...string) (out string, code int) {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(f.t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
-	// The broker's command line refuses to run as root without this.
-	cmd.Env, cmd.Dir = append(slices.Clone(f.Env), "RUNNING_PROCESS_BROKER_ALLOW_PRIVILEGED=1"), f.Dir
+	cmd.Env, cmd.Dir = append(slices.Clone(f.Env), allowRoot), f.Dir
 	content, err := cmd.CombinedOutput()
 	if cmd.ProcessState == nil {
 		f.t.Fatal(err)
@@ -198,11 +245,7 @@ func TestRustBroker(t *testing.T) {
 					endpoint, route = at.HandoffEndpoint, client.HandedOver
 				}
 				f.start("broker", f.Socket(), name, version, at.Pipe, endpoint)
-				// It ends at a connection that says nothing, so listens will not do.
-				testutil.WaitFor(t, "the crate's broker", func() bool {
-					_, code := f.run(f.cli, "--socket", f.Socket(), "healthz")
-					return code == 0
-				})
+				f.answers()
 				opts := client.Options{Service: name, Version: version, Broker: f.Socket()}
 				for _, early := range []bool{false, true} {
 					if early { // which v1 does not have: it goes to the pipe
@@ -220,6 +263,36 @@ func TestRustBroker(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestRustBrokerLaunches has the reference's broker start backends of both kinds. They
+// have sessions of their own, and outlive it: the test ends them.
+func TestRustBrokerLaunches(t *testing.T) {
+	f := newFixture(t, nil)
+	b, err := f.Start(world.Command{
+		Name: "launching", Args: []string{f.cli, "--serve-launch", f.Socket()}, Env: []string{allowRoot}, Foreign: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		b.Kill()
+		if err := f.EndDetached(); err != nil {
+			t.Error(err)
+		}
+	})
+	f.answers()
+	for _, name := range []string{goService, rustService} {
+		conn, err := dial(client.Options{Service: name, Version: version, Broker: f.Socket()}, false)
+		if err != nil {
+			t.Error(name, err)
+			continue
+		}
+		if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || line != "hello done\n" {
+			t.Errorf("%s: %q, %v", name, line, err)
+		}
+		_ = conn.Close()
 	}
 }
 

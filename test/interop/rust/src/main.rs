@@ -3,6 +3,7 @@
 //! peer client BROKER SERVICE VERSION adopt|reconnect LINE
 //! peer backend PIPE HANDOFF
 //! peer broker SOCKET SERVICE VERSION PIPE HANDOFF|-
+//! peer (started by a broker: a backend without handoffs, where its environment says)
 //!
 //! A client prints its route and the answer. A backend answers each line with "LINE done"
 //! on PIPE, and on what is handed over to it at HANDOFF. A broker knows one backend.
@@ -39,6 +40,7 @@ fn main() -> Outcome {
         ["client", broker, service, version, how, line] => client(broker, service, version, *how == "adopt", line),
         ["backend", pipe, handoff] => backend(pipe, handoff),
         ["broker", socket, service, version, pipe, handoff] => broker(socket, service, version, pipe, handoff),
+        [] => launched(),
         _ => Err("no role; see main.rs".into()),
     }
 }
@@ -58,13 +60,30 @@ fn client(broker: &str, service: &str, version: &str, adopt: bool, line: &str) -
 fn backend(pipe: &str, handoff: &str) -> Outcome {
     let handoffs = UnixListener::bind(handoff)?;
     let own = UnixListener::bind(pipe)?;
-    let endpoint = Endpoint { namespace_id: "shared".into(), path: pipe.into() };
-    let daemon = DaemonProcess::current_process(endpoint, None)?;
     thread::spawn(move || {
         for broker in handoffs.incoming() {
             report(broker.map_err(Into::into).and_then(take_handoff));
         }
     });
+    serve_all(own, "shared", pipe)
+}
+
+/// A backend as a broker starts it, with the listening socket if there is one.
+fn launched() -> Outcome {
+    let pipe = std::env::var("RUNNING_PROCESS_BROKER_V1_BACKEND_PIPE")?;
+    let namespace = std::env::var("RUNNING_PROCESS_BROKER_V1_BACKEND_NAMESPACE")?;
+    let own = match std::env::var("RUNNING_PROCESS_BROKER_LISTENER_FD") {
+        // SAFETY: the broker says that the descriptor is a listening socket and ours.
+        Ok(fd) => unsafe { UnixListener::from_raw_fd(fd.parse()?) },
+        Err(_) => UnixListener::bind(&pipe)?,
+    };
+    own.set_nonblocking(false)?;
+    serve_all(own, &namespace, &pipe)
+}
+
+fn serve_all(own: UnixListener, namespace: &str, pipe: &str) -> Outcome {
+    let endpoint = Endpoint { namespace_id: namespace.into(), path: pipe.into() };
+    let daemon = DaemonProcess::current_process(endpoint, None)?;
     for stream in own.incoming() {
         let (stream, daemon) = (stream?, daemon.clone());
         thread::spawn(move || report(serve(stream, &daemon)));
