@@ -111,28 +111,36 @@ func (t *Tool) Status(ctx context.Context) (Status, error) {
 func (t *Tool) Stop(ctx context.Context) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	running, err := t.Status(ctx)
-	if err != nil || running.Broker == 0 {
-		return err
+	if err := t.control(ctx, wire.AdminVerb_ADMIN_VERB_SERVICE_PAUSE); err != nil { // else a call would start a daemon again
+		return goneIsWell(err)
+	}
+	resume := func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), brokerEnd)
+		defer cancel()
+		return goneIsWell(t.control(ctx, wire.AdminVerb_ADMIN_VERB_SERVICE_RESUME))
+	}
+	running, err := t.Status(ctx) // behind the pause, in which no other broker takes its place
+	switch {
+	case err != nil:
+		return errors.Join(err, resume())
+	case running.Broker == 0:
+		return nil
 	}
 	broker, err := peer.OpenPID(running.Broker)
 	switch {
 	case errors.Is(err, os.ErrProcessDone), errors.Is(err, syscall.ESRCH):
 		return nil
 	case err != nil:
-		return err
+		return errors.Join(err, resume())
 	}
 	defer broker.Close()
-	if err := t.control(ctx, wire.AdminVerb_ADMIN_VERB_SERVICE_PAUSE); err != nil { // else a call would start a daemon again
-		return goneIsWell(err)
-	}
 	stopErr := t.control(ctx, wire.AdminVerb_ADMIN_VERB_SERVICE_STOP)
 
 	// The daemons may have used up ctx.
 	rest, cancelRest := context.WithTimeout(context.WithoutCancel(ctx), brokerEnd)
 	defer cancelRest()
 	if err := t.ask(rest, &wire.AdminRequest{Verb: wire.AdminVerb_ADMIN_VERB_SHUTDOWN}, nil); err != nil && !noBroker(err) {
-		return errors.Join(stopErr, err, t.control(rest, wire.AdminVerb_ADMIN_VERB_SERVICE_RESUME))
+		return errors.Join(stopErr, err, resume())
 	}
 	if err := broker.Wait(rest); err != nil {
 		stopErr = errors.Join(stopErr, fmt.Errorf("broker %d of %s has not ended: %w", running.Broker, t.Name, err))

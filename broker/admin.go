@@ -30,12 +30,25 @@ func (c *connection) serveAdmin(f *wire.Frame) {
 		c.serveServiceVerb(f, req)
 		return
 	}
-	s := c.server
-	if req := new(wire.AdminRequest); frame.Unmarshal(f.Payload, req) == nil && req.Verb == wire.AdminVerb_ADMIN_VERB_UPGRADE {
-		c.serveUpgrade(f)
-		return
-	}
+	s, verb := c.server, admin.VerbOf(f)
 	c.enter(phaseReplying, c.deadline)
+	switch {
+	case verb == wire.AdminVerb_ADMIN_VERB_UPGRADE:
+		c.serveUpgrade(f)
+	case verb == wire.AdminVerb_ADMIN_VERB_STATUS && s.orphans.left > 0: // it would miss them
+		s.orphans.then = append(s.orphans.then, func() {
+			if c.phase == phaseReplying {
+				c.answerAdmin(f)
+			}
+		})
+	default:
+		c.answerAdmin(f)
+	}
+}
+
+// answerAdmin answers what the loop does not wait for.
+func (c *connection) answerAdmin(f *wire.Frame) {
+	s := c.server
 	snapshot, backends, files, conn := s.snapshot(), s.backends.All(), s.files, c.conn
 	processes := s.addInstances(&snapshot)
 	begun := offload(c, false, func(ctx context.Context) (a adminAnswer) {
@@ -78,7 +91,6 @@ func (c *connection) serveAdmin(f *wire.Frame) {
 // why none does.
 func (c *connection) serveUpgrade(f *wire.Frame) {
 	s, conn := c.server, c.conn
-	c.enter(phaseReplying, c.deadline)
 	begun := offload(c, false, func(ctx context.Context) error {
 		pid, err := s.upgradeOnce(ctx)
 		_, err = frame.Write(conn, frame.Response(f, wire.Marshal(admin.Upgraded(pid, err))))

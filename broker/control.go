@@ -65,7 +65,11 @@ func (c *connection) serveServiceVerb(f *wire.Frame, req *wire.AdminRequest) {
 	switch req.Verb {
 	case wire.AdminVerb_ADMIN_VERB_SERVICE_RESTART, wire.AdminVerb_ADMIN_VERB_SERVICE_STOP:
 		if s.orphans.awaited(time.Now()) {
-			s.orphans.verbs = append(s.orphans.verbs, c)
+			s.orphans.then = append(s.orphans.then, func() {
+				if s.controls[c] {
+					c.beginServiceVerb()
+				}
+			})
 			return
 		}
 	}

@@ -5,14 +5,14 @@ import (
 )
 
 // Instances outlive their broker, and register again with the next one. Until they have, or
-// the time for that is over, none is started in their place, and no service verb takes
-// those that are there for all.
+// the time for that is over, none is started in their place, and nobody is told that those
+// that are there are all.
 
 // orphans are the instances of the broker before this one, as the loop knows them.
 type orphans struct {
-	by    time.Time     // until when they may register; zero where none does
-	left  int           // so many are about to; 0 where that is not known
-	verbs []*connection // service verbs that wait for them
+	by   time.Time // until when they may register; zero where none does
+	left int       // so many are about to; 0 where that is not known
+	then []func()  // what waits for them, beside clients; each looks whether it still applies
 }
 
 const (
@@ -45,7 +45,7 @@ func (s *server) tickOrphans(now time.Time) (next time.Time) {
 
 // orphansOver goes on with what waits for orphans: no more come.
 func (s *server) orphansOver() {
-	verbs := s.orphans.verbs
+	then := s.orphans.then
 	s.orphans = orphans{}
 	var starters []*connection
 	for _, all := range s.waiting.connections {
@@ -58,10 +58,8 @@ func (s *server) orphansOver() {
 	for _, c := range starters {
 		c.noOrphan()
 	}
-	for _, c := range verbs {
-		if s.controls[c] {
-			c.beginServiceVerb()
-		}
+	for _, f := range then {
+		f()
 	}
 }
 

@@ -49,6 +49,15 @@ func ServiceVerb(f *wire.Frame) *wire.AdminRequest {
 	return req
 }
 
+// VerbOf is the verb of an admin request; unspecified where f holds none.
+func VerbOf(f *wire.Frame) wire.AdminVerb {
+	req := new(wire.AdminRequest)
+	if frame.Unmarshal(f.Payload, req) != nil {
+		return wire.AdminVerb_ADMIN_VERB_UNSPECIFIED
+	}
+	return req.Verb
+}
+
 var verbWords = map[wire.AdminVerb]string{
 	wire.AdminVerb_ADMIN_VERB_SERVICE_RESTART: "service-restart",
 	wire.AdminVerb_ADMIN_VERB_SERVICE_STOP:    "service-stop",

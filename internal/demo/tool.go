@@ -220,11 +220,11 @@ func (s *stage) replacedBuild(ctx context.Context) (string, error) {
 		ended := time.Since(began)
 		last := s.run(ctx, fresh, errands{Requests: 1, Prefix: "after", Session: true})
 		b, d := len(s.Started(tool.Name, launch.RoleBroker)), len(s.Started(tool.Name, launch.RoleDaemon))
-		return fmt.Sprintf("its file replaced while a connection is open: the next call answered by the new build in %d ms, the old connection by the old daemon, which ended %d ms after it",
+		return fmt.Sprintf("its file replaced while a connection is open: the next call answered by the new build in %d ms, the broker replaced by it, the old connection by the old daemon, which ended %d ms after it",
 				took.Milliseconds(), ended.Milliseconds()),
 			errors.Join(last.allAnswered(),
 				check(next.onlyBy() != first.onlyBy() && last.onlyBy() == next.onlyBy(), "the old build's daemon answered the new build"),
 				check(kept.Connections == 0 && kept.onlyBy() == first.onlyBy(), "the old connection did not stay with the old daemon"),
-				check(b == 1 && d == 2, "%d brokers and %d daemons started", b, d))
+				check(b == 2 && d == 2, "%d brokers and %d daemons started, want one of each build", b, d))
 	})
 }
