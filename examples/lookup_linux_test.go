@@ -151,9 +151,14 @@ func TestLookupBuilds(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.finds("fox", "verse.txt:1\n")
-	daemons, all := l.daemons()
-	if len(old) != 1 || len(daemons) != 2 || all != 3 {
-		t.Fatalf("%d daemons, then %d; %d processes", len(old), len(daemons), all)
+	var daemons []int
+	testutil.WaitFor(t, "a broker and two daemons run", func() bool { // the broker gives way to one of the new build
+		var all int
+		daemons, all = l.daemons()
+		return len(daemons) == 2 && all == 3
+	})
+	if len(old) != 1 {
+		t.Fatalf("daemons %d before", old)
 	}
 	young := daemons[0] + daemons[1] - old[0]
 	for _, call := range []struct {
