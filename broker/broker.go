@@ -86,6 +86,7 @@ func (b *Broker) Serve(ctx context.Context) error {
 
 	if endpoint.BackendsLive() {
 		s.orphans.by = s.started.Add(reunion)
+		s.loop.WakeAt(s.orphans.by) // the loop does not run yet
 	}
 	if s.opts.Predecessor != nil {
 		s.jobs.wg.Go(s.takeOver)
