@@ -28,21 +28,23 @@ func (s *server) listen() error {
 
 // accept accepts one connection, because asking in vain costs as much as a quarter of a
 // handoff. No fault of one peer, nor a full descriptor table, ends it.
-func (s *server) accept() {
-	c, err := s.acceptor.Accept()
+func (s *server) accept() { s.acceptFrom(s.acceptor, s.admit) }
+
+func (s *server) acceptFrom(acceptor *loop.Acceptor, admit func(*sock.Conn)) {
+	c, err := acceptor.Accept()
 	switch {
 	case err == nil:
-		s.acceptor.Accepted()
-		s.admit(c)
+		acceptor.Accepted()
+		admit(c)
 	case errors.Is(err, syscall.EAGAIN): // it has gone again
 	default:
 		full := s.pressure.failed(err)
 		madeRoom := full && s.evict()
 		s.emit(event.AcceptFailed{
-			Problem: err.Error(), NoDescriptors: full, Every: loop.AcceptBackoff, Again: madeRoom || s.acceptor.Failing(),
+			Problem: err.Error(), NoDescriptors: full, Every: loop.AcceptBackoff, Again: madeRoom || acceptor.Failing(),
 		})
 		if !madeRoom {
-			s.acceptor.Pause()
+			acceptor.Pause()
 		}
 	}
 }
@@ -53,6 +55,19 @@ func (s *server) admit(c *sock.Conn) { s.admitRead(c, nil) }
 
 // admitRead is admit for a connection of which something has been read by another broker.
 func (s *server) admitRead(c *sock.Conn, received []byte) {
+	if conn := s.checked(c, s.refuseUnread); conn != nil {
+		conn.received = prefix{received, c}
+		if s.successor != nil { // it is from this broker's predecessor, who has not ended yet
+			conn.passOn(received)
+			return
+		}
+		conn.read()
+	}
+}
+
+// checked is the connection of c, whose peer has been checked, or nil: then c is closed, by
+// overBounds where there are too many.
+func (s *server) checked(c *sock.Conn, overBounds func(c *sock.Conn, pid int)) *connection {
 	demoted := s.pressure.accepted()
 	cred, err := sock.PeerOf(c)
 	if err == nil {
@@ -61,21 +76,16 @@ func (s *server) admitRead(c *sock.Conn, received []byte) {
 	if err != nil {
 		s.emit(event.PeerDropped{Problem: err.Error()})
 		_ = c.Close()
-		return
+		return nil
 	}
 	if !s.admission.enter(cred.PID, s.evict) {
-		s.refuseUnread(c, cred.PID)
-		return
+		overBounds(c, cred.PID)
+		return nil
 	}
 	c.CloseWhenDropped()
 	conn := newConnection(s, c, cred, demoted)
-	conn.received = prefix{received, c}
 	s.conns.add(conn)
-	if s.successor != nil { // it is from this broker's predecessor, who has not ended yet
-		conn.passOn(received)
-		return
-	}
-	conn.read()
+	return conn
 }
 
 // evict closes the oldest connection that has sent no Hello, so that those who only
@@ -120,6 +130,7 @@ func (s *server) drain(then time.Time) (empty <-chan struct{}) {
 		}
 		s.admit(c)
 	}
+	s.drainPlain()
 	for _, c := range s.conns.all() {
 		switch {
 		case c.phase == phaseReading && then.Before(c.deadline):

@@ -26,6 +26,8 @@ type backend struct {
 	channel *handoff.Channel // nil for a backend of plain v1
 	v1      *handoff.V1      // its handoff endpoint; nil without one
 
+	listens  bool         // a program with a listener of its own, which ends with the broker
+	socket   *plainSocket // that it accepts from in the broker's place; nil for others
 	exited   bool         // the process has been seen to end
 	retired  bool         // the channel has
 	inFlight int          // handoffs to it
@@ -83,14 +85,17 @@ func (b *backend) sound() bool { return b.silent == 0 || b.lateAnswers() >= b.si
 // seen yet has lost its channel, which says so when something is sent.
 func (b *backend) gone() bool {
 	if b.channel == nil {
-		return !b.process.Alive()
+		return b.exited || !b.process.Alive()
 	}
 	return b.exited
 }
 
+// hasProcess is false for the stand-in of a program that has a process for each connection.
+func (b *backend) hasProcess() bool { return b.process != nil }
+
 // seenAlive asks whether the process lives, and remembers its end.
 func (b *backend) seenAlive() bool {
-	alive := b.process.Alive()
+	alive := !b.hasProcess() || b.process.Alive()
 	b.exited = b.exited || !alive
 	return alive
 }
@@ -239,7 +244,8 @@ func (s *server) backendLeft(e *entry, fault error) {
 	if !h.letGo { // else its successor has been expected since then
 		s.waiting.expect(e.Key, time.Now())
 	}
-	if h.channel == nil { // a v1 instance that was started here
+	if h.channel == nil { // of plain v1, or of a program that listens by itself
+		s.takeBack(h.socket)
 		s.lookIdle()
 		return
 	}

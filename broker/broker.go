@@ -95,6 +95,9 @@ func (b *Broker) Serve(ctx context.Context) error {
 	}
 	s.jobs.wg.Go(s.run)
 	s.jobs.wg.Go(func() { s.watchSocket(ctx) })
+	if !s.opts.OwnBuilds {
+		s.jobs.readers.Go(func() { s.watchPlain(ctx) })
+	}
 	for _, static := range s.opts.Static {
 		s.jobs.wg.Go(func() { s.watchStatic(work, static) })
 	}
@@ -159,11 +162,14 @@ func (s *server) drainAll(cause error) error {
 		s.draining = true
 		s.emit(event.Draining{Cause: fmt.Sprint(cause), Connections: s.conns.open})
 	})
+	s.unlinkPlain()
 	if err := s.binding.Unlink(); err != nil { // else nobody new can connect from here on
 		s.jobs.asOwner(func() { s.emit(event.SocketKept{Problem: err.Error()}) })
 	}
 	var empty <-chan struct{}
-	if s.jobs.asOwner(func() { empty = s.drain(time.Now().Add(helloGrace)) }) {
+	looping := s.jobs.asOwner(func() { empty = s.drain(time.Now().Add(helloGrace)) })
+	s.closePlain()
+	if looping {
 		select {
 		case <-empty:
 		case <-deadline.C:

@@ -37,6 +37,9 @@ type connection struct {
 	conn    *sock.Conn
 	cred    sock.Credentials
 	demoted bool // for want of descriptors, when it was accepted
+	counted bool // among the Hellos of its process: once, however often it is resolved
+	given   bool // conn is somebody else's by now
+	plain   bool // it came on a socket of its service alone, and is told nothing
 	steps   steps
 
 	phase    phase     // set by enter alone
@@ -120,6 +123,10 @@ func (c *connection) overdue() {
 		c.abort()
 		c.refuseAndClose(nil, hello.ServiceUnloadable(errFileSystem))
 	case phaseWaiting:
+		if c.waiter.full != nil {
+			c.stillFull()
+			return
+		}
 		c.stopWaiting(c.waiter.refusal())
 	case phaseReplying:
 		c.controlOverdue()
@@ -156,7 +163,9 @@ func (c *connection) close() {
 	c.stopReading()
 	c.enter(phaseClosed, time.Time{})
 	s.loop.WakeAt(s.large.ended(c.in.Held()))
-	_ = c.conn.Close()
+	if !c.given {
+		_ = c.conn.Close()
+	}
 	s.conns.remove(c)
 	s.admission.leave(c.cred.PID)
 	c.control = nil

@@ -243,7 +243,7 @@ func matches(e *entry, service, version string) bool {
 func (b *backend) stays() string {
 	switch {
 	case b.channel == nil:
-		return "it speaks the plain v1 protocol, and can't be told: its process is ended by hand"
+		return "it has no channel to the broker, and can't be told: its process is ended by hand"
 	case !b.takesNotes:
 		return "its SDK is too old to be told: it is stopped by whoever started it"
 	}

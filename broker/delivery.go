@@ -13,4 +13,4 @@ type delivery interface {
 // deliveries are the ways to hand a connection over; the first that leads to the
 // target is taken. Where none does, or a handoff is not to be tried, the client is told
 // to reconnect, which is always right. A new one is its file, and a line here.
-var deliveries = [...]delivery{byChannel{}, byV1{}}
+var deliveries = [...]delivery{byProcess{}, byRelay{}, byChannel{}, byV1{}}

@@ -19,7 +19,12 @@ func (byReconnect) deliver(c *connection) { c.reconnectOrWait() }
 // from. Where the backend's process has ended meanwhile and there is no other, it waits
 // for the next one, as if that end had been known before.
 func (c *connection) reconnectOrWait() {
-	if t := c.offer.target; !c.reconnect() {
+	t := c.offer.target
+	if t.backend.Pipe == "" {
+		c.refuseAndClose(t.request, hello.NoPipe())
+		return
+	}
+	if !c.reconnect() {
 		if c.startAnother(t) || c.waitForBackend(t) {
 			return
 		}
@@ -56,7 +61,7 @@ func (c *connection) reply(t *target, g hello.Grant) {
 
 func grant(t *target, id uint64, token []byte) hello.Grant {
 	return hello.Grant{
-		Version:            t.backend.Version,
+		Version:            t.hello.WantedVersion,
 		BackendPipe:        t.backend.Pipe,
 		ServerCapabilities: frame.CapUsher,
 		Keepalive:          t.hello.ClientKeepaliveSecs,

@@ -27,6 +27,17 @@ func (b *Broker) Demote() { ask(b, func(s *server) bool { return s.pressure.fail
 // Backends returns how many backends are in the registry.
 func (b *Broker) Backends() int { return ask(b, func(s *server) int { return s.backends.Len() }) }
 
+// Processes returns how many processes there are that have a connection to themselves.
+func (b *Broker) Processes() int { return ask(b, func(s *server) int { return s.processes.all }) }
+
+// Relays returns how many connections are relayed.
+func (b *Broker) Relays() int { return ask(b, func(s *server) int { return s.relays }) }
+
+// Known reports whether the definition of a service is in the cache.
+func (b *Broker) Known(service string) bool {
+	return ask(b, func(s *server) bool { return s.definitions.lookup(service, time.Now()) != nil })
+}
+
 // HoldLoop keeps the loop from going on until release is called.
 func (b *Broker) HoldLoop() (release func()) {
 	held, released := make(chan struct{}), make(chan struct{})

@@ -43,6 +43,17 @@ func (j *jobs) post(f func()) bool {
 	}
 }
 
+// asked has the owner of the state call f, and waits for it. It is false, and f is not
+// called, when nobody takes anything any more. Not for the owner itself.
+func (j *jobs) asked(f func()) bool {
+	done := make(chan struct{})
+	if !j.post(func() { defer close(done); f() }) {
+		return false
+	}
+	<-done
+	return true
+}
+
 // asOwner calls f on the loop and waits for it; it is false when the loop has ended, and
 // f was called here. Serve's goroutine alone may call it: it owns the state then.
 func (j *jobs) asOwner(f func()) bool {

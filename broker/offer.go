@@ -34,7 +34,7 @@ func (c *connection) deliver(t *target) {
 			break
 		}
 	}
-	if decision := c.decide(t, able); !decision.Attempt {
+	if decision := c.decide(t, able); !decision.Attempt && !c.plain {
 		c.server.emit(event.NotOffered{ConnectionID: c.offer.id, Reason: string(decision.Reason), Service: t.key.Service})
 		way = byReconnect{}
 	}
@@ -52,7 +52,8 @@ func (c *connection) decide(t *target, able bool) handoff.Decision {
 	capabilities := t.hello.ClientCapabilities
 	usher := capabilities&frame.CapUsher != 0
 	early := usher && t.hello.EarlyDataLen > 0
-	allowed := t.handoff.Enabled == service.On || usher && t.handoff.Enabled == service.Unset
+	unset := usher || t.backend.Pipe == "" // where there is no pipe to reconnect to, this is the way
+	allowed := t.handoff.Enabled == service.On || unset && t.handoff.Enabled == service.Unset
 	now := time.Now()
 	decision := s.policy.Decide(t.window(), handoff.Inputs{
 		Client:     early || capabilities&frame.CapHandlePassing != 0,

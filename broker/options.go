@@ -59,6 +59,11 @@ type Options struct {
 	// than an eighth of the descriptors that the process may have.
 	MaxBackends int
 
+	// MaxRelays bounds the connections that are relayed to programs with a listener of their
+	// own; 1024 by default, and never more than an eighth of the descriptors that the process
+	// may have.
+	MaxRelays int
+
 	// OwnBuilds has the broker start instances of its clients' own executables, for those
 	// that ask for it (package usher). Otherwise it starts those of definitions alone.
 	OwnBuilds bool
@@ -105,6 +110,7 @@ const (
 	defaultHandshakes   = 2048
 	defaultPerPeer      = 1024
 	defaultBackends     = 1024
+	defaultRelays       = 1024
 
 	// DefaultHelloRate lets a build tool that starts a thousand compilers at once
 	// through, and stops a loop that asks and asks. v1 names 256, and its broker never
@@ -156,9 +162,11 @@ func (o *Options) complete() error {
 	setDefault(&o.MaxHandshakesPerPeer, defaultPerPeer)
 	setDefault(&o.HelloRate, DefaultHelloRate)
 	setDefault(&o.MaxBackends, defaultBackends)
+	setDefault(&o.MaxRelays, defaultRelays)
 	if limit, ok := nofile.Limit(); ok {
 		o.MaxHandshakes = min(o.MaxHandshakes, max(limit/2, leastRoom))
 		o.MaxBackends = min(o.MaxBackends, max(limit/8, leastRoom))
+		o.MaxRelays = min(o.MaxRelays, max(limit/8, leastRoom))
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

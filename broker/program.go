@@ -14,12 +14,14 @@ import (
 	"github.com/seed-7265657e/usher/internal/filehash"
 	"github.com/seed-7265657e/usher/internal/launch"
 	"github.com/seed-7265657e/usher/internal/logfile"
+	"github.com/seed-7265657e/usher/internal/registry"
 	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 // program is what an instance is started from. Whoever has it closes it.
 type program struct {
 	path  string
+	name  string   // what it is called where that is not path: a link may be what a program of many names goes by
 	image image    // the file, of a client's own build
 	file  *os.File // of a client's own build; nil: path is opened when it is started
 	build [32]byte // what AllowsExecutable is asked with; unknown where path is opened
@@ -53,13 +55,18 @@ func (d *definition) takeProgram(t *target) *program {
 		d.program = nil
 		return p
 	}
-	s := d.service
-	p := &program{path: s.BinaryPath, args: d.start.Args, timeout: d.start.Timeout, env: append(v1Environment(t), d.start.Env...)}
+	return definedProgram(t)
+}
+
+// definedProgram is what the definition of t names; the caller owns it.
+func definedProgram(t *target) *program {
+	s, start := t.definition, t.start
+	p := &program{path: s.BinaryPath, args: start.Args, timeout: start.Timeout, env: append(v1Environment(t), start.Env...)}
 	if root := s.PerVersionBinaryDir; root != "" {
 		p.preferred, p.root = filepath.Join(root, t.key.Version, t.key.Service), root
 	}
-	if d.start.Idle > 0 {
-		p.env = append(p.env, endpoint.IdleVariable+"="+d.start.Idle.String())
+	if start.Idle > 0 {
+		p.env = append(p.env, endpoint.IdleVariable+"="+start.Idle.String())
 	}
 	return p
 }
@@ -96,6 +103,7 @@ func (p *program) open(ctx context.Context, hashes *filehash.Cache) (err error) 
 			return err
 		}
 	}
+	p.name = p.path
 	if p.path, err = filepath.EvalSymlinks(p.path); err != nil {
 		return err
 	}
@@ -104,6 +112,13 @@ func (p *program) open(ctx context.Context, hashes *filehash.Cache) (err error) 
 	}
 	p.build, err = hashes.Hash(ctx, p.path)
 	return err
+}
+
+// isScript reports whether the file names the program that is to read it.
+func (p *program) isScript() bool {
+	var mark [2]byte
+	n, _ := p.file.ReadAt(mark[:], 0)
+	return n == len(mark) && string(mark[:]) == "#!"
 }
 
 func (p *program) canonicalPreferred() (string, error) {
@@ -134,6 +149,13 @@ type launching struct {
 // has one of its own.
 const oldLogs = 32
 
+func (s *server) launching(key registry.Key) launching {
+	return launching{
+		logDir: s.opts.LogDir, broker: s.binding.Path, service: key.Service, variant: key.Variant,
+		hashes: s.files.hashes, inUse: s.logsInUse(key.Service), instance: key.Instance,
+	}
+}
+
 // launched is a process with its log.
 type launched struct {
 	*launch.Process
@@ -144,39 +166,62 @@ type launched struct {
 }
 
 // launch is the job: it starts p, and closes what is given to the process.
-func (j launching) launch(ctx context.Context, p *program, given []*sock.FD) (l launched, err error) {
-	l.program = p
+func (j launching) launch(ctx context.Context, p *program, given []*sock.FD) (launched, error) {
 	i, err := j.bequeath(given)
+	if err != nil {
+		return launched{program: p}, err
+	}
+	l, log, err := j.open(ctx, p)
+	defer func() { i.release(l.Process != nil) }()
+	l.pipe = i.pipe
 	if err != nil {
 		return l, err
 	}
-	defer func() { i.release(l.Process != nil) }()
-	l.pipe = i.pipe
+	defer log.Close()
+	spec := j.spec(p, log)
+	spec.Inherit, spec.Env = i.files, append(spec.Env, i.env...)
+	l.Process, err = launch.Start(spec)
+	return l, err
+}
+
+// open opens the program, and its log, which the caller closes.
+func (j launching) open(ctx context.Context, p *program) (l launched, log *os.File, err error) {
+	l = launched{program: p, log: filepath.Join(j.logDir, logName(j.service, j.variant))}
 	if err := p.open(ctx, j.hashes); err != nil {
-		return l, err
+		return l, nil, err
 	}
-	l.log = filepath.Join(j.logDir, logName(j.service, j.variant))
 	if j.variant != "" {
 		logfile.KeepNewest(j.logDir, oldLogs, func(name string) bool {
 			return len(name) == len(filepath.Base(l.log)) && strings.HasPrefix(name, j.service+"-") && strings.HasSuffix(name, ".log") && !j.inUse[name]
 		})
 	}
 	if err := logfile.Bound(l.log, logfile.Max); err != nil {
-		return l, err
+		return l, nil, err
 	}
-	log, err := logfile.Open(l.log)
-	if err != nil {
-		return l, err
+	if log, err = logfile.Open(l.log); err != nil {
+		return l, nil, err
 	}
-	defer log.Close()
 	if fi, err := log.Stat(); err == nil {
 		l.from = fi.Size()
 	}
-	l.Process, err = launch.Start(launch.Spec{
-		Program: p.file, Path: p.path, Args: p.args, Dir: p.dir, Output: log, Inherit: i.files,
-		Env: append(launch.Baseline(p.env...), append(i.env, endpoint.SocketVariable+"="+j.broker)...),
-	})
-	return l, err
+	return l, log, nil
+}
+
+// spec is what every process is started with. What is for an interpreter is run by its
+// path, where that will find it.
+func (j launching) spec(p *program, log *os.File) launch.Spec {
+	file := p.file
+	if p.isScript() {
+		file = nil
+	}
+	name := p.path
+	if p.name != "" {
+		name = p.name
+	}
+	return launch.Spec{
+		Program: file, Path: name, Args: p.args, Dir: p.dir, Output: log,
+		Env: append(launch.Baseline(p.env...), endpoint.SocketVariable+"="+j.broker),
+	}
 }
 
 // inheritance is what an instance gets from its broker.
@@ -206,11 +251,12 @@ func (j launching) bequeath(given []*sock.FD) (i inheritance, err error) {
 		}
 		i.files = append(i.files, file)
 	}
-	numbers := "3"
-	if len(given) > 1 {
-		numbers = "3,4"
+	switch len(given) {
+	case 1:
+		i.env = []string{endpoint.ChannelVariable + "=3"}
+	case 2:
+		i.env = []string{endpoint.ChannelVariable + "=3,4"}
 	}
-	i.env = []string{endpoint.ChannelVariable + "=" + numbers}
 	return i, nil
 }
 

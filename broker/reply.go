@@ -25,7 +25,11 @@ func (c *connection) refuse(request *wire.Frame, refusal *hello.Refusal) {
 
 // answer sends a verdict. It is due whatever has become of the connection's
 // deadline, which a slow Hello, a slow backend or the end of draining uses up.
-func (c *connection) answer(f *wire.Frame) { c.noteWrite(writeNow(c.conn, f)) }
+func (c *connection) answer(f *wire.Frame) {
+	if !c.plain {
+		c.noteWrite(writeNow(c.conn, f))
+	}
+}
 
 // noteWrite notes how an answer was written. A client that has gone is counted, and is
 // no error.

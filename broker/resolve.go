@@ -26,7 +26,8 @@ type target struct {
 	definition *service.Definition
 	handoff    service.HandoffPolicy
 	key        registry.Key
-	build      [32]byte // BLAKE3 of the file at binary_path; zero when unreadable
+	build      [32]byte             // BLAKE3 of the file at binary_path; zero when unreadable
+	start      *service.StartPolicy // nil where the broker starts no instance
 	backend    *entry
 	starts     bool // an instance can be started where none runs
 }
@@ -98,6 +99,10 @@ func (c *connection) resolveWith(d *definition, f *wire.Frame, h *wire.Hello) {
 	if c.passFrame(f) || c.held(f, h) { // the broker was replaced, or the service paused, while files were read
 		return
 	}
+	if c.plain && (d.start == nil || d.start.Listen == "") { // its definition has changed meanwhile
+		c.refuseAndClose(f, hello.ServiceNotFound())
+		return
+	}
 	if d.program != nil {
 		c.server.considerUpgrade(h.WantedVersion, d.program)
 	}
@@ -119,8 +124,26 @@ func (c *connection) resolveWith(d *definition, f *wire.Frame, h *wire.Hello) {
 // match judges what the files say, and finds the backend. A target comes with the
 // refusal where nothing but the backend is missing.
 func (c *connection) match(d *definition, request *wire.Frame, h *wire.Hello) (*target, *hello.Refusal) {
-	s := c.server
-	t := &target{request: request, hello: h, definition: d.service, handoff: d.handoff, build: d.build, starts: d.starts()}
+	t, refusal := c.server.matchTarget(d, request, h)
+	if refusal != nil {
+		return t, refusal
+	}
+	if err := t.definition.CheckUsable(); err != nil {
+		return nil, hello.BackendUnusable(err)
+	}
+	if c.counted {
+		return t, nil
+	}
+	if retry, ok := c.server.hellos.Allow(uint32(c.cred.PID), time.Now()); !ok {
+		return nil, hello.RateLimited(retry)
+	}
+	c.counted = true
+	return t, nil
+}
+
+// matchTarget is match but for what concerns one client alone.
+func (s *server) matchTarget(d *definition, request *wire.Frame, h *wire.Hello) (*target, *hello.Refusal) {
+	t := &target{request: request, hello: h, definition: d.service, handoff: d.handoff, build: d.build, start: d.start, starts: d.starts()}
 	switch err := t.definition.CheckVersion(h.WantedVersion); {
 	case errors.Is(err, service.ErrBelowMinVersion):
 		return nil, hello.BelowMinVersion()
@@ -136,17 +159,19 @@ func (c *connection) match(d *definition, request *wire.Frame, h *wire.Hello) (*
 		return nil, hello.FDPressure()
 	} // unreadable otherwise: matches no build
 	t.key = registry.Key{Instance: d.instance, Service: h.ServiceName, Version: h.WantedVersion, Variant: d.variant}
-	if t.backend = s.find(t, nil); t.backend == nil {
+	if t.start.OwnListener() { // one process, whatever version is asked for
+		t.key.Version = plainVersion(t.definition)
+	}
+	if t.start.PerConnection() {
+		if d.buildErr != nil {
+			return nil, hello.StartFailed(fmt.Sprintf("%s can't be started: %v", h.ServiceName, d.buildErr), 0)
+		}
+		t.backend = ownProcess(t)
+	} else if t.backend = s.find(t, nil); t.backend == nil {
 		if d.buildErr != nil {
 			return nil, noBackend(d.buildErr)
 		}
 		return t, hello.BackendNotRegistered() // it may be worth waiting for one
-	}
-	if err := t.definition.CheckUsable(); err != nil {
-		return nil, hello.BackendUnusable(err)
-	}
-	if retry, ok := s.hellos.Allow(uint32(c.cred.PID), time.Now()); !ok {
-		return nil, hello.RateLimited(retry)
 	}
 	return t, nil
 }
@@ -176,7 +201,12 @@ func noBackend(buildErr error) *hello.Refusal {
 // cost every client its deadline.
 func (s *server) find(t *target, suits func(*entry) bool) *entry {
 	fits := func(e *entry) bool {
-		return t.definition.AllowsExecutable(e.ExePath, e.ExeHash, t.build) && !e.Handle.gone() && (suits == nil || suits(e))
+		// A listener of its own can't be shared by two builds: the one that has it serves.
+		allowed := t.definition.AllowsExecutable(e.ExePath, e.ExeHash, t.build)
+		if t.start.OwnListener() {
+			allowed = e.Pipe == t.start.Socket()
+		}
+		return allowed && !e.Handle.gone() && (suits == nil || suits(e))
 	}
 	if e := s.backends.Find(t.key, func(e *entry) bool { return e.Handle.sound() && fits(e) }); e != nil {
 		return e

@@ -115,7 +115,7 @@ func (c *connection) replace(r *replacement, found reading) {
 	}
 	starting := s.starts.pending[r.key] // somebody has asked for one already
 	if starting == nil {
-		t := &target{request: new(wire.Frame), hello: new(wire.Hello), definition: found.definition.service, key: r.key, build: found.definition.build}
+		t := &target{request: new(wire.Frame), hello: new(wire.Hello), definition: found.definition.service, key: r.key, build: found.definition.build, start: found.definition.start}
 		if starting, err = s.start(t, found.definition, time.Now(), len(r.entries)); err != nil {
 			c.keep(r, fmt.Sprintf("%s can't be started: %v", r.key.Service, err))
 			return

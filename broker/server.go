@@ -49,6 +49,7 @@ type server struct {
 
 	// Connections without a verdict: step 1.
 	acceptor  *loop.Acceptor
+	plain     map[string]*plainSocket // by path
 	conns     connections
 	admission admission
 	pressure  pressure
@@ -67,6 +68,8 @@ type server struct {
 	paused      map[registry.Key]time.Time // since when; the version is empty for every one
 	controls    map[*connection]bool       // service verbs that wait for instances
 	orphans     orphans
+	processes   processes
+	relays      int       // connections that are relayed
 	aliveAt     time.Time // when the supervisor is told next that the loop runs
 	quietSince  time.Time // since when there has been nothing to do; zero while there is
 
@@ -101,6 +104,7 @@ func newServer(opts Options, binding *endpoint.Binding, log event.Log) (*server,
 		paused:      make(map[registry.Key]time.Time),
 		controls:    make(map[*connection]bool),
 		logs:        logs{writers: make(map[string]int)},
+		processes:   newProcesses(),
 		handoffs:    handoff.NewTable(handoffConfig(opts)),
 		inFlight:    make(map[string]int),
 		policy:      handoff.NewPolicy(handoff.DefaultPolicyConfig()),
@@ -147,6 +151,9 @@ func (s *server) tick(now time.Time) (next time.Time) {
 		next = now.Add(ackCheck)
 	}
 	next = loop.Earlier(next, s.acceptor.Tick(now))
+	for _, p := range s.plain {
+		next = loop.Earlier(next, p.acceptor.Tick(now))
+	}
 	next = loop.Earlier(next, s.large.free(now, &s.jobs))
 	next = loop.Earlier(next, s.tickOrphans(now))
 	next = loop.Earlier(next, s.tickStarts(now))

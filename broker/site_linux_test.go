@@ -33,6 +33,10 @@ func TestMain(m *testing.M) {
 		"adopter": adopterProcess,
 		"foreign": foreignProcess,
 		"started": startedProcess,
+		"inetd":   inetdProcess,
+		"stdio":   stdioProcess,
+		"listens": listeningProcess,
+		"passed":  passedProcess,
 
 		"v1 instance": v1Instance,
 		"v1 handoffs": v1Handoffs,

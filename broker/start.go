@@ -2,6 +2,7 @@ package broker
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"time"
 
@@ -43,73 +44,16 @@ type starting struct {
 	endpoint string // of its v1 exchange; "" for none
 	// over is called when it is ready, or, with the reason, has failed; nil where nobody
 	// but clients waits.
-	over func(why string)
+	over    func(why string)
+	answers func(ctx context.Context) bool // waits until a program with a listener of its own is ready; nil for others
+	settled context.CancelFunc             // ends that wait
 }
 
-// tries is how often a key was tried since a time (spec 03 §10).
-type tries struct {
-	since  time.Time
-	n      int
-	why    string    // of the last failure
-	failed time.Time // when that was
-}
-
-const (
-	startsPerWindow = 3
-	startWindow     = 30 * time.Second
-	// sameFailure is how long a failure is the answer for those who come behind it: they
-	// were about to wait for the same start.
-	sameFailure = time.Second
-	maxWindows  = 1024
-
-	// endGrace is how long an instance has to end by itself once it has been asked to.
-	endGrace = 500 * time.Millisecond
-)
+// endGrace is how long an instance has to end by itself once it has been asked to.
+const endGrace = 500 * time.Millisecond
 
 func newStarts() starts {
 	return starts{pending: make(map[registry.Key]*starting), budget: make(map[registry.Key]tries)}
-}
-
-// allow reports whether there may be a try, or says why not, and how long to wait where
-// there were too many.
-func (s *starts) allow(key registry.Key, now time.Time) (why string, retry time.Duration, ok bool) {
-	w := s.budget[key]
-	if now.Sub(w.failed) < sameFailure {
-		return w.why, 0, false
-	}
-	if now.Sub(w.since) < startWindow && w.n >= startsPerWindow {
-		why = fmt.Sprintf("it was started %d times in %v: %s", startsPerWindow, startWindow, w.why)
-		return why, w.since.Add(startWindow).Sub(now), false
-	}
-	return "", 0, true
-}
-
-// begun counts a try.
-func (s *starts) begun(key registry.Key, now time.Time) {
-	w := s.budget[key]
-	if now.Sub(w.since) >= startWindow {
-		w = tries{since: now}
-	}
-	w.n++
-	if len(s.budget) >= maxWindows {
-		clear(s.budget)
-	}
-	s.budget[key] = w
-}
-
-// failed notes why the last try failed.
-func (s *starts) failed(key registry.Key, why string, now time.Time) {
-	w := s.budget[key]
-	w.why, w.failed = why, now
-	s.budget[key] = w
-}
-
-// forget has the last try not count: nothing of the instance's own has failed.
-func (s *starts) forget(key registry.Key) {
-	if w, counted := s.budget[key]; counted {
-		w.n--
-		s.budget[key] = w
-	}
 }
 
 // resolveOwnBuild is step 3, resolve, for a client that asks for its own build.
@@ -178,6 +122,9 @@ func (s *server) start(t *target, d *definition, now time.Time, others int) (*st
 	if err := s.mayStart(t.key, d, others); err != nil {
 		return nil, err
 	}
+	if d.start.OwnListener() {
+		return s.startListener(t, now)
+	}
 	h := newBackend(nil, d.own)
 	v1 := d.start != nil && d.start.V1
 	var given []*sock.FD
@@ -201,11 +148,8 @@ func (s *server) start(t *target, d *definition, now time.Time, others int) (*st
 	s.starts.pending[t.key] = starting
 	s.starts.begun(t.key, now)
 	s.loop.WakeAt(starting.deadline)
-	job := launching{
-		logDir: s.opts.LogDir, broker: s.binding.Path, service: t.key.Service, variant: t.key.Variant,
-		hashes: s.files.hashes, inUse: s.logsInUse(t.key.Service),
-		v1: v1, instance: t.key.Instance,
-	}
+	job := s.launching(t.key)
+	job.v1 = v1
 	work := s.jobs.work
 	s.jobs.readers.Go(func() { // its file system may never answer
 		defer p.close()
@@ -258,17 +202,21 @@ func (s *server) launched(starting *starting, l launched, err error) {
 		s.instanceEnded(e)
 		return
 	case s.jobs.work.Err() != nil: // the broker has ended: this one looks for the next
-		l.Release()
+		s.jobs.wg.Go(func() { s.leave(e, l) })
 		s.backendLeft(e, nil)
 		return
 	}
 	starting.process, e.PID, e.Handle.process = l.Process, l.PID(), l.Handle()
 	e.ExePath, e.ExeHash, e.Handle.log = cmp.Or(l.program.named, l.program.path), l.program.build, l.log
 	s.emit(event.Started{Backend: known(e), Variant: e.Variant, Log: l.log})
-	if e.Pipe = l.pipe; e.Pipe == "" {
-		s.watchBackend(e)
-	} else {
+	switch {
+	case e.Handle.listens:
+		s.awaitListener(starting)
+	case l.pipe != "":
+		e.Pipe = l.pipe
 		s.askV1(starting, l, starting.endpoint)
+	default:
+		s.watchBackend(e)
 	}
 	s.watchLog(l.log)
 	s.jobs.wg.Go(func() { s.awaitExit(e, l) })
@@ -279,7 +227,7 @@ func (s *server) launched(starting *starting, l launched, err error) {
 func (s *server) awaitExit(e *entry, l launched) {
 	exit, err := l.Wait(s.jobs.work)
 	if err != nil {
-		l.Release()
+		s.leave(e, l)
 		return
 	}
 	last := logfile.Last(l.log, l.from)
@@ -294,6 +242,7 @@ func (s *server) ended(e *entry, exit launch.Exit, log, last string) {
 		s.startFailed(starting, explain(starting, exit, log, last))
 	} else {
 		s.emit(event.Exited{Backend: known(e), Exit: exit.String(), Clean: exit == launch.Exit{}})
+		s.passedEnded(e, exit, time.Now())
 	}
 	s.backendLeft(e, nil)
 	s.instanceEnded(e)
@@ -330,7 +279,9 @@ func (s *server) startFailed(starting *starting, why string) {
 func (s *server) notStarted(starting *starting, why string, refusal *hello.Refusal) {
 	key := starting.entry.Key
 	delete(s.starts.pending, key)
+	starting.settle()
 	defer s.startsChanged()
+	s.refuseQueued(starting.entry.Handle.socket)
 	s.emit(event.StartFailed{Backend: known(starting.entry), Variant: key.Variant, Problem: why})
 	waiting := s.waiting.connections[key]
 	delete(s.waiting.connections, key)
@@ -364,7 +315,10 @@ func (s *server) becameReady(e *entry, pipe string) {
 		return
 	}
 	delete(s.starts.pending, e.Key)
-	delete(s.starts.budget, e.Key)
+	starting.settle()
+	if e.Handle.socket == nil { // else it may have run, and no more: see passedEnded
+		delete(s.starts.budget, e.Key)
+	}
 	defer s.startsChanged()
 	e.Pipe = pipe
 	s.backends.Add(e)

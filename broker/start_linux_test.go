@@ -245,6 +245,7 @@ func TestStartFailure(t *testing.T) {
 // TestHangingStart: an instance that does not become ready in its time is ended, and what it
 // has started with it; its clients are told why.
 func TestHangingStart(t *testing.T) {
+	reaped := watchChildren(t)
 	s := starting(t, `timeout = "300ms"`, "hangs")
 	began := time.Now()
 	_, err := s.who(demoVersion)
@@ -262,14 +263,19 @@ func TestHangingStart(t *testing.T) {
 		stat, err := os.ReadFile("/proc/" + child + "/stat")
 		return err != nil || strings.Contains(string(stat), ") Z ")
 	})
-	checkNoChildren(t)
+	reaped()
 }
 
-// checkNoChildren waits until this process, which is the broker's, has reaped all that it
-// has started.
-func checkNoChildren(t *testing.T) {
-	t.Helper()
-	testutil.WaitFor(t, "all have been reaped", func() bool { return len(testutil.Children(t, os.Getpid())) == 0 })
+// watchChildren returns a check, which waits until this process, which is the broker's, has
+// reaped all that it has started since.
+func watchChildren(t *testing.T) (check func()) {
+	before := testutil.Children(t, os.Getpid()) // of brokers that have ended
+	return func() {
+		t.Helper()
+		testutil.WaitFor(t, "all have been reaped", func() bool {
+			return !slices.ContainsFunc(testutil.Children(t, os.Getpid()), func(pid int) bool { return !slices.Contains(before, pid) })
+		})
+	}
 }
 
 // TestInstanceKilled: who asks in the moment in which the instance is killed is served by

@@ -221,6 +221,9 @@ func (s *server) giveWay(next *successor) error {
 			c.stopReading()
 			c.passOn(c.in.Received())
 		case phaseWaiting:
+			if c.plain { // there is no frame to pass
+				continue
+			}
 			c.leaveQueue()
 			c.waiter.starts.close()
 			c.passFrame(c.waiter.target.request)
@@ -263,7 +266,7 @@ func (s *server) releaseBackend(e *entry) {
 // passFrame gives the successor a connection whose frame has been read. It is false when
 // there is none.
 func (c *connection) passFrame(f *wire.Frame) bool {
-	if c.server.successor == nil {
+	if c.server.successor == nil || c.plain {
 		return false
 	}
 	received, err := frame.Append(nil, f)

@@ -77,6 +77,9 @@ type waiter struct {
 	starts *definition
 	// paused says that the service is.
 	paused bool
+	// full is the refusal of a connection that waits for one of the processes of its service
+	// to end; nil where it waits for a backend.
+	full *hello.Refusal
 }
 
 // refusal is what one is told who has waited in vain.

@@ -25,9 +25,15 @@ func TestMain(m *testing.M) {
 	})
 }
 
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, "scripts") }
+
+// TestPrograms: real programs that know nothing of usher, behind it and before it. What is
+// not installed is skipped, and says so.
+func TestPrograms(t *testing.T) { runScripts(t, "programs") }
+
+func runScripts(t *testing.T, dir string) {
 	testscript.Run(t, testscript.Params{
-		Dir:                 "scripts",
+		Dir:                 dir,
 		RequireExplicitExec: true,
 		Setup:               setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -24,6 +24,7 @@ type adding struct {
 	allowed                     []string
 	labels                      map[string]string
 	start                       bool
+	mode                        string
 	startPolicy                 service.StartPolicy
 	idle, startTimeout          durationValue
 	protocol                    string
@@ -43,6 +44,7 @@ func (s *services) addCommand() *cobra.Command {
 			"and none runs; otherwise backends start by themselves and register.",
 		Example: "  usher service add notes --binary ./notes\n" +
 			"  usher service add notes --binary ./notes --start --arg --cache=/tmp/notes --idle 10m\n" +
+			"  usher service add files --binary /usr/bin/rsync --mode inetd --arg --daemon --arg --config=/etc/rsyncd.conf --listen ~/rsync.sock\n" +
 			"  usher service add notes --binary ./notes --min-version 1.2.0 --label team=web",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -57,6 +59,10 @@ func (s *services) addCommand() *cobra.Command {
 	f.StringVar(&a.versionsDir, "per-version-binary-dir", "", "directory below which further builds of the program lie")
 	f.StringToStringVar(&a.labels, "label", nil, "a label as KEY=VALUE; may be repeated")
 	f.BoolVar(&a.start, "start", false, "have the broker start instances on demand")
+	f.StringVar(&a.mode, "mode", string(service.SDK), "how connections reach it, started by the broker: "+strings.Join(service.Modes(), ", "))
+	f.StringVar(&a.startPolicy.Listen, "listen", "", "a socket for clients that know nothing of usher: who connects there gets this service")
+	f.StringVar(&a.startPolicy.Address, "address", "", "where the program listens by itself, with --mode relay: a path, or 127.0.0.1:PORT")
+	f.BoolVar(&a.startPolicy.Notify, "notify", false, "the program says when it is ready (sd_notify), with --mode listen-fds")
 	f.StringArrayVar(&a.startPolicy.Args, "arg", nil, "an argument of instances that the broker starts; may be repeated")
 	f.StringArrayVar(&a.startPolicy.Env, "env", nil, "a variable of theirs, as NAME=VALUE, beside those of a login; may be repeated")
 	f.Var(&a.idle, "idle", "how long such an instance lives without a connection (default: for ever)")
@@ -64,6 +70,7 @@ func (s *services) addCommand() *cobra.Command {
 	f.IntVar(&a.startPolicy.MaxInstances, "max-instances", 0, "how many instances of all versions may live at once")
 	f.StringVar(&a.protocol, "protocol", "", "v1 for instances that know nothing of usher (default: usher's own)")
 	f.StringVar(&a.startPolicy.HandoffEndpoint, "handoff-endpoint", "", "where they take connections over, with --protocol v1 (default: clients reconnect)")
+	f.IntVar(&a.startPolicy.MaxPerSecond, "max-per-second", 0, "how many processes may begin in a second, with a mode that has one a connection")
 	f.StringVar(&a.format, "format", "toml", "file format: toml, or servicedef, which every v1 program reads")
 	f.BoolVar(&a.force, "force", false, "replace an existing definition")
 	return cmd
@@ -120,7 +127,7 @@ func (a *adding) run(cmd *cobra.Command, args []string) error {
 
 // addStart adds how the broker starts instances, if anything was said about that.
 func (a *adding) addStart(cmd *cobra.Command, d *wire.ServiceDefinition) error {
-	for _, flag := range []string{"arg", "env", "idle", "start-timeout", "max-instances", "protocol", "handoff-endpoint"} {
+	for _, flag := range []string{"mode", "listen", "address", "notify", "arg", "env", "idle", "start-timeout", "max-instances", "max-per-second", "protocol", "handoff-endpoint"} {
 		a.start = a.start || cmd.Flags().Changed(flag)
 	}
 	if !a.start {
@@ -133,6 +140,14 @@ func (a *adding) addStart(cmd *cobra.Command, d *wire.ServiceDefinition) error {
 		p.V1 = true
 	default:
 		return fmt.Errorf("--protocol is %q: use v1, or leave it out", a.protocol)
+	}
+	p.Mode = service.Mode(a.mode)
+	if p.Listen != "" {
+		path, err := filepath.Abs(p.Listen)
+		if err != nil {
+			return err
+		}
+		p.Listen = path
 	}
 	p.Idle, p.Timeout = time.Duration(a.idle), time.Duration(a.startTimeout)
 	for _, entry := range p.Env {

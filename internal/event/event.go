@@ -64,6 +64,12 @@ type (
 	SocketKnown struct{}
 	// SocketKept: the name could not be removed.
 	SocketKept struct{ Problem string }
+	// Listening: connections to Path are taken for Service.
+	Listening struct{ Service, Path string }
+	// ListenFailed: they can't be yet.
+	ListenFailed struct{ Service, Path, Problem string }
+	// ListenEnded: they are not any more.
+	ListenEnded struct{ Service, Path string }
 	// PipesRemoved: so many pipes of backends that are gone were removed.
 	PipesRemoved struct{ Pipes int }
 )
@@ -206,6 +212,18 @@ type (
 		Backend Backend
 		Variant string
 		Problem string
+	}
+	// Relayed: a connection is joined to one of its own to a backend.
+	Relayed struct {
+		ConnectionID uint64
+		Backend      Backend
+	}
+	// ProcessEnded: a process has ended that one connection had to itself. Failed says that
+	// its exit tells of a failure.
+	ProcessEnded struct {
+		Backend Backend
+		Exit    string
+		Failed  bool
 	}
 	// LetGo: a backend was told to serve what it has, and to end; Why is one of the reasons
 	// below.

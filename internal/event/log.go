@@ -47,6 +47,12 @@ func (l Log) Note(e Event) {
 		l.info(e.Name(), "the socket's name leads here again")
 	case SocketKept:
 		l.warn(e.Name(), "the socket's name is still there; connections to it wait in vain until the end", problem(e.Problem))
+	case Listening:
+		l.info(e.Name(), "listening for a service", slog.String("service", e.Service), slog.String("socket", e.Path))
+	case ListenFailed:
+		l.warn(e.Name(), "can't listen for a service; trying again", slog.String("service", e.Service), slog.String("socket", e.Path), problem(e.Problem))
+	case ListenEnded:
+		l.info(e.Name(), "no longer listening for a service", slog.String("service", e.Service), slog.String("socket", e.Path))
 	case PipesRemoved:
 		l.info(e.Name(), "removed the pipes of backends that are gone", slog.Int("pipes", e.Pipes))
 	default:
@@ -163,6 +169,17 @@ func (l Log) noteBackend(e Event) {
 			attrs = append(attrs, slog.String("exit", e.Exit))
 		}
 		l.info(e.Name(), "backend exited", attrs...)
+	case Relayed:
+		if l.debug {
+			l.line(slog.LevelDebug, e.Name(), "relayed", append(e.Backend.attrs(), id(e.ConnectionID))...)
+		}
+	case ProcessEnded:
+		attrs := append(e.Backend.attrs(), slog.String("exit", e.Exit))
+		if e.Failed {
+			l.info(e.Name(), "process of a connection failed", attrs...)
+		} else if l.debug {
+			l.line(slog.LevelDebug, e.Name(), "process of a connection ended", attrs...)
+		}
 	case Left:
 		l.info(e.Name(), "backend left", e.Backend.attrs()...)
 	case Started:

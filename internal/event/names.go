@@ -60,6 +60,18 @@ func (SocketKept) Name() string { return "socket.kept" }
 func (SocketKept) fact()        {}
 
 // Name implements Event.
+func (Listening) Name() string { return "listen.begun" }
+func (Listening) fact()        {}
+
+// Name implements Event.
+func (ListenFailed) Name() string { return "listen.failed" }
+func (ListenFailed) fact()        {}
+
+// Name implements Event.
+func (ListenEnded) Name() string { return "listen.ended" }
+func (ListenEnded) fact()        {}
+
+// Name implements Event.
 func (PipesRemoved) Name() string { return "pipes.removed" }
 func (PipesRemoved) fact()        {}
 
@@ -174,6 +186,14 @@ func (Ready) fact()        {}
 // Name implements Event.
 func (StartFailed) Name() string { return "instance.start_failed" }
 func (StartFailed) fact()        {}
+
+// Name implements Event.
+func (Relayed) Name() string { return "connection.relayed" }
+func (Relayed) fact()        {}
+
+// Name implements Event.
+func (ProcessEnded) Name() string { return "process.ended" }
+func (ProcessEnded) fact()        {}
 
 // Name implements Event.
 func (LetGo) Name() string { return "instance.let_go" }

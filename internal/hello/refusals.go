@@ -64,6 +64,24 @@ func StartFailed(reason string, retry time.Duration) *Refusal {
 	return &Refusal{Code: wire.ErrorCode_ERROR_BACKEND_SPAWN_FAILED, Reason: reason, RetryAfter: retry}
 }
 
+// NoPipe is for a client that is to reconnect to a service that takes connections by
+// handoff alone.
+func NoPipe() *Refusal {
+	return &Refusal{
+		Code:   wire.ErrorCode_ERROR_BACKEND_SPAWN_FAILED,
+		Reason: "this service has no socket to reconnect to, and this connection may not be handed over: give its definition one (listen)",
+	}
+}
+
+// Full is for a client that has waited in vain for one of most processes to end.
+func Full(most int) *Refusal {
+	return &Refusal{
+		Code:       wire.ErrorCode_ERROR_RATE_LIMITED,
+		Reason:     fmt.Sprintf("all %d processes that the service may have are busy", most),
+		RetryAfter: retrySoon,
+	}
+}
+
 // BelowMinVersion is row 22.
 func BelowMinVersion() *Refusal {
 	return blocked("wanted_version is below min_version")

@@ -45,6 +45,15 @@ type Spec struct {
 	Dir string
 	// Output takes standard output and error, /dev/null when nil. Start borrows it.
 	Output *os.File
+	// Stdin and Stdout, where they are not nil, are standard input and output, and Output
+	// takes standard error alone. Start borrows them; they are given in blocking mode.
+	Stdin, Stdout *os.File
+	// Run, where it is not nil, is called once it is known that the program runs, and before
+	// it does anything: what Run has written the program can't get ahead of. After an error
+	// of Run the process is ended, and the error is Start's. Where the system does not let a
+	// program be held (see mayHold), Run is called before the start, whose error then
+	// may come behind it.
+	Run func() error
 	// Inherit are the child's descriptors 3, 4, … . Start borrows them.
 	Inherit []*os.File
 }
@@ -89,18 +98,14 @@ func Start(s Spec) (*Process, error) {
 }
 
 func start(s Spec) (*Process, error) {
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	path := s.Path
+	files, err := s.files()
 	if err != nil {
 		return nil, err
 	}
-	defer null.Close()
-	output := s.Output
-	if output == nil {
-		output = null
-	}
-	path := s.Path
+	defer files[0].Close() // the null device
 	if s.Program != nil {
-		opened, err := reopen(s.Program, append([]*os.File{null, output, output}, s.Inherit...))
+		opened, err := reopen(s.Program, files)
 		if err != nil {
 			return nil, err
 		}
@@ -108,9 +113,9 @@ func start(s Spec) (*Process, error) {
 		path = opened.path(path)
 	}
 	cmd := &exec.Cmd{
+		Stdin: files[1], Stdout: files[2], Stderr: files[3],
 		Path: path, Args: append([]string{s.Path}, s.Args...), Dir: s.Dir,
-		Env:   append([]string{}, s.Env...), // never nil, which would be this process' own
-		Stdin: null, Stdout: output, Stderr: output,
+		Env:        append([]string{}, s.Env...), // never nil, which would be this process' own
 		ExtraFiles: s.Inherit, SysProcAttr: detached(),
 	}
 	if cmd.Dir == "" {
@@ -118,7 +123,7 @@ func start(s Spec) (*Process, error) {
 	} else if _, err := os.Stat(cmd.Dir + "/."); err != nil { // that can be gone to; else the error would name the program
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
+	if err := run(cmd, s.Run, s.Program); err != nil {
 		return nil, err
 	}
 	p := &Process{cmd: cmd, pid: cmd.Process.Pid}
@@ -128,6 +133,39 @@ func start(s Spec) (*Process, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// files are the null device, which the caller closes, and those that the child gets.
+func (s Spec) files() ([]*os.File, error) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	stdin, stdout, stderr := s.Stdin, s.Stdout, s.Output
+	if stderr == nil {
+		stderr = null
+	}
+	if stdout == nil {
+		stdout = stderr
+	}
+	if stdin == nil {
+		stdin = null
+	}
+	return append([]*os.File{null, stdin, stdout, stderr}, s.Inherit...), nil
+}
+
+// run starts cmd, and calls first when the program can't fail to begin any more.
+func run(cmd *exec.Cmd, first func() error, program *os.File) error {
+	if first == nil {
+		return cmd.Start()
+	}
+	if mayHold(program) {
+		return startHeld(cmd, first)
+	}
+	if err := first(); err != nil {
+		return err
+	}
+	return cmd.Start()
 }
 
 // ErrPrivileged says that an executable runs with other rights than its user's.

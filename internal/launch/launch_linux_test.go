@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -327,4 +329,84 @@ func TestStartFails(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRun: what Run writes comes before anything that the program does, and is not called
+// for one that can't run; after its error the program has done nothing.
+func TestRun(t *testing.T) {
+	testutil.Leaks(t)
+	for range 20 {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := launch.Start(launch.Spec{Path: "/bin/echo", Args: []string{"second"}, Stdout: w, Run: func() error {
+			_, err := w.WriteString("first ")
+			return err
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = w.Close()
+		said := make([]byte, 64)
+		n, _ := io.ReadFull(r, said)
+		_ = r.Close()
+		if exit, err := p.Wait(context.Background()); string(said[:n]) != "first second\n" || exit != (launch.Exit{}) || err != nil {
+			t.Errorf("%q, %v, %v", said[:n], exit, err)
+		}
+	}
+	broken := filepath.Join(t.TempDir(), "broken")
+	if err := os.WriteFile(broken, []byte("no program"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	_, err := launch.Start(launch.Spec{Path: broken, Run: func() error { t.Error("called"); return nil }})
+	if !errors.Is(err, syscall.ENOEXEC) {
+		t.Errorf("what is no program: %v", err)
+	}
+	mark, why := filepath.Join(t.TempDir(), "mark"), errors.New("no")
+	_, err = launch.Start(launch.Spec{Path: "/bin/touch", Args: []string{mark}, Run: func() error { return why }})
+	if _, missing := os.Stat(mark); !errors.Is(err, why) || missing == nil {
+		t.Errorf("%v, and the mark: %v", err, missing)
+	}
+}
+
+// TestProgramKeepsItsNumber: whatever the numbers of the descriptors that the child gets, and
+// of those that are free, it is the program that runs.
+func TestProgramKeepsItsNumber(t *testing.T) {
+	testutil.Leaks(t)
+	program, err := os.Open("/bin/true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()
+	const numbers = 60
+	var low []*os.File // the numbers below those that the program may have; some of them are free when it starts
+	last := null(t)
+	for last.Fd() < numbers {
+		low = append(low, last)
+		last = null(t)
+	}
+	defer last.Close()
+	for n, f := range low {
+		if n < numbers/4 {
+			_ = f.Close()
+		}
+		defer f.Close()
+	}
+	p, err := launch.Start(launch.Spec{Program: program, Path: "/bin/true", Inherit: slices.Repeat([]*os.File{last}, numbers/2)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if exit, err := p.Wait(context.Background()); exit != (launch.Exit{}) || err != nil {
+		t.Errorf("%v, %v", exit, err)
+	}
+}
+
+func null(t *testing.T) *os.File {
+	t.Helper()
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
 }

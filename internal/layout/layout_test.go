@@ -105,7 +105,7 @@ var layers = map[string]int{
 	"internal/sock": leaf, "internal/sock/rawsys": leaf,
 	"internal/claim": leaf, "internal/failpoint": leaf,
 	"internal/loop": leaf, "internal/stamp": leaf, "internal/watch": leaf,
-	"internal/launch": leaf, "internal/remote": leaf, "internal/logfile": leaf, "internal/nofile": leaf, "internal/loglimit": leaf, "internal/event": leaf, "internal/eventlog": leaf, "internal/window": leaf, "internal/systemd": leaf,
+	"internal/launch": leaf, "internal/remote": leaf, "internal/splice": leaf, "internal/logfile": leaf, "internal/nofile": leaf, "internal/loglimit": leaf, "internal/event": leaf, "internal/eventlog": leaf, "internal/window": leaf, "internal/systemd": leaf,
 
 	"handoff": domain, "internal/hello": domain, "internal/service": domain,
 	"internal/registry": domain, "internal/admin": domain,
@@ -248,7 +248,7 @@ func TestBinaryLinksNoDrawing(t *testing.T) {
 var systemDependent = []string{
 	"internal/sock", "internal/sock/rawsys", "internal/peer", "internal/endpoint", "internal/claim",
 	"internal/identity", "internal/filehash", "internal/admin", "handoff", "backend", "internal/loop", "internal/stamp", "internal/watch",
-	"internal/nofile", "internal/launch", "internal/systemd",
+	"internal/nofile", "internal/launch", "internal/splice", "internal/systemd",
 	"internal/failpoint", "internal/world", "internal/bench", "bench/peers", testHelpers, // they signal and stop processes
 }
 

@@ -3,6 +3,7 @@ package service
 import (
 	"encoding/json"
 	"maps"
+	"net"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -14,6 +15,8 @@ import (
 // definition it is the table [start]; in a v1 definition file, which has no place for it,
 // it is labels.
 type StartPolicy struct {
+	// Mode is how connections reach the program.
+	Mode Mode
 	Args []string
 	// Env are variables, NAME=value each, in the order of their names.
 	Env []string
@@ -29,6 +32,64 @@ type StartPolicy struct {
 	// HandoffEndpoint is where such an instance takes handed-over connections (spec 02 §8);
 	// empty: its clients reconnect.
 	HandoffEndpoint string
+	// MaxPerSecond bounds how many processes of a program that has one a connection begin
+	// in a second; 0: as many as the machine takes.
+	MaxPerSecond int
+	// Listen is the path of a socket on which the broker takes connections for this service
+	// alone, of programs that say no Hello; empty: none.
+	Listen string
+	// Address is where a program with a listener of its own listens: the absolute path of a
+	// Unix socket, or the host and port of a TCP one on the loopback.
+	Address string
+	// Notify says that a program tells when it is ready (sd_notify(3)); else it is as soon as
+	// it runs.
+	Notify bool
+}
+
+// Mode is how a connection reaches a program that the broker starts.
+type Mode string
+
+const (
+	// SDK: the program has usher's backend in it, and a channel to the broker.
+	SDK Mode = "sdk"
+	// Inetd: a process of its own for each connection, which is its standard input and
+	// output.
+	Inetd Mode = "inetd"
+	// Stdio is Inetd with pipes, for programs that don't speak on a socket.
+	Stdio Mode = "stdio"
+	// Relay: the program listens by itself, at Address.
+	Relay Mode = "relay"
+	// ListenFDs: one process accepts by itself, from the socket at Listen, which it is
+	// started with as systemd does it (sd_listen_fds(3)).
+	ListenFDs Mode = "listen-fds"
+)
+
+// modes are those that there are, in the order in which they are told.
+var modes = []Mode{SDK, Inetd, Stdio, Relay, ListenFDs}
+
+// Modes are the words for a mode.
+func Modes() (words []string) {
+	for _, m := range modes {
+		words = append(words, string(m))
+	}
+	return words
+}
+
+// PerConnection reports whether each connection has a process of its own. The policy may be
+// nil.
+func (p *StartPolicy) PerConnection() bool { return p != nil && (p.Mode == Inetd || p.Mode == Stdio) }
+
+// OwnListener reports whether one process serves all connections, and accepts them by
+// itself. The policy may be nil.
+func (p *StartPolicy) OwnListener() bool { return p != nil && (p.Mode == Relay || p.Mode == ListenFDs) }
+
+// Socket is where usher's clients reach a program with an own listener, or the plain clients
+// of any other; empty where there is no path.
+func (p *StartPolicy) Socket() string {
+	if filepath.IsAbs(p.Address) {
+		return p.Address
+	}
+	return p.Listen
 }
 
 // The labels of a StartPolicy. Without labelStart the service is not started by the broker.
@@ -41,6 +102,11 @@ const (
 	labelMaxInstances = "usher.start.max-instances"
 	labelProtocol     = "usher.start.protocol"
 	labelEndpoint     = "usher.start.handoff-endpoint"
+	labelMode         = "usher.start.mode"
+	labelMaxPerSecond = "usher.start.max-per-second"
+	labelListen       = "usher.start.listen"
+	labelAddress      = "usher.start.address"
+	labelNotify       = "usher.start.notify"
 
 	onDemand   = "on-demand"
 	protocolV1 = "v1"
@@ -55,20 +121,19 @@ func (d *Definition) StartPolicy() (*StartPolicy, error) {
 	case value != onDemand:
 		return nil, &LabelError{Label: labelStart, Value: value, Want: onDemand}
 	}
-	p := new(StartPolicy)
+	p := &StartPolicy{Mode: SDK}
 	var env map[string]string
 	for label, read := range map[string]func(value string) (want string){
-		labelArgs:    jsonInto(&p.Args, "a JSON array of texts"),
-		labelEnv:     jsonInto(&env, "a JSON object of texts"),
-		labelIdle:    durationInto(&p.Idle),
-		labelTimeout: durationInto(&p.Timeout),
-		labelMaxInstances: func(value string) string {
-			n, err := strconv.Atoi(value)
-			if p.MaxInstances = n; err != nil || n < 1 {
-				return "a whole number above 0"
-			}
-			return ""
-		},
+		labelArgs:         jsonInto(&p.Args, "a JSON array of texts"),
+		labelEnv:          jsonInto(&env, "a JSON object of texts"),
+		labelIdle:         durationInto(&p.Idle),
+		labelTimeout:      durationInto(&p.Timeout),
+		labelMaxInstances: countInto(&p.MaxInstances),
+		labelMaxPerSecond: countInto(&p.MaxPerSecond),
+		labelMode:         modeInto(&p.Mode),
+		labelListen:       pathInto(&p.Listen),
+		labelAddress:      addressInto(&p.Address),
+		labelNotify:       switchInto(&p.Notify),
 		labelProtocol: func(value string) string {
 			if p.V1 = value == protocolV1; !p.V1 {
 				return protocolV1 + ", or nothing for usher's own"
@@ -97,13 +162,92 @@ func (d *Definition) StartPolicy() (*StartPolicy, error) {
 		}
 		p.Env = append(p.Env, name+"="+env[name])
 	}
-	return p, nil
+	return p, p.agree()
+}
+
+// agree judges what does not go together.
+func (p *StartPolicy) agree() error {
+	switch {
+	case p.Mode != SDK && p.V1:
+		return &LabelError{Label: labelProtocol, Value: protocolV1, Want: "it with the mode sdk"}
+	case p.Mode == SDK && p.Listen != "":
+		return &LabelError{Label: labelListen, Value: p.Listen, Want: "it with another mode than sdk, whose programs are told who wants them by Hello"}
+	case !p.PerConnection() && p.MaxPerSecond != 0:
+		return &LabelError{Label: labelMaxPerSecond, Value: strconv.Itoa(p.MaxPerSecond), Want: "it with a mode that has a process for each connection"}
+	case (p.Mode == Relay) != (p.Address != ""):
+		return &LabelError{Label: labelAddress, Value: p.Address, Want: "an address with the mode relay, and with no other"}
+	case p.Address != "" && p.Address == p.Listen:
+		return &LabelError{Label: labelListen, Value: p.Listen, Want: "another path than the program's own"}
+	case p.Mode == ListenFDs && p.Listen == "":
+		return &LabelError{Label: labelListen, Value: p.Listen, Want: "a path with the mode listen-fds"}
+	case p.Mode != ListenFDs && p.Notify:
+		return &LabelError{Label: labelNotify, Value: "true", Want: "it with the mode listen-fds"}
+	case p.OwnListener() && p.MaxInstances != 0:
+		return &LabelError{Label: labelMaxInstances, Value: strconv.Itoa(p.MaxInstances), Want: "it with a mode that has more than one process"}
+	case p.OwnListener() && p.Idle != 0:
+		return &LabelError{Label: labelIdle, Value: p.Idle.String(), Want: "it with the mode sdk: nobody says how many connections another program has"}
+	case p.PerConnection() && p.Idle != 0:
+		return &LabelError{Label: labelIdle, Value: p.Idle.String(), Want: "it with a mode whose processes serve many connections"}
+	}
+	return nil
 }
 
 func jsonInto(v any, want string) func(string) string {
 	return func(value string) string {
 		if json.Unmarshal([]byte(value), v) != nil {
 			return want
+		}
+		return ""
+	}
+}
+
+func countInto(n *int) func(string) string {
+	return func(value string) string {
+		v, err := strconv.Atoi(value)
+		if *n = v; err != nil || v < 1 {
+			return "a whole number above 0"
+		}
+		return ""
+	}
+}
+
+func switchInto(on *bool) func(string) string {
+	return func(value string) string {
+		if *on = value == "true"; !*on && value != "false" {
+			return "true or false"
+		}
+		return ""
+	}
+}
+
+func modeInto(m *Mode) func(string) string {
+	return func(value string) string {
+		if *m = Mode(value); !slices.Contains(modes, *m) {
+			return "one of " + strings.Join(Modes(), ", ")
+		}
+		return ""
+	}
+}
+
+func pathInto(path *string) func(string) string {
+	return func(value string) string {
+		if *path = value; !filepath.IsAbs(value) {
+			return "an absolute path"
+		}
+		return ""
+	}
+}
+
+// addressInto takes an absolute path, or a port of the loopback.
+func addressInto(address *string) func(string) string {
+	return func(value string) string {
+		*address = value
+		if filepath.IsAbs(value) {
+			return ""
+		}
+		host, port, err := net.SplitHostPort(value)
+		if n, portErr := strconv.Atoi(port); err != nil || portErr != nil || n < 1 || n > 1<<16-1 || !net.ParseIP(host).IsLoopback() {
+			return "an absolute path, or an address of the loopback such as 127.0.0.1:6379"
 		}
 		return ""
 	}
@@ -143,8 +287,21 @@ func (p *StartPolicy) Labels() map[string]string {
 			labels[label] = d.String()
 		}
 	}
-	if p.MaxInstances != 0 {
-		labels[labelMaxInstances] = strconv.Itoa(p.MaxInstances)
+	for label, n := range map[string]int{labelMaxInstances: p.MaxInstances, labelMaxPerSecond: p.MaxPerSecond} {
+		if n != 0 {
+			labels[label] = strconv.Itoa(n)
+		}
+	}
+	if p.Notify {
+		labels[labelNotify] = "true"
+	}
+	if p.Mode != "" && p.Mode != SDK {
+		labels[labelMode] = string(p.Mode)
+	}
+	for label, text := range map[string]string{labelListen: p.Listen, labelAddress: p.Address} {
+		if text != "" {
+			labels[label] = text
+		}
 	}
 	if p.V1 {
 		labels[labelProtocol] = protocolV1
@@ -162,6 +319,7 @@ func isStartLabel(label string) bool {
 
 // startTable is a StartPolicy as people write it.
 type startTable struct {
+	Mode         string            `toml:"mode,omitempty"` // "sdk" when absent
 	Args         []string          `toml:"args,omitempty"`
 	Env          map[string]string `toml:"env,omitempty"`
 	Idle         string            `toml:"idle,omitempty"`
@@ -169,6 +327,10 @@ type startTable struct {
 	MaxInstances int               `toml:"max_instances,omitempty"`
 	Protocol     string            `toml:"protocol,omitempty"`
 	Endpoint     string            `toml:"handoff_endpoint,omitempty"`
+	MaxPerSecond int               `toml:"max_per_second,omitempty"`
+	Listen       string            `toml:"listen,omitempty"`
+	Address      string            `toml:"address,omitempty"`
+	Notify       bool              `toml:"notify,omitempty"`
 }
 
 // fold adds the table to labels, unread: StartPolicy judges both alike.
@@ -176,7 +338,7 @@ func (t *startTable) fold(labels map[string]string) map[string]string {
 	if t == nil {
 		return labels
 	}
-	p := StartPolicy{Args: t.Args, MaxInstances: t.MaxInstances}
+	p := StartPolicy{Mode: Mode(t.Mode), Args: t.Args, MaxInstances: t.MaxInstances, MaxPerSecond: t.MaxPerSecond, Listen: t.Listen, Address: t.Address, Notify: t.Notify}
 	for name, value := range t.Env {
 		p.Env = append(p.Env, name+"="+value)
 	}
@@ -203,7 +365,8 @@ func unfold(d *Definition) (*startTable, map[string]string, error) {
 		}
 	}
 	t := &startTable{
-		Args: p.Args, Idle: d.Labels[labelIdle], Timeout: d.Labels[labelTimeout], MaxInstances: p.MaxInstances,
+		Mode: d.Labels[labelMode], Args: p.Args, Idle: d.Labels[labelIdle], Timeout: d.Labels[labelTimeout],
+		MaxInstances: p.MaxInstances, MaxPerSecond: p.MaxPerSecond, Listen: p.Listen, Address: p.Address, Notify: p.Notify,
 		Protocol: d.Labels[labelProtocol], Endpoint: d.Labels[labelEndpoint],
 	}
 	for _, entry := range p.Env {

@@ -18,7 +18,7 @@ import (
 // TestStartPolicy: the table of a TOML definition, the labels of a v1 file, and what Save
 // writes, say the same.
 func TestStartPolicy(t *testing.T) {
-	const table = `binary_path = "/usr/bin/notes"
+	testStartPolicy(t, `binary_path = "/usr/bin/notes"
 labels = {team = "web"}
 [start]
 args = ["--cache", "a b"]
@@ -28,12 +28,64 @@ timeout = "1500ms"
 max_instances = 3
 protocol = "v1"
 handoff_endpoint = "/run/notes.sock"
-`
-	want := &service.StartPolicy{
-		Args: []string{"--cache", "a b"}, Env: []string{"A=x=y", "LANG=C"},
+`, &service.StartPolicy{
+		Mode: service.SDK, Args: []string{"--cache", "a b"}, Env: []string{"A=x=y", "LANG=C"},
 		Idle: 10 * time.Minute, Timeout: 1500 * time.Millisecond, MaxInstances: 3,
 		V1: true, HandoffEndpoint: "/run/notes.sock",
+	})
+	testStartPolicy(t, `binary_path = "/usr/bin/notes"
+labels = {team = "web"}
+[start]
+mode = "inetd"
+listen = "/run/notes.sock"
+max_instances = 3
+max_per_second = 7
+`, &service.StartPolicy{Mode: service.Inetd, Listen: "/run/notes.sock", MaxInstances: 3, MaxPerSecond: 7})
+	testStartPolicy(t, `binary_path = "/usr/bin/notes"
+labels = {team = "web"}
+[start]
+mode = "relay"
+address = "127.0.0.1:6379"
+`, &service.StartPolicy{Mode: service.Relay, Address: "127.0.0.1:6379"})
+	testStartPolicy(t, `binary_path = "/usr/bin/notes"
+labels = {team = "web"}
+[start]
+mode = "listen-fds"
+listen = "/run/notes.sock"
+notify = true
+`, &service.StartPolicy{Mode: service.ListenFDs, Listen: "/run/notes.sock", Notify: true})
+}
+
+// TestStartPolicyDisagrees: what does not go together is an error that says so.
+func TestStartPolicyDisagrees(t *testing.T) {
+	for labels, want := range map[string]string{
+		"listen=/s":                             "another mode than sdk",
+		"mode=oops":                             "one of sdk, inetd, stdio, relay, listen-fds",
+		"mode=inetd listen=s":                   "an absolute path",
+		"max-per-second=1":                      "a process for each connection",
+		"mode=inetd idle=1s":                    "serve many connections",
+		"mode=inetd address=/s":                 "with no other",
+		"mode=listen-fds":                       "a path with the mode listen-fds",
+		"mode=inetd notify=true":                "it with the mode listen-fds",
+		"mode=relay":                            "an address with the mode relay",
+		"mode=relay address=1.2.3.4:5":          "of the loopback",
+		"mode=relay address=/s listen=/s":       "another path",
+		"mode=relay address=/s idle=1s":         "the mode sdk",
+		"mode=relay address=/s max-instances=2": "more than one process",
+	} {
+		d := &service.Definition{ServiceDefinition: &wire.ServiceDefinition{Labels: map[string]string{"usher.start": "on-demand"}}}
+		for _, label := range strings.Fields(labels) {
+			name, value, _ := strings.Cut(label, "=")
+			d.Labels["usher.start."+name] = value
+		}
+		if p, err := d.StartPolicy(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, %v, want %s", labels, p, err, want)
+		}
 	}
+}
+
+func testStartPolicy(t *testing.T, table string, want *service.StartPolicy) {
+	t.Helper()
 	dir := t.TempDir()
 	if err := endpoint.EnsurePrivate(dir); err != nil {
 		t.Fatal(err)
@@ -70,7 +122,7 @@ handoff_endpoint = "/run/notes.sock"
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p, err := d.StartPolicy(); err != nil || !cmp.Equal(p, &service.StartPolicy{}) {
+	if p, err := d.StartPolicy(); err != nil || !cmp.Equal(p, &service.StartPolicy{Mode: service.SDK}) {
 		t.Errorf("an empty table: %v, %v", p, err)
 	}
 	write(t, dir, "binary_path = \"/usr/bin/notes\"\n")

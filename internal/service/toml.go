@@ -32,7 +32,7 @@ var tomlKeys = []string{
 	"per_version_binary_dir", "min_version", "version_allow_list", "labels", "start",
 }
 
-var startKeys = []string{"args", "env", "idle", "timeout", "max_instances", "protocol", "handoff_endpoint"}
+var startKeys = []string{"mode", "args", "env", "idle", "timeout", "max_instances", "max_per_second", "listen", "address", "notify", "protocol", "handoff_endpoint"}
 
 var isolations = map[string]wire.BrokerIsolation{
 	"private":  wire.BrokerIsolation_PRIVATE_BROKER,

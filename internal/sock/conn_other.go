@@ -5,6 +5,7 @@ package sock
 import (
 	"errors"
 	"net"
+	"os"
 	"time"
 )
 
@@ -28,6 +29,9 @@ func (c *Conn) number() int { return -1 }
 
 // TryRead answers errors.ErrUnsupported.
 func (c *Conn) TryRead([]byte) (int, error) { return 0, opError("read", errors.ErrUnsupported) }
+
+// Inheritable answers errors.ErrUnsupported: connections are not inherited on this system.
+func (c *Conn) Inheritable() (*os.File, error) { return nil, opError("dup", errors.ErrUnsupported) }
 
 // CheckRead knows of nothing that keeps a Read from reading.
 func (c *Conn) CheckRead() error { return nil }

@@ -21,7 +21,7 @@ import (
 // connection that carries one short exchange pays for that and never needs it.
 // Here reads and writes go to the kernel at once, without blocking, and only the
 // first one that would have to wait registers the descriptor. No copy of the
-// descriptor is ever made.
+// descriptor is ever made, but for another process (Inheritable).
 //
 //	raw ──an operation must wait, or a deadline is set──▶ parked
 //	 └────────────────────────Close──────────────────────┴──▶ closed
@@ -258,6 +258,28 @@ func (c *Conn) shutdown(how int) error {
 	}
 	defer c.giveBack()
 	return opError("close", shutdown(fd, how))
+}
+
+// Inheritable returns a copy of the descriptor for a process that is started with it, in
+// blocking mode, as programs expect their standard input to be. The mode is that of every
+// holder of the connection: what the Conn has to wait for occupies a thread from then on.
+// The caller closes the file.
+func (c *Conn) Inheritable() (*os.File, error) {
+	fd, ok := c.borrow()
+	if !ok {
+		return nil, opError("dup", net.ErrClosed)
+	}
+	defer c.giveBack()
+	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err == nil {
+		if err = unix.SetNonblock(own, false); err != nil {
+			closeFD(own)
+		}
+	}
+	if err != nil {
+		return nil, opError("dup", err)
+	}
+	return os.NewFile(uintptr(own), "connection"), nil
 }
 
 // LocalAddr implements net.Conn.

@@ -200,6 +200,7 @@ func (w *Watch) Wait(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	_ = w.poller.SetReadDeadline(time.Time{}) // an earlier ctx may have ended
 	stop := context.AfterFunc(ctx, func() { _ = w.poller.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if err := raw.Read(func(uintptr) bool { return w.Changed() }); err != nil && ctx.Err() == nil {

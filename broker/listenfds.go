@@ -1,0 +1,186 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/launch"
+	"github.com/seed-7265657e/usher/internal/service"
+	"github.com/seed-7265657e/usher/internal/sock"
+	"github.com/seed-7265657e/usher/internal/wire"
+)
+
+// A program may accept from the socket of its service by itself: the broker binds it, and
+// starts the program with it when somebody comes, as systemd does (sd_listen_fds(3)). Until
+// the program ends the broker does not look at the socket. usher's clients are sent there.
+
+// wanted has the program started for those in the queue of its socket.
+func (s *server) wanted(p *plainSocket) {
+	p.acceptor.Stop()
+	files, serving := s.files, s.jobs.serving
+	s.jobs.readers.Go(func() {
+		r := files.read(serving, p.service)
+		s.jobs.post(func() { s.startWanted(p, r) })
+	})
+}
+
+// startWanted is step 4, wait, for those who wait in the kernel.
+func (s *server) startWanted(p *plainSocket, r reading) {
+	d, now := r.definition, time.Now()
+	if s.draining || s.plain[p.binding.Path] != p {
+		return
+	}
+	if r.err != nil || d.startErr != nil || d.instanceErr != nil || d.start == nil || d.start.Listen != p.binding.Path {
+		s.refuseQueued(p)
+		s.takeBack(p)
+		return
+	}
+	t, refusal := s.matchTarget(d, new(wire.Frame), &wire.Hello{ServiceName: p.service, WantedVersion: p.version})
+	if refusal == nil || t != nil && s.starts.pending[t.key] != nil {
+		return // somebody has been faster
+	}
+	if t != nil {
+		if _, _, ok := s.starts.allow(t.key, now); ok {
+			if _, err := s.start(t, d, now, 0); err == nil {
+				return
+			}
+		}
+	}
+	s.refuseQueued(p)
+	s.takeBack(p)
+}
+
+// refuseQueued closes those who wait in the queue of a socket, nil for none: they can be told
+// nothing else.
+func (s *server) refuseQueued(p *plainSocket) {
+	if p == nil || s.plain[p.binding.Path] != p {
+		return
+	}
+	raw, err := p.binding.Listener.SyscallConn()
+	if err != nil || sock.SetNonblock(raw, true) != nil { // a program may have changed it
+		return
+	}
+	for {
+		c, err := p.acceptor.Accept()
+		if err != nil {
+			return
+		}
+		_ = c.Close()
+	}
+}
+
+// passedEnded judges the end of a program that accepted by itself. Those whom it has left in
+// the queue want the next one; they are refused when it has failed at once, as it would again.
+func (s *server) passedEnded(e *entry, exit launch.Exit, now time.Time) {
+	switch lived := now.Sub(e.Since); {
+	case e.Handle.socket == nil:
+	case lived >= startWindow/startsPerWindow:
+		delete(s.starts.budget, e.Key)
+	case lived < sameFailure && exit != launch.Exit{}:
+		s.starts.failed(e.Key, fmt.Sprintf("the daemon of %s %v", e.Service, exit), now)
+		s.refuseQueued(e.Handle.socket)
+	}
+}
+
+// takeBack looks at a socket, nil for none, that no program accepts from any more.
+func (s *server) takeBack(p *plainSocket) {
+	if p != nil && !s.draining && s.plain[p.binding.Path] == p {
+		p.acceptor.Start()
+	}
+}
+
+// passedSocket is what a program is started with that accepts by itself.
+type passedSocket struct {
+	file   *os.File
+	name   string
+	notify *net.UnixConn // where it says that it is ready; nil where it does not
+	path   string        // of notify
+}
+
+func (p *passedSocket) close() {
+	_ = p.file.Close()
+}
+
+// passSocket takes the socket of e's service from the loop.
+func (s *server) passSocket(e *entry, start *service.StartPolicy) (*passedSocket, error) {
+	p := s.plain[start.Listen]
+	if p == nil || !p.passed || p.service != e.Service {
+		return nil, fmt.Errorf("nobody listens at %s yet", start.Listen)
+	}
+	file, err := p.binding.Listener.File()
+	if err != nil {
+		return nil, err
+	}
+	pass := &passedSocket{file: file, name: e.Service}
+	if start.Notify {
+		pass.path = filepath.Join(filepath.Dir(s.binding.Path), "ready-"+rand.Text())
+		if pass.notify, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: pass.path, Net: "unixgram"}); err != nil {
+			_ = file.Close()
+			return nil, err
+		}
+	}
+	p.acceptor.Stop()
+	e.Handle.socket = p
+	return pass, nil
+}
+
+// ready waits until the program says that it is ready; it is false when ctx has ended before.
+func (p *passedSocket) ready(ctx context.Context) bool {
+	if p.notify == nil {
+		return true
+	}
+	defer p.closeNotify()
+	stop := context.AfterFunc(ctx, func() { _ = p.notify.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	message := make([]byte, 4<<10)
+	for {
+		n, err := p.notify.Read(message)
+		if err != nil {
+			return false
+		}
+		for line := range bytes.Lines(message[:n]) {
+			if string(bytes.TrimSpace(line)) == "READY=1" {
+				return true
+			}
+		}
+	}
+}
+
+func (p *passedSocket) closeNotify() {
+	if p.notify != nil {
+		_ = p.notify.Close()
+		_ = os.Remove(p.path)
+	}
+}
+
+// withPID gives a program its own process id in LISTEN_PID, which nobody knows before it is
+// there: the shell has it, and becomes the program.
+const withPID = `LISTEN_PID=$$; export LISTEN_PID; exec "$0" "$@"`
+
+// launchWith is launch for a program that accepts by itself. It is started by its path.
+func (j launching) launchWith(ctx context.Context, p *program, pass *passedSocket) (launched, error) {
+	defer pass.close()
+	l, log, err := j.open(ctx, p)
+	if err != nil {
+		pass.closeNotify()
+		return l, err
+	}
+	defer log.Close()
+	spec := j.spec(p, log)
+	spec.Args = append([]string{"-c", withPID, spec.Path}, spec.Args...)
+	spec.Program, spec.Path, spec.Inherit = nil, "/bin/sh", []*os.File{pass.file}
+	spec.Env = append(spec.Env, "LISTEN_FDS=1", "LISTEN_FDNAMES="+pass.name)
+	if pass.notify != nil {
+		spec.Env = append(spec.Env, "NOTIFY_SOCKET="+pass.path)
+	}
+	if l.Process, err = launch.Start(spec); err != nil {
+		pass.closeNotify()
+	}
+	return l, err
+}

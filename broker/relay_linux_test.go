@@ -1,0 +1,199 @@
+package broker_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/seed-7265657e/usher/client"
+	"github.com/seed-7265657e/usher/internal/testutil"
+)
+
+// listeningProcess listens by itself, at the address of its argument: it says who it is, and
+// then what it reads.
+func listeningProcess() error {
+	network, address := "tcp", os.Args[1]
+	switch {
+	case address == "fails":
+		fmt.Println("no room")
+		return errors.New("can't listen")
+	case filepath.IsAbs(address):
+		network = "unix"
+	}
+	l, err := net.Listen(network, address)
+	if err != nil {
+		return err
+	}
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer c.Close()
+			_, _ = fmt.Fprintf(c, "pid=%d\n", os.Getpid())
+			_, _ = io.Copy(c, c)
+		}()
+	}
+}
+
+// relayed is a site whose service demo is a program that listens at address, with a plain
+// socket at the path that is returned.
+func relayed(t *testing.T, address, argument string) (s *site, plain string) {
+	t.Helper()
+	s = newSite(t, func(o *options) { o.LogDir = filepath.Join(filepath.Dir(o.Socket), "logs") })
+	plain = filepath.Join(s.dir, "plain")
+	if address == "path" {
+		address = filepath.Join(s.dir, "own")
+	}
+	if argument == "" {
+		argument = address
+	}
+	s.write(demo+".toml", fmt.Sprintf("binary_path = %q\n[start]\nmode = \"relay\"\naddress = %q\nargs = [%q]\nlisten = %q\ntimeout = \"5s\"\n[start.env]\nUSHER_TEST_HELPER = \"listens\"\n",
+		ownBinary(t), address, argument, plain))
+	return s, plain
+}
+
+// freePort is an address where nobody listens.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// TestRelay: the program is started by the first who wants it, and serves all: usher's
+// clients on its own socket, plain ones and those of a TCP port through the broker.
+func TestRelay(t *testing.T) {
+	for name, address := range map[string]string{"path": "path", "port": freePort(t)} {
+		t.Run(name, func(t *testing.T) {
+			s, plain := relayed(t, address, "")
+			pids := make(map[string]bool)
+			converse := func(c interface {
+				net.Conn
+				CloseWrite() error
+			}, early string) {
+				_ = c.SetDeadline(time.Now().Add(patience))
+				lines := bufio.NewReader(c)
+				who, err := lines.ReadString('\n')
+				if err != nil {
+					t.Fatal(err)
+				}
+				pids[word(who, "pid")] = true
+				big := strings.Repeat("x", 1<<20)
+				go func() {
+					_, _ = io.WriteString(c, big)
+					_ = c.CloseWrite()
+				}()
+				if got, err := io.ReadAll(lines); string(got) != early+big || err != nil {
+					t.Errorf("%d bytes came back, %v", len(got), err)
+				}
+				_ = c.Close()
+			}
+			converse(s.awaitSocket(plain), "")
+			for _, early := range []string{"", "early\n"} {
+				c := s.mustDialWith(early)
+				if want := map[string]client.Route{"path": client.Reconnected, "port": client.HandedOver}[name]; c.Route() != want {
+					t.Errorf("the route is %v", c.Route())
+				}
+				converse(c, early)
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			c, err := client.Dial(ctx, client.Options{Service: demo, Version: "7.0.0", Broker: s.Socket(), NoHandoff: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			converse(c, "")
+			if len(pids) != 1 || s.Backends() != 1 {
+				t.Errorf("processes %v, %d backends", pids, s.Backends())
+			}
+			testutil.WaitFor(t, "nothing is relayed", func() bool { return s.Relays() == 0 })
+
+			// Who is killed is started anew; who was relayed sees the end.
+			open := dial(t, plain)
+			who, err := bufio.NewReader(open).ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			var pid int
+			if _, err := fmt.Sscanf(who, "pid=%d", &pid); err != nil {
+				t.Fatal(err)
+			}
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			if rest, err := io.ReadAll(open); len(rest) > 0 || err != nil && !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("got %q, %v", rest, err)
+			}
+			if name == "path" {
+				_ = os.Remove(filepath.Join(s.dir, "own")) // which this program does not do
+			}
+			testutil.WaitFor(t, "its end is known", func() bool { return s.Backends() == 0 })
+			again, err := bufio.NewReader(dial(t, plain)).ReadString('\n')
+			if err != nil || again == who {
+				t.Errorf("got %q, %v", again, err)
+			}
+			// It ends with the broker, and so does what is relayed.
+			if _, err := fmt.Sscanf(again, "pid=%d", &pid); err != nil {
+				t.Fatal(err)
+			}
+			s.stop()
+			if err := s.end(); err != nil {
+				t.Error(err)
+			}
+			if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
+				t.Errorf("its process: %v", err)
+			}
+		})
+	}
+}
+
+// TestRelayFails: who wants a program that does not listen is told why.
+func TestRelayFails(t *testing.T) {
+	s, plain := relayed(t, "path", "fails")
+	_, err := s.dialWith("request\n")
+	for _, part := range []string{"exited with code 1 before it was ready", "can't listen", "its log is"} {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("%q is not in %v", part, err)
+		}
+	}
+	if got, err := io.ReadAll(dial(t, plain)); len(got) > 0 || err != nil {
+		t.Errorf("a plain client got %q, %v", got, err)
+	}
+}
+
+// TestRelayOccupied: an address where somebody answers already is nobody's to start at.
+func TestRelayOccupied(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go testAccept(l)
+	s, _ := relayed(t, l.Addr().String(), "")
+	s.write(demo+".toml", fmt.Sprintf("binary_path = %q\n[start]\nmode = \"relay\"\naddress = %q\ntimeout = \"100ms\"\n", ownBinary(t), l.Addr()))
+	if _, err := s.once(); err == nil || !strings.Contains(err.Error(), "another program answers at "+l.Addr().String()) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func testAccept(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		_ = c.Close()
+	}
+}

@@ -1,0 +1,14 @@
+//go:build !linux
+
+package launch
+
+import (
+	"os"
+	"os/exec"
+)
+
+// mayHold is false: programs are not held on this system.
+func mayHold(*os.File) bool { return false }
+
+// startHeld is not called on this system.
+func startHeld(cmd *exec.Cmd, _ func() error) error { return cmd.Start() }

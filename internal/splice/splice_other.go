@@ -1,0 +1,11 @@
+//go:build !linux
+
+package splice
+
+import "io"
+
+// copyAll copies until the end of from, which is nil, or an error.
+func copyAll(to, from Conn) error {
+	_, err := io.Copy(to, from)
+	return err
+}

@@ -1,0 +1,93 @@
+//go:build unix
+
+package splice_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/splice"
+	"github.com/seed-7265657e/usher/internal/testutil"
+)
+
+const patience = 20 * time.Second
+
+// joined are the two far ends of connections that are joined, and what becomes of it.
+func joined(t *testing.T, ctx context.Context) (near, far *net.UnixConn, ended <-chan error) {
+	t.Helper()
+	testutil.Leaks(t)
+	near, a := testutil.SocketPair(t)
+	far, b := testutil.SocketPair(t)
+	for _, c := range []*net.UnixConn{near, far} {
+		if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := make(chan error, 1)
+	go func() { done <- splice.Join(ctx, a, b) }()
+	return near, far, done
+}
+
+// TestJoin: both ways at once, more than any buffer holds; each direction ends by itself.
+func TestJoin(t *testing.T) {
+	near, far, ended := joined(t, t.Context())
+	sent := make([]byte, 3<<20)
+	_, _ = rand.Read(sent)
+	go func() {
+		_, _ = io.Copy(far, far) // an echo, that ends when its input has
+		_ = far.CloseWrite()
+	}()
+	go func() {
+		_, _ = near.Write(sent)
+		_ = near.CloseWrite()
+	}()
+	got, err := io.ReadAll(near)
+	if !bytes.Equal(got, sent) || err != nil {
+		t.Errorf("%d bytes came back, %v", len(got), err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestGone: a side that has gone is told to the other, whose writes fail and whose reads end.
+func TestGone(t *testing.T) {
+	near, far, ended := joined(t, t.Context())
+	_ = near.Close()
+	if n, err := far.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Errorf("read %d, %v", n, err)
+	}
+	var err error
+	for err == nil {
+		_, err = far.Write(make([]byte, 1<<10))
+	}
+	_ = far.Close()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCancelled: with its context, Join ends whoever is silent.
+func TestCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	near, far, ended := joined(t, ctx)
+	if _, err := near.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(far, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if n, err := far.Read(make([]byte, 1)); n != 0 || err == nil {
+		t.Errorf("read %d, %v", n, err)
+	}
+}
