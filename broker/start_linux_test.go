@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/backend"
 	"github.com/seed-7265657e/usher/client"
@@ -43,7 +46,8 @@ func startedProcess() error {
 	if mark, once := strings.CutPrefix(os.Getenv(envMode), "dies once "); once {
 		if f, err := os.OpenFile(mark, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); err == nil {
 			_, err = fmt.Fprintln(f, os.Getpid())
-			return errors.Join(err, f.Close(), syscall.Kill(os.Getpid(), syscall.SIGSTOP), sayReadyAlone(mark))
+			runtime.LockOSThread() // a signal to this very thread stops it before it goes on
+			return errors.Join(err, f.Close(), unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGSTOP), sayReadyAlone(mark))
 		}
 	}
 	l, err := backend.Listen(context.Background(), backend.Options{})
