@@ -139,9 +139,9 @@ func copyAll(to, from Conn) error {
 // move is splice(2), without waiting.
 func move(to, from, most int) (n int64, err error) {
 	for {
-		n, err = unix.Splice(from, nil, to, nil, most, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+		n, err := unix.Splice(from, nil, to, nil, most, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
 		if err != unix.EINTR {
-			return max(n, 0), err
+			return max(int64(n), 0), err // an int on 32 bits
 		}
 	}
 }
