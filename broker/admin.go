@@ -26,28 +26,31 @@ type adminAnswer struct {
 // What the loop knows is taken down here; formatting it, what files and processes say,
 // and writing an answer of any size are a job.
 func (c *connection) serveAdmin(f *wire.Frame) {
-	if req := admin.ServiceVerb(f); req != nil {
+	s, req := c.server, admin.Request(f)
+	if req == nil { // admin.Handle says why
+		req = new(wire.AdminRequest)
+	}
+	if admin.OfService(req.Verb) {
 		c.serveServiceVerb(f, req)
 		return
 	}
-	s, verb := c.server, admin.VerbOf(f)
 	c.enter(phaseReplying, c.deadline)
 	switch {
-	case verb == wire.AdminVerb_ADMIN_VERB_UPGRADE:
+	case req.Verb == wire.AdminVerb_ADMIN_VERB_UPGRADE:
 		c.serveUpgrade(f)
-	case verb == wire.AdminVerb_ADMIN_VERB_STATUS && s.orphans.left > 0: // it would miss them
+	case req.Verb == wire.AdminVerb_ADMIN_VERB_STATUS && s.orphans.left > 0: // it would miss them
 		s.orphans.then = append(s.orphans.then, func() {
 			if c.phase == phaseReplying {
-				c.answerAdmin(f)
+				c.answerAdmin(f, req)
 			}
 		})
 	default:
-		c.answerAdmin(f)
+		c.answerAdmin(f, req)
 	}
 }
 
 // answerAdmin answers what the loop does not wait for.
-func (c *connection) answerAdmin(f *wire.Frame) {
+func (c *connection) answerAdmin(f *wire.Frame, req *wire.AdminRequest) {
 	s := c.server
 	snapshot, backends, files, conn := s.snapshot(), s.backends.All(), s.files, c.conn
 	processes := s.addInstances(&snapshot)
@@ -64,8 +67,6 @@ func (c *connection) answerAdmin(f *wire.Frame) {
 		}
 		a.verb = verb
 		if verb == wire.AdminVerb_ADMIN_VERB_SHUTDOWN {
-			req := new(wire.AdminRequest)
-			_ = frame.Unmarshal(f.Payload, req) // Handle has decoded it already
 			a.drain = milliseconds(req.DrainDeadlineMs)
 		}
 		_, a.write = frame.Write(conn, reply)

@@ -36,27 +36,17 @@ const (
 	Kept    = "kept" // it was not touched
 )
 
-// ServiceVerb returns the request that f holds where it is a sound one for a service; nil
-// otherwise.
-func ServiceVerb(f *wire.Frame) *wire.AdminRequest {
+// Request is the admin request that f holds; nil where f holds no sound one.
+func Request(f *wire.Frame) *wire.AdminRequest {
 	req := new(wire.AdminRequest)
 	if frame.Check(f, wire.FrameKind_FRAME_KIND_REQUEST, frame.Admin) != nil || frame.Unmarshal(f.Payload, req) != nil {
-		return nil
-	}
-	if _, ok := verbWords[req.Verb]; !ok {
 		return nil
 	}
 	return req
 }
 
-// VerbOf is the verb of an admin request; unspecified where f holds none.
-func VerbOf(f *wire.Frame) wire.AdminVerb {
-	req := new(wire.AdminRequest)
-	if frame.Unmarshal(f.Payload, req) != nil {
-		return wire.AdminVerb_ADMIN_VERB_UNSPECIFIED
-	}
-	return req.Verb
-}
+// OfService reports whether a verb is about a service's instances.
+func OfService(verb wire.AdminVerb) bool { return verbWords[verb] != "" }
 
 var verbWords = map[wire.AdminVerb]string{
 	wire.AdminVerb_ADMIN_VERB_SERVICE_RESTART: "service-restart",
