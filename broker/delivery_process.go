@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/seed-7265657e/usher/handoff"
@@ -113,10 +112,8 @@ func (j launching) serve(ctx context.Context, p *program, conn *sock.Conn, piped
 	defer spec.Stdin.Close()
 	if first != nil {
 		spec.Run = func() error {
-			n, err := conn.SendNow(first)
-			if r.answered = n > 0; err == nil && n < len(first) {
-				err = io.ErrShortWrite
-			}
+			n, err := sendNow(conn, first)
+			r.answered = n > 0
 			return err
 		}
 	}
@@ -274,11 +271,8 @@ func (s *server) firstWithRoom() *connection {
 	return nil
 }
 
-// resumeWaiting resolves anew a connection that has waited.
+// resumeWaiting resolves anew a connection that waits.
 func (c *connection) resumeWaiting() {
 	c.leaveQueue()
-	w := c.waiter
-	w.starts.close()
-	c.enter(phaseResolving, w.deadline)
-	c.resolve(w.target.request, w.target.hello)
+	c.resolveAnew()
 }

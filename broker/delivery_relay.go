@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"path/filepath"
 	"time"
@@ -53,9 +52,9 @@ func (byRelay) deliver(c *connection) {
 			return relaying{err: err}
 		}
 		if len(first) > 0 {
-			if n, err := conn.SendNow(first); err != nil || n < len(first) {
+			if _, err := sendNow(conn, first); err != nil {
 				_ = far.Close()
-				return relaying{err: io.ErrShortWrite, answered: true}
+				return relaying{err: err, answered: true}
 			}
 		}
 		return relaying{far: far}

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+
 	"github.com/seed-7265657e/usher/internal/admin"
 	"github.com/seed-7265657e/usher/internal/peer"
 )

@@ -43,17 +43,21 @@ func (c *connection) noteWrite(err error) {
 	}
 }
 
-// writeNow sends a frame, with what is lent beside it, at once or not at all, whatever
-// mode the connection is in. The few bytes fit an empty socket buffer; anything less is a
-// failure.
+// writeNow is sendNow for a frame.
 func writeNow(c *sock.Conn, f *wire.Frame, with ...sock.Lender) error {
 	msg, err := frame.Append(nil, f)
 	if err != nil {
 		return err
 	}
-	n, err := c.SendNow(msg, with...)
-	if err == nil && n < len(msg) {
+	_, err = sendNow(c, msg, with...)
+	return err
+}
+
+// sendNow sends msg, with what is lent beside it, at once or not at all, whatever mode the
+// connection is in. The few bytes fit an empty socket buffer; anything less is a failure.
+func sendNow(c *sock.Conn, msg []byte, with ...sock.Lender) (n int, err error) {
+	if n, err = c.SendNow(msg, with...); err == nil && n < len(msg) {
 		err = io.ErrShortWrite
 	}
-	return err
+	return n, err
 }

@@ -125,11 +125,16 @@ func (s *server) ready(key registry.Key) {
 	all := s.waiting.connections[key]
 	delete(s.waiting.connections, key)
 	for _, c := range all {
-		t := c.waiter.target
-		c.waiter.starts.close()
-		c.enter(phaseResolving, c.waiter.deadline)
-		c.resolve(t.request, t.hello)
+		c.resolveAnew()
 	}
+}
+
+// resolveAnew goes on with a connection that has waited, and is in no queue any more.
+func (c *connection) resolveAnew() {
+	w := c.waiter
+	w.starts.close()
+	c.enter(phaseResolving, w.deadline)
+	c.resolve(w.target.request, w.target.hello)
 }
 
 // stopWaiting refuses a connection whose backend has not come.
