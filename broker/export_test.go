@@ -123,3 +123,8 @@ func (b *Broker) Launched() bool {
 func (b *Broker) OrphansAwaited() bool {
 	return ask(b, func(s *server) bool { return s.orphans.awaited(time.Now()) })
 }
+
+// WaitForOrphans returns how many requests wait for instances of an earlier broker.
+func (b *Broker) WaitForOrphans() int {
+	return ask(b, func(s *server) int { return len(s.orphans.then) })
+}

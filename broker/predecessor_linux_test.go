@@ -353,3 +353,25 @@ func TestOrphansAreCounted(t *testing.T) {
 		})
 	}
 }
+
+// TestStatusWaitsForOrphans: who asks just behind an upgrade is told of the backends that
+// are about to register.
+func TestStatusWaitsForOrphans(t *testing.T) {
+	s := newSite(t, nil)
+	next, first := successorOf(t, s, true, nil)
+	next.serve()
+	first.ready()
+	first.say(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_GO, Backends: 1})
+	testutil.WaitFor(t, "it serves", next.Begun)
+	s.Pause() // the queue is its successor's
+	told := make(chan int)
+	go func() { told <- len(next.instances()) }()
+	testutil.WaitFor(t, "the question waits", func() bool { return next.WaitForOrphans() == 1 })
+	b := next.fake(demoVersion)
+	defer b.ch.Close()
+	if n := <-told; n != 1 {
+		t.Errorf("told of %d instances", n)
+	}
+	next.stop()
+	_ = next.end()
+}
