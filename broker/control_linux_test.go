@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/client"
-	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
@@ -427,32 +426,4 @@ func TestNoUpgradeMeanwhile(t *testing.T) {
 		t.Errorf("got %+v", o)
 	}
 	_ = s.end()
-}
-
-// TestVerbWhileOrphansMayCome: where instances of an earlier broker may register, a verb waits
-// for them, and is answered when their time is over.
-func TestVerbWhileOrphansMayCome(t *testing.T) {
-	t.Setenv("XDG_RUNTIME_DIR", testutil.SocketDir(t))
-	path, err := endpoint.NewBackendPath()
-	if err == nil {
-		err = endpoint.EnsurePrivate(filepath.Dir(path))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	s := newSite(t, nil)
-	if !s.OrphansAwaited() {
-		t.Fatal("nobody is waited for")
-	}
-	if o := s.control(verbStop, "", patience); o.exit != 0 || !strings.Contains(o.Text[0], "no instance") {
-		t.Errorf("got %+v", o)
-	}
-	if s.OrphansAwaited() {
-		t.Error("the verb did not wait")
-	}
 }

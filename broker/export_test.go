@@ -128,3 +128,8 @@ func (b *Broker) OrphansAwaited() bool {
 func (b *Broker) WaitForOrphans() int {
 	return ask(b, func(s *server) int { return len(s.orphans.then) })
 }
+
+// LogsInUse are the logs that must stay for a service.
+func (b *Broker) LogsInUse(service string) map[string]bool {
+	return ask(b, func(s *server) map[string]bool { return s.logsInUse(service) })
+}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/seed-7265657e/usher/internal/logfile"
 	"github.com/seed-7265657e/usher/internal/testutil"
@@ -46,4 +47,16 @@ func TestLogOfRunningInstance(t *testing.T) {
 	if !strings.Contains(string(text), "\n   10239 x") {
 		t.Error("the last line is missing")
 	}
+}
+
+// TestLogOfOneThatDrains is in use as long as it serves.
+func TestLogOfOneThatDrains(t *testing.T) {
+	s := starting(t, "", "")
+	conn, _ := s.stay(demoVersion)
+	s.control(verbStop, "", time.Millisecond)
+	if s.Backends() != 0 || !s.LogsInUse(demo)[demo+".log"] {
+		t.Errorf("%d backends, and in use are %v", s.Backends(), s.LogsInUse(demo))
+	}
+	_ = conn.Close()
+	testutil.WaitFor(t, "it has ended", func() bool { return len(s.LogsInUse(demo)) == 0 })
 }
