@@ -81,7 +81,7 @@ func (s *server) passedEnded(e *entry, exit launch.Exit, now time.Time) {
 	switch lived := now.Sub(e.Since); {
 	case e.Handle.socket == nil:
 	case lived >= startWindow/startsPerWindow:
-		delete(s.starts.budget, e.Key)
+		s.starts.proven(e.Key)
 	case lived < sameFailure && exit != launch.Exit{}:
 		s.starts.failed(e.Key, fmt.Sprintf("the daemon of %s %v", e.Service, exit), now)
 		s.refuseQueued(e.Handle.socket)

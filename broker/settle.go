@@ -86,6 +86,7 @@ func (c *connection) record(out handoff.Outcome) {
 	}
 	if fact.InTime() {
 		s.policy.RecordSuccess(t.window())
+		s.starts.proven(t.key)
 	} else if !errors.Is(out.Err, handoff.ErrBackendGone) { // its successor is not to blame
 		s.policy.RecordFailure(t.window(), out.Reason, time.Now())
 	}

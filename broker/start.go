@@ -243,6 +243,7 @@ func (s *server) ended(e *entry, exit launch.Exit, log, last string) {
 	} else {
 		s.emit(event.Exited{Backend: known(e), Exit: exit.String(), Clean: exit == launch.Exit{}})
 		s.passedEnded(e, exit, time.Now())
+		s.endedReady(e, exit)
 	}
 	s.backendLeft(e, nil)
 	s.instanceEnded(e)
@@ -250,6 +251,18 @@ func (s *server) ended(e *entry, exit launch.Exit, log, last string) {
 		s.jobs.wg.Go(func() { endpoint.RemoveDead(pipe) })
 	}
 	s.lookIdle()
+}
+
+// endedReady judges the end of an instance that was ready: one that was let go has done what
+// it was started for.
+func (s *server) endedReady(e *entry, exit launch.Exit) {
+	switch {
+	case e.Handle.channel == nil:
+	case e.Handle.letGo:
+		s.starts.proven(e.Key)
+	default:
+		s.starts.unproven(e.Key, fmt.Sprintf("the daemon of %s %s %v before it took a connection", e.Service, e.Version, exit))
+	}
 }
 
 // explain says in one line what has become of an instance that was to be ready.
@@ -316,8 +329,8 @@ func (s *server) becameReady(e *entry, pipe string) {
 	}
 	delete(s.starts.pending, e.Key)
 	starting.settle()
-	if e.Handle.socket == nil { // else it may have run, and no more: see passedEnded
-		delete(s.starts.budget, e.Key)
+	if e.Handle.channel == nil && e.Handle.socket == nil { // others have to prove more: see settled, endedReady and passedEnded
+		s.starts.proven(e.Key)
 	}
 	defer s.startsChanged()
 	e.Pipe = pipe

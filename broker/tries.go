@@ -54,6 +54,17 @@ func (s *starts) begun(key registry.Key, now time.Time) {
 	s.budget[key] = w
 }
 
+// proven forgets the tries of a key: one of them has led to an instance that serves.
+func (s *starts) proven(key registry.Key) { delete(s.budget, key) }
+
+// unproven notes why the last try was in vain, where none has been proven since.
+func (s *starts) unproven(key registry.Key, why string) {
+	if w, counted := s.budget[key]; counted {
+		w.why = why
+		s.budget[key] = w
+	}
+}
+
 // failed notes why the last try failed.
 func (s *starts) failed(key registry.Key, why string, now time.Time) {
 	w := s.budget[key]
