@@ -8,10 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/seed-7265657e/usher/internal/logfile"
-	"github.com/seed-7265657e/usher/internal/loop"
 	"github.com/seed-7265657e/usher/internal/watch"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
@@ -32,33 +30,21 @@ func Follow(ctx context.Context, path string, each func(*wire.LifecycleEvent) er
 		return fmt.Errorf("follow %s: %w", path, err)
 	}
 	defer w.Close()
-	l, err := loop.New(func(time.Time) time.Time { return time.Time{} }, nil)
-	if err != nil {
-		return fmt.Errorf("follow %s: %w", path, err)
-	}
-	defer l.Close()
 	r := &reader{path: path, each: each}
-	var failed error
-	look := func() { // watched first: what is written behind the look is told
-		if failed = watchName(w, path); failed == nil {
-			failed = r.read()
+	for { // watched first: what is written behind the look is told
+		if err := watchName(w, path); err != nil {
+			return err
 		}
-		if failed != nil {
-			l.Stop()
+		if err := r.read(); err != nil {
+			return err
+		}
+		switch err := w.Wait(ctx); {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return fmt.Errorf("follow %s: %w", path, err)
 		}
 	}
-	err = l.Add(w.Descriptor(), func() {
-		if w.Changed() {
-			look()
-		}
-	})
-	if err != nil {
-		return fmt.Errorf("follow %s: %w", path, err)
-	}
-	defer l.Remove(w.Descriptor())
-	defer context.AfterFunc(ctx, l.Stop)()
-	l.Post(look)
-	return errors.Join(l.Run(), failed)
 }
 
 // watchName has w tell what comes to path, or what makes the directory for it.
