@@ -99,16 +99,16 @@ func ownBroker(t *testing.T, env ...string) (*process, *site) {
 // it back.
 func limit(t *testing.T, p *process, n uint64) (lift func()) {
 	t.Helper()
-	var old unix.Rlimit
-	set := func(l unix.Rlimit) {
-		t.Helper()
-		if err := unix.Prlimit(p.Process.Pid, unix.RLIMIT_NOFILE, &l, &old); err != nil {
-			t.Fatal(err)
+	const most = 1 << 10
+	var before unix.Rlimit
+	if err := unix.Prlimit(p.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: most}, &before); err != nil {
+		t.Fatal(err)
+	}
+	return func() { // on any goroutine, and as often as wanted
+		if err := unix.Prlimit(p.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: min(before.Cur, most), Max: most}, nil); err != nil {
+			t.Error(err)
 		}
 	}
-	set(unix.Rlimit{Cur: n, Max: 1 << 10})
-	before := old
-	return func() { set(unix.Rlimit{Cur: min(before.Cur, 1<<10), Max: 1 << 10}) }
 }
 
 // TestFullDescriptorTable: accept fails, without costing CPU; then the broker is
@@ -173,12 +173,17 @@ func TestStartWithoutDescriptors(t *testing.T) {
 	}
 	for more := 1; ; more++ {
 		lift := limit(t, p, uint64(len(open)+more))
+		unaccepted := time.AfterFunc(time.Second, lift) // it has opened more since: for the watch on the definitions
 		c := dial(t, s.Socket())
 		send(t, c, helloFor(t, usherClient, func(r *hello.Request) { r.Version = "1.0." + strconv.Itoa(more) }))
 		reply := new(wire.HelloReply)
 		unmarshal(t, readFrame(t, c).Payload, reply)
+		counts := unaccepted.Stop()
 		lift()
 		_ = c.Close()
+		if !counts {
+			continue
+		}
 		refused := testutil.Refused(reply)
 		if refused.Code == 0 {
 			break
