@@ -11,13 +11,11 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/logfile"
-	"github.com/seed-7265657e/usher/internal/loop"
 	"github.com/seed-7265657e/usher/internal/names"
 	"github.com/seed-7265657e/usher/internal/watch"
 )
@@ -181,38 +179,17 @@ func (l *logs) follow(ctx context.Context) error {
 		return fmt.Errorf("follow the log: %w", err)
 	}
 	defer w.Close()
-	events, err := loop.New(func(time.Time) (never time.Time) { return }, nil)
-	if err != nil {
-		return fmt.Errorf("follow the log: %w", err)
-	}
-	defer events.Close()
-	var failed error
 	if err := w.Add(l.dir); err != nil {
-		return err
-	}
-	err = events.Add(w.Descriptor(), func() {
-		if w.Changed() && failed == nil {
-			if failed = l.more(); failed != nil {
-				events.Stop()
-			}
-		}
-	})
-	if err != nil {
 		return err
 	}
 	paths, err := l.paths()
 	if err == nil && len(paths) > 0 {
 		err = l.show()
 	}
-	if err != nil {
-		return err
+	for err == nil {
+		if err = w.Wait(ctx); err == nil || ctx.Err() != nil {
+			err = errors.Join(l.more(), err) // at the end, what was said before
+		}
 	}
-	stop := context.AfterFunc(ctx, events.Stop)
-	defer stop()
-	err = events.Run()
-	events.Remove(w.Descriptor())
-	if failed == nil && ctx.Err() != nil {
-		failed = l.more() // what was said before
-	}
-	return errors.Join(failed, err, ctx.Err())
+	return err
 }
