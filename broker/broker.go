@@ -10,6 +10,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/loglimit"
+	"github.com/seed-7265657e/usher/internal/watch"
 )
 
 // Broker serves one socket.
@@ -93,11 +94,13 @@ func (b *Broker) Serve(ctx context.Context) error {
 		stop := context.AfterFunc(work, s.opts.Predecessor.channel.End)
 		defer stop()
 	}
-	s.jobs.wg.Go(s.run)
-	s.jobs.wg.Go(func() { s.watchSocket(ctx) })
+	sockets, noSockets := newSocketWatch() // before the loop runs: then who is served knows what the broker has open
+	s.jobs.wg.Go(func() { s.watchSocket(ctx, sockets, noSockets) })
 	if !s.opts.OwnBuilds {
-		s.jobs.readers.Go(func() { s.watchPlain(ctx) })
+		files, noFiles := watch.NewWaiter()
+		s.jobs.readers.Go(func() { s.watchPlain(ctx, files, noFiles) })
 	}
+	s.jobs.wg.Go(s.run)
 	for _, static := range s.opts.Static {
 		s.jobs.wg.Go(func() { s.watchStatic(work, static) })
 	}

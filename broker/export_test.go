@@ -17,8 +17,8 @@ func ask[T any](b *Broker, f func(*server) T) (answer T) {
 
 // RefuseSocketWatch is a system that has no watch for the socket's name, until again.
 func RefuseSocketWatch() (again func()) {
-	newSocketWatch = func() (*watch.Watch, error) { return nil, errors.ErrUnsupported }
-	return func() { newSocketWatch = watch.New }
+	newSocketWatch = func() (*watch.Waiter, error) { return nil, errors.ErrUnsupported }
+	return func() { newSocketWatch = watch.NewWaiter }
 }
 
 // Demote puts the broker into its state of descriptor shortage.

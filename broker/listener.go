@@ -98,10 +98,10 @@ func (st *starting) settle() {
 
 // answers waits until somebody answers at address; it is false when ctx has ended before.
 func answers(ctx context.Context, address string) bool {
-	var w *watch.Watch
+	var w *watch.Waiter
 	if filepath.IsAbs(address) {
 		var err error
-		if w, err = watch.New(); err == nil {
+		if w, err = watch.NewWaiter(); err == nil {
 			defer w.Close()
 			_ = w.AddName(address) // without, it is tried now and then
 		}

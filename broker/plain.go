@@ -87,9 +87,9 @@ type plainSockets struct {
 // watchPlain binds the sockets that the definitions name, and closes those that they name no
 // more, whenever something has happened to them.
 //
-// It is a goroutine of its own, for it reads files. What it has bound is the loop's.
-func (s *server) watchPlain(ctx context.Context) {
-	w, err := watch.New()
+// It is a goroutine of its own, for it reads files. What it has bound is the loop's. Without
+// w it looks now and then, for the reason err.
+func (s *server) watchPlain(ctx context.Context, w *watch.Waiter, err error) {
 	if err != nil {
 		s.jobs.post(func() { s.emit(event.Unwatched{Problem: err.Error()}) })
 	} else {
@@ -117,7 +117,7 @@ func (s *server) watchPlain(ctx context.Context) {
 
 // await returns as soon as something has happened that w tells, which may be nil, and after
 // patience, unless that is 0.
-func await(ctx context.Context, w *watch.Watch, patience time.Duration) {
+func await(ctx context.Context, w *watch.Waiter, patience time.Duration) {
 	if patience > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, patience)

@@ -11,7 +11,7 @@ import (
 )
 
 // newSocketWatch is the seam to inotify, which a system may refuse.
-var newSocketWatch = watch.New
+var newSocketWatch = watch.NewWaiter
 
 // socketCheck is how often the socket's name is looked at where no watch tells.
 const socketCheck = time.Second
@@ -19,9 +19,8 @@ const socketCheck = time.Second
 // watchSocket looks whether the socket's name still leads here, whenever something has
 // happened on the way to it. If it certainly does not, nobody can reach this broker and a
 // successor may be starting: it ends. A name that can't be looked at just now proves
-// nothing.
-func (s *server) watchSocket(ctx context.Context) {
-	w, err := newSocketWatch()
+// nothing. Without w it looks now and then, for the reason err.
+func (s *server) watchSocket(ctx context.Context, w *watch.Waiter, err error) {
 	if err != nil {
 		s.jobs.post(func() { s.emit(event.SocketUnwatched{Problem: err.Error()}) })
 	} else {

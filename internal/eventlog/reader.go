@@ -25,7 +25,7 @@ func Read(path string, each func(*wire.LifecycleEvent) error) error {
 // The file need not be there yet. It sleeps while nothing is written. Error:
 // errors.ErrUnsupported where files can't be watched.
 func Follow(ctx context.Context, path string, each func(*wire.LifecycleEvent) error) error {
-	w, err := watch.New()
+	w, err := watch.NewWaiter()
 	if err != nil {
 		return fmt.Errorf("follow %s: %w", path, err)
 	}
@@ -48,7 +48,7 @@ func Follow(ctx context.Context, path string, each func(*wire.LifecycleEvent) er
 }
 
 // watchName has w tell what comes to path, or what makes the directory for it.
-func watchName(w *watch.Watch, path string) error {
+func watchName(w *watch.Waiter, path string) error {
 	err := w.AddName(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -32,7 +32,7 @@ func Leaks(tb testing.TB) {
 			tb.Errorf("after the test: %v", err)
 		}
 		var after []string
-		if !settles(func() bool { after = descriptors(tb); return len(after) <= len(before) }) {
+		if !Settles(func() bool { after = descriptors(tb); return len(after) <= len(before) }) {
 			tb.Errorf("%d descriptors were open before the test, %d are after it:\n%s\n%s",
 				len(before), len(after), strings.Join(before, " "), strings.Join(after, " "))
 		}
@@ -43,13 +43,13 @@ func Leaks(tb testing.TB) {
 // hold soon. It is for facts that no event announces; what names the fact.
 func WaitFor(tb testing.TB, what string, cond func() bool) {
 	tb.Helper()
-	if !settles(cond) {
+	if !Settles(cond) {
 		tb.Fatalf("%s: not so after %v", what, settleTime)
 	}
 }
 
 // settles polls: what it waits for has no event.
-func settles(cond func() bool) bool {
+func Settles(cond func() bool) bool {
 	for end := time.Now().Add(settleTime); ; time.Sleep(time.Millisecond) {
 		if cond() {
 			return true

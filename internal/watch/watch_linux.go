@@ -23,8 +23,6 @@ type Watch struct {
 	names    map[step]bool
 	contents map[string]int32 // watch descriptors of AddContent, by path
 	buf      [4 << 10]byte
-
-	poller *os.File // a second descriptor of it, in the runtime's poller; nil before Wait
 }
 
 // step is a name that matters in a watched directory; without a name, all do.
@@ -181,21 +179,34 @@ func (w *Watch) matters(b []byte) (yes bool) {
 	return yes
 }
 
+// Close ends the Watch.
+func (w *Watch) Close() { w.fd.Close() }
+
+// Waiter is a Watch for a goroutine that waits.
+type Waiter struct {
+	*Watch
+	poller *os.File // a second descriptor of it, in the runtime's poller
+}
+
+// NewWaiter makes a Waiter of nothing. The caller closes it.
+func NewWaiter() (*Waiter, error) {
+	w, err := New()
+	if err != nil {
+		return nil, err
+	}
+	own, _ := sock.Borrow(w.fd)
+	fd, err := unix.FcntlInt(uintptr(own), unix.F_DUPFD_CLOEXEC, 0)
+	sock.Return(w.fd)
+	if err != nil {
+		w.Close()
+		return nil, fmt.Errorf("inotify: %w", err)
+	}
+	return &Waiter{w, os.NewFile(uintptr(fd), "inotify")}, nil
+}
+
 // Wait returns nil as soon as something has happened since the last call of Wait or
 // Changed, or ctx's error.
-func (w *Watch) Wait(ctx context.Context) error {
-	if w.poller == nil {
-		own, ok := sock.Borrow(w.fd)
-		if !ok {
-			return os.ErrClosed
-		}
-		fd, err := unix.FcntlInt(uintptr(own), unix.F_DUPFD_CLOEXEC, 0)
-		sock.Return(w.fd)
-		if err != nil {
-			return fmt.Errorf("inotify: %w", err)
-		}
-		w.poller = os.NewFile(uintptr(fd), "inotify")
-	}
+func (w *Waiter) Wait(ctx context.Context) error {
 	raw, err := w.poller.SyscallConn()
 	if err != nil {
 		return err
@@ -209,10 +220,8 @@ func (w *Watch) Wait(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Close ends the Watch.
-func (w *Watch) Close() {
-	if w.poller != nil {
-		_ = w.poller.Close()
-	}
-	w.fd.Close()
+// Close ends the Waiter.
+func (w *Waiter) Close() {
+	_ = w.poller.Close()
+	w.Watch.Close()
 }

@@ -197,7 +197,7 @@ func TestAddName(t *testing.T) {
 // context.
 func TestWait(t *testing.T) {
 	testutil.Leaks(t)
-	w, err := watch.New()
+	w, err := watch.NewWaiter()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +207,7 @@ func TestWait(t *testing.T) {
 	if err := errors.Join(os.Mkdir(dir+"/sub", 0o700), os.WriteFile(file, nil, 0o600), w.Add(file)); err != nil {
 		t.Fatal(err)
 	}
-	quiet(t, w)
+	quiet(t, w.Watch)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- w.Wait(ctx) }()
@@ -217,7 +217,7 @@ func TestWait(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	quiet(t, w)
+	quiet(t, w.Watch)
 	go func() { done <- w.Wait(ctx) }()
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {

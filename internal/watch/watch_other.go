@@ -30,11 +30,17 @@ func (w *Watch) Descriptor() *sock.FD { return nil }
 // AddName answers errors.ErrUnsupported.
 func (w *Watch) AddName(string) error { return errors.ErrUnsupported }
 
-// Wait answers errors.ErrUnsupported.
-func (w *Watch) Wait(context.Context) error { return errors.ErrUnsupported }
-
 // Changed returns true: nothing is known.
 func (w *Watch) Changed() bool { return true }
 
 // Close does nothing.
 func (w *Watch) Close() {}
+
+// Waiter waits for nothing on this system.
+type Waiter struct{ Watch }
+
+// NewWaiter answers errors.ErrUnsupported.
+func NewWaiter() (*Waiter, error) { return nil, errors.ErrUnsupported }
+
+// Wait answers errors.ErrUnsupported.
+func (w *Waiter) Wait(context.Context) error { return errors.ErrUnsupported }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -170,6 +171,19 @@ func (p *process) goroutines() (n int) {
 	return n
 }
 
+// opened lists what the process has open, each as number=target.
+func (p *process) opened() (open []string) {
+	p.t.Helper()
+	dir := fmt.Sprintf("/proc/%d/fd", p.PID())
+	entries, err := os.ReadDir(dir)
+	p.must(err)
+	for _, e := range entries {
+		target, _ := os.Readlink(filepath.Join(dir, e.Name()))
+		open = append(open, e.Name()+"="+target)
+	}
+	return open
+}
+
 // fill leaves the process no descriptor to receive anything with.
 func (p *process) fill() {
 	p.t.Helper()
@@ -184,10 +198,12 @@ func (p *process) fill() {
 // settled.
 func (p *process) atRest() func() {
 	p.t.Helper()
-	fds, goroutines := p.fds(), p.goroutines()
+	before, goroutines := p.opened(), p.goroutines()
 	return func() {
 		p.t.Helper()
-		testutil.WaitFor(p.t, fmt.Sprintf("process %d back to %d descriptors", p.PID(), fds), func() bool { return p.fds() <= fds })
+		if !testutil.Settles(func() bool { return p.fds() <= len(before) }) {
+			p.t.Fatalf("process %d had %d descriptors at rest, and has\n%q\nnow:\n%q", p.PID(), len(before), before, p.opened())
+		}
 		testutil.WaitFor(p.t, fmt.Sprintf("process %d back to %d goroutines", p.PID(), goroutines), func() bool { return p.goroutines() <= goroutines })
 	}
 }
