@@ -4,6 +4,7 @@ package test
 
 import (
 	"os"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -32,6 +33,11 @@ func TestScripts(t *testing.T) { runScripts(t, "scripts") }
 func TestPrograms(t *testing.T) { runScripts(t, "programs") }
 
 func runScripts(t *testing.T, dir string) {
+	if signal.Ignored(syscall.SIGHUP) { // under nohup: the scripts' processes would ignore it, too
+		caught := make(chan os.Signal, 1)
+		signal.Notify(caught, syscall.SIGHUP)
+		t.Cleanup(func() { signal.Reset(syscall.SIGHUP) })
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 dir,
 		RequireExplicitExec: true,
