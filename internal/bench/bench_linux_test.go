@@ -157,19 +157,24 @@ func TestProcessWithoutToolchain(t *testing.T) {
 	}
 }
 
-// TestCold: the figures are there, one broker and one daemon were started for all who
-// called at once, and nothing is left behind.
+// TestCold: the figures are there, of both kinds of daemon; one broker and one daemon were
+// started for all who called at once, and nothing is left behind.
 func TestCold(t *testing.T) {
 	testutil.Leaks(t)
-	f, err := bench.Cold(t.Context(), bench.Options{Program: program(t)}, bench.ColdOptions{Clients: 8, Rounds: 2})
+	f, err := bench.Cold(t.Context(), bench.Options{Program: program(t)}, bench.ColdOptions{Clients: 8, Rounds: 2, Startup: 50 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f.BrokersStarted != 2 || f.DaemonsStarted != 2 || f.Failures != 0 {
-		t.Errorf("%d brokers, %d daemons, %d failures: %s", f.BrokersStarted, f.DaemonsStarted, f.Failures, f.FirstReason)
+	for _, c := range []*bench.ColdCosts{&f.ColdCosts, f.AtOnce} {
+		if c.BrokersStarted != 2 || c.DaemonsStarted != 2 || c.Failures != 0 {
+			t.Errorf("%d brokers, %d daemons, %d failures: %s", c.BrokersStarted, c.DaemonsStarted, c.Failures, c.FirstReason)
+		}
+		if c.SharedRatio <= 0 || c.FirstAnswerRatio <= 0 {
+			t.Errorf("ratios %g and %g", c.SharedRatio, c.FirstAnswerRatio)
+		}
 	}
-	if f.SharedRatio <= 0 || f.FirstAnswerRatio <= 0 {
-		t.Errorf("ratios %g and %g", f.SharedRatio, f.FirstAnswerRatio)
+	if f.DaemonMS < f.StartupMS || f.AloneMS < f.StartupMS || f.AtOnce.StartupMS != 0 {
+		t.Errorf("the daemon that works for %g ms took %g, its client %g", f.StartupMS, f.DaemonMS, f.AloneMS)
 	}
 	hasKeys(t, f, "clients", "rounds", "brokers_started", "daemons_started", "failures", "shared_ratio", "first_answer_ratio")
 	if err := f.Write(io.Discard); err != nil {

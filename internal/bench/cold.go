@@ -18,11 +18,18 @@ import (
 )
 
 // ColdFigures say what first calls of a one-binary tool cost that find nothing running.
-// Times are medians over the rounds, in ms.
 type ColdFigures struct {
-	Clients          int     `json:"clients"` // that call at once
-	Rounds           int     `json:"rounds"`
-	BrokersStarted   int     `json:"brokers_started"` // for them, in all rounds
+	Clients int `json:"clients"` // that call at once
+	Rounds  int `json:"rounds"`
+	ColdCosts
+	// AtOnce is the same with a daemon that listens as soon as it runs, whose start-up is
+	// that of a process; nil where StartupMS is 0 anyway.
+	AtOnce *ColdCosts `json:"listens_at_once,omitempty"`
+}
+
+// ColdCosts are the figures of one kind of daemon. Times are medians over the rounds, in ms.
+type ColdCosts struct {
+	BrokersStarted   int     `json:"brokers_started"` // for the clients that call at once, in all rounds
 	DaemonsStarted   int     `json:"daemons_started"`
 	Failures         int     `json:"failures"` // calls without a right answer, those of one client included
 	SharedRatio      float64 `json:"shared_ratio"`
@@ -36,6 +43,8 @@ type ColdFigures struct {
 	FirstMS     float64 `json:"first_answer_ms"` // one client's, from before it was started
 	DaemonMS    float64 `json:"daemon_ms"`       // from before a daemon was started until it listens
 	FirstReason string  `json:"first_failure,omitempty"`
+
+	shared, warm, alone, first, daemon []float64
 }
 
 // Goals of ColdFigures.
@@ -55,6 +64,9 @@ type ColdOptions struct {
 const (
 	DefaultColdClients = 64
 	DefaultColdRounds  = 50
+	// DefaultColdStartup is what a daemon needs that reads an index, or its settings and a
+	// cache, before it serves.
+	DefaultColdStartup = 250 * time.Millisecond
 	coldRoundsQuick    = 3
 	MaxRounds          = 1000
 )
@@ -153,11 +165,12 @@ func call(ctx context.Context) error {
 	return nil
 }
 
-// cold is a measurement under way.
+// cold is a measurement under way, with one kind of daemon.
 type cold struct {
-	ColdOptions
 	program string
-	figures *ColdFigures
+	clients int
+	startup time.Duration
+	costs   *ColdCosts
 }
 
 // Cold measures ColdFigures. In each round it does each of these from nothing, with
@@ -173,51 +186,62 @@ func Cold(ctx context.Context, o Options, what ColdOptions) (*ColdFigures, error
 	if o.Quick {
 		what.Rounds = min(what.Rounds, coldRoundsQuick)
 	}
-	c := &cold{ColdOptions: what, program: o.Program, figures: &ColdFigures{
-		Clients: what.Clients, Rounds: what.Rounds, StartupMS: ms(what.Startup),
-	}}
-	var shared, warm, alone, first, daemon []float64
-	measures := []func(context.Context, *world.World) error{
-		func(ctx context.Context, w *world.World) error {
-			slowest, err := c.together(ctx, w, c.Clients)
-			if err != nil {
-				return err
-			}
-			c.count(w)
-			shared = append(shared, slowest)
-			slowest, err = c.together(ctx, w, c.Clients)
-			warm = append(warm, slowest)
-			return err
-		},
-		func(ctx context.Context, w *world.World) error {
-			took, err := c.together(ctx, w, 1)
-			alone = append(alone, took)
-			return err
-		},
-		func(ctx context.Context, w *world.World) error {
-			took, err := c.first(ctx, w)
-			first = append(first, took)
-			return err
-		},
-		func(ctx context.Context, w *world.World) error {
-			took, err := c.daemon(ctx, w)
-			daemon = append(daemon, took)
-			return err
-		},
+	f := &ColdFigures{Clients: what.Clients, Rounds: what.Rounds}
+	kinds := []*cold{{o.Program, what.Clients, what.Startup, &f.ColdCosts}}
+	if what.Startup > 0 {
+		f.AtOnce = &ColdCosts{}
+		kinds = append(kinds, &cold{o.Program, what.Clients, 0, f.AtOnce})
+	}
+	var measures []func(context.Context) error
+	for _, c := range kinds {
+		measures = append(measures, c.measures()...)
 	}
 	rng := rand.New(rand.NewPCG(1, 0))
-	for round := range c.Rounds {
-		o.Progress(fmt.Sprintf("first calls, round %d of %d", round+1, c.Rounds))
+	for round := range what.Rounds {
+		o.Progress(fmt.Sprintf("first calls, round %d of %d", round+1, what.Rounds))
 		for _, i := range rng.Perm(len(measures)) {
-			if err := c.fromNothing(ctx, measures[i]); err != nil {
+			if err := measures[i](ctx); err != nil {
 				return nil, err
 			}
 		}
 	}
-	f := c.figures
-	f.SlowestMS, f.WarmMS, f.AloneMS, f.FirstMS, f.DaemonMS = median(shared), median(warm), median(alone), median(first), median(daemon)
-	f.SharedRatio, f.FirstAnswerRatio = f.SlowestMS/f.AloneMS, f.FirstMS/f.DaemonMS
+	for _, c := range kinds {
+		c.conclude()
+	}
 	return f, nil
+}
+
+// measures are what is done in a round, each from nothing.
+func (c *cold) measures() (all []func(context.Context) error) {
+	for _, f := range []func(context.Context, *world.World) error{
+		c.shared,
+		func(ctx context.Context, w *world.World) error {
+			return note(&c.costs.alone)(c.together(ctx, w, 1))
+		},
+		func(ctx context.Context, w *world.World) error { return note(&c.costs.first)(c.first(ctx, w)) },
+		func(ctx context.Context, w *world.World) error { return note(&c.costs.daemon)(c.daemon(ctx, w)) },
+	} {
+		all = append(all, func(ctx context.Context) error { return c.fromNothing(ctx, f) })
+	}
+	return all
+}
+
+// note appends a time that was measured to times.
+func note(times *[]float64) func(took float64, err error) error {
+	return func(took float64, err error) error {
+		if err == nil {
+			*times = append(*times, took)
+		}
+		return err
+	}
+}
+
+// conclude takes the medians.
+func (c *cold) conclude() {
+	f := c.costs
+	f.StartupMS = ms(c.startup)
+	f.SlowestMS, f.WarmMS, f.AloneMS, f.FirstMS, f.DaemonMS = median(f.shared), median(f.warm), median(f.alone), median(f.first), median(f.daemon)
+	f.SharedRatio, f.FirstAnswerRatio = f.SlowestMS/f.AloneMS, f.FirstMS/f.DaemonMS
 }
 
 func ms(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e6 }
@@ -229,7 +253,7 @@ func (c *cold) fromNothing(ctx context.Context, f func(context.Context, *world.W
 		return err
 	}
 	defer func() { err = errors.Join(err, w.Close()) }()
-	w.Env = append(w.Env, "HOME="+w.Dir, startupVariable+"="+c.Startup.String())
+	w.Env = append(w.Env, "HOME="+w.Dir, startupVariable+"="+c.startup.String())
 	if err := w.CountStarts(coldTool.Name); err != nil {
 		return err
 	}
@@ -237,9 +261,14 @@ func (c *cold) fromNothing(ctx context.Context, f func(context.Context, *world.W
 	return errors.Join(err, w.EndDetached(append(w.Started(coldTool.Name, launch.RoleBroker), w.Started(coldTool.Name, launch.RoleDaemon)...)...))
 }
 
-func (c *cold) count(w *world.World) {
-	c.figures.BrokersStarted += len(w.Started(coldTool.Name, launch.RoleBroker))
-	c.figures.DaemonsStarted += len(w.Started(coldTool.Name, launch.RoleDaemon))
+// shared has the clients call at once, and again with broker and daemon running.
+func (c *cold) shared(ctx context.Context, w *world.World) error {
+	if err := note(&c.costs.shared)(c.together(ctx, w, c.clients)); err != nil {
+		return err
+	}
+	c.costs.BrokersStarted += len(w.Started(coldTool.Name, launch.RoleBroker))
+	c.costs.DaemonsStarted += len(w.Started(coldTool.Name, launch.RoleDaemon))
+	return note(&c.costs.warm)(c.together(ctx, w, c.clients))
 }
 
 // together has n clients call at once, which run already, and returns how long the slowest
@@ -307,8 +336,8 @@ func (c *cold) answered(ctx context.Context, p *world.Process, from time.Time) (
 		return 0, err
 	}
 	if !m.Ready {
-		if c.figures.Failures++; c.figures.FirstReason == "" {
-			c.figures.FirstReason = m.Error
+		if c.costs.Failures++; c.costs.FirstReason == "" {
+			c.costs.FirstReason = m.Error
 		}
 	}
 	return ms(time.Unix(0, m.AtNS).Sub(from)), p.Quit()
@@ -318,19 +347,30 @@ func (c *cold) answered(ctx context.Context, p *world.Process, from time.Time) (
 func (f *ColdFigures) Write(w io.Writer) error {
 	t := newTable(w)
 	t.row("%d first calls at once, %d rounds\t\tgoal", f.Clients, f.Rounds)
-	t.row("  brokers started\t%d\t%d, %s", f.BrokersStarted, f.Rounds, met(f.BrokersStarted == f.Rounds))
-	t.row("  daemons started\t%d\t%d, %s", f.DaemonsStarted, f.Rounds, met(f.DaemonsStarted == f.Rounds))
+	f.write(t, f.Rounds)
+	if f.AtOnce != nil {
+		f.AtOnce.write(t, f.Rounds)
+	}
+	return t.Flush()
+}
+
+func (f *ColdCosts) write(t *table, rounds int) {
+	if f.StartupMS > 0 {
+		t.row("a daemon that works %g ms before it listens", f.StartupMS)
+	} else {
+		t.row("a daemon that listens at once")
+	}
+	t.row("  brokers started\t%d\t%d, %s", f.BrokersStarted, rounds, met(f.BrokersStarted == rounds))
+	t.row("  daemons started\t%d\t%d, %s", f.DaemonsStarted, rounds, met(f.DaemonsStarted == rounds))
 	t.row("  failures\t%d\t0, %s", f.Failures, met(f.Failures == 0))
 	if f.FirstReason != "" {
 		t.row("    the first: %s", f.FirstReason)
 	}
 	t.row("  slowest of them ÷ one alone\t%.2f\tat most %.1f, %s", f.SharedRatio, mostShared, met(f.SharedRatio <= mostShared))
 	t.row("  first answer ÷ daemon's start-up\t%.2f\tat most %.1f, %s", f.FirstAnswerRatio, mostFirst, met(f.FirstAnswerRatio <= mostFirst))
-	t.row("medians, ms")
-	t.row("  the slowest, of those that start broker and daemon\t%.1f", f.SlowestMS)
-	t.row("  the slowest, with both running\t%.1f", f.WarmMS)
-	t.row("  one alone that starts both\t%.1f", f.AloneMS)
-	t.row("  the same, its own start included\t%.1f", f.FirstMS)
-	t.row("  a daemon alone, until it listens\t%.1f", f.DaemonMS)
-	return t.Flush()
+	t.row("  the slowest, of those that start broker and daemon\t%.1f ms", f.SlowestMS)
+	t.row("  the slowest, with both running\t%.1f ms", f.WarmMS)
+	t.row("  one alone that starts both\t%.1f ms", f.AloneMS)
+	t.row("  the same, its own start included\t%.1f ms", f.FirstMS)
+	t.row("  a daemon alone, until it listens\t%.1f ms", f.DaemonMS)
 }

@@ -164,7 +164,7 @@ func benchProcessCommand() *cobra.Command {
 
 func benchColdCommand() *cobra.Command {
 	b := &benching{}
-	o := bench.ColdOptions{Clients: bench.DefaultColdClients, Rounds: bench.DefaultColdRounds}
+	o := bench.ColdOptions{Clients: bench.DefaultColdClients, Rounds: bench.DefaultColdRounds, Startup: bench.DefaultColdStartup}
 	cmd := b.verb("cold", "First calls of a one-binary tool, which start its broker and its daemon", func(cmd *cobra.Command) (any, func(io.Writer) error, error) {
 		switch {
 		case o.Clients < 1 || o.Clients > bench.MaxClients:
@@ -178,11 +178,12 @@ func benchColdCommand() *cobra.Command {
 	cmd.Long = "Measure first calls of a one-binary tool that find neither broker nor daemon, each in a\n" +
 		"directory of its own: clients that run already and call at once, against one; and one client from\n" +
 		"before its start until its answer, against a daemon from before its start until it listens. The\n" +
-		"tool is usher itself, and its daemon echoes."
+		"tool is usher itself, and its daemon echoes. It is measured twice: as one that works for the time\n" +
+		"of --startup before it listens, and as one that listens at once."
 	f := cmd.Flags()
 	f.IntVar(&o.Clients, "clients", o.Clients, "how many clients call at once")
 	f.IntVar(&o.Rounds, "rounds", o.Rounds, "how often everything is measured")
-	f.DurationVar(&o.Startup, "startup", 0, "how long the daemon works, asleep, before it listens")
+	f.DurationVar(&o.Startup, "startup", o.Startup, "how long the daemon works, asleep, before it listens")
 	return cmd
 }
 
