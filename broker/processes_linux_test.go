@@ -111,6 +111,11 @@ func backendProcess() error {
 	}
 	go echo(l)
 	say("ready")
+	if os.Getenv(envMode) == "heir" {
+		if err := leaveHeir(); err != nil {
+			return err
+		}
+	}
 	untilInputEnds()
 	return l.Close()
 }
