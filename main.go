@@ -146,6 +146,7 @@ func (t *Tool) listenBroker(before *broker.Predecessor) (b *broker.Broker, log l
 		LogDir:        state,
 		Events:        events,
 		IdleExit:      brokerIdle(),
+		FirstHello:    firstHello,
 		Predecessor:   before,
 		Successor: broker.Successor{
 			Path: path, Output: log.next,
@@ -164,8 +165,13 @@ func (t *Tool) brokerEnv(idle time.Duration) []string {
 	return launch.Baseline(launch.RoleVariable+"="+launch.RoleBroker, launch.ToolVariable+"="+t.Name, endpoint.IdleVariable+"="+idle.String())
 }
 
-// maxIdle is how long the broker stays behind its last daemon, at most.
-const maxIdle = 10 * time.Second
+const (
+	// maxIdle is how long the broker stays behind its last daemon, at most.
+	maxIdle = 10 * time.Second
+	// firstHello is how long a broker stays for the call that has started it, which may be
+	// slow on a busy machine, however short its idle time is.
+	firstHello = 2 * time.Second
+)
 
 func brokerIdle() time.Duration {
 	if d, err := time.ParseDuration(os.Getenv(endpoint.IdleVariable)); err == nil && d > 0 {

@@ -1,5 +1,7 @@
 package broker
 
+import "github.com/seed-7265657e/usher/internal/registry"
+
 // connections are those without a verdict: accepted, and not yet handed over,
 // answered or dropped. Their number is bounded by admission.
 type connections struct {
@@ -58,6 +60,17 @@ func (s *connections) silent() *connection {
 		}
 	}
 	return nil
+}
+
+// comesBackFor reports whether one that has waited for a backend of key is being resolved
+// anew, which may take a job.
+func (s *connections) comesBackFor(key registry.Key) bool {
+	for c := s.oldest; c != nil; c = c.newer {
+		if c.phase == phaseResolving && c.waiter.target != nil && c.waiter.target.key == key {
+			return true
+		}
+	}
+	return false
 }
 
 // whenEmpty returns what is closed once no connection is open.

@@ -77,7 +77,7 @@ func (c *connection) serveHello(f *wire.Frame, size int) {
 		c.refuseAndClose(f, refusal)
 		return
 	}
-	c.service = h.ServiceName
+	c.service, c.server.asked = h.ServiceName, true
 	c.steps.mark("hello")
 	c.enter(phaseResolving, c.deadline)
 	c.resolve(f, h)

@@ -23,6 +23,7 @@ func (s *server) letGo(e *entry, why string) bool {
 		s.leaving[e] = true
 	}
 	s.waiting.expect(e.Key, time.Now())
+	s.starts.proven(e.Key) // it was ready, and ends because it was told to
 	s.sayDrain(e.Handle)
 	s.emit(event.LetGo{Backend: known(e), Why: why})
 	return true
@@ -53,7 +54,11 @@ func (s *server) tickIdle(now time.Time) (next time.Time) {
 	if s.quietSince.IsZero() {
 		s.quietSince = now
 	}
-	if by := s.quietSince.Add(s.opts.IdleExit); now.Before(by) {
+	patience := s.opts.IdleExit
+	if !s.asked {
+		patience = max(patience, s.opts.FirstHello)
+	}
+	if by := s.quietSince.Add(patience); now.Before(by) {
 		return by
 	}
 	s.shutDown(errIdle)

@@ -13,7 +13,27 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
+
+// TestStaysForItsFirstHello: a broker that would end at once waits for the client that has
+// started it, not for longer, and for nobody behind it.
+func TestStaysForItsFirstHello(t *testing.T) {
+	s := newSite(t, func(o *options) { o.IdleExit, o.FirstHello = time.Nanosecond, time.Hour })
+	for range 20 { // time enough to end; and none of them is a Hello
+		readStatus(t, s)
+	}
+	c := s.dial()
+	send(t, c, helloFor(t, usherClient, nil))
+	readRefusal(t, c, wire.ErrorCode_ERROR_BACKEND_SPAWN_FAILED, "") // not that it shuts down
+	if err := s.end(); err != nil {
+		t.Error(err)
+	}
+	s = newSite(t, func(o *options) { o.IdleExit, o.FirstHello = time.Nanosecond, time.Millisecond })
+	if err := s.end(); err != nil {
+		t.Error(err)
+	}
+}
 
 // TestHellosWhileIdle: an instance that is let go for want of clients at random moments
 // costs nobody an answer; it is served by it or by its successor. USHER_TEST_HELLOS=10000 is

@@ -77,6 +77,9 @@ type Options struct {
 	// IdleExit is how long the broker goes on without a backend and without a client; 0:
 	// for ever.
 	IdleExit time.Duration
+	// FirstHello is how long it goes on, whatever IdleExit says, where no Hello has come yet:
+	// who has started it is about to ask.
+	FirstHello time.Duration
 
 	// Events is the file where the events of the broker's life are kept
 	// (docs/protocol.md, section "The file of events"); empty: nowhere.

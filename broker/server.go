@@ -72,6 +72,7 @@ type server struct {
 	relays      int       // connections that are relayed
 	aliveAt     time.Time // when the supervisor is told next that the loop runs
 	quietSince  time.Time // since when there has been nothing to do; zero while there is
+	asked       bool      // a Hello has come
 
 	// Steps 5 to 9.
 	lastConnID uint64

@@ -253,14 +253,9 @@ func (s *server) ended(e *entry, exit launch.Exit, log, last string) {
 	s.lookIdle()
 }
 
-// endedReady judges the end of an instance that was ready: one that was let go has done what
-// it was started for.
+// endedReady judges the end of an instance that was ready, and was not let go.
 func (s *server) endedReady(e *entry, exit launch.Exit) {
-	switch {
-	case e.Handle.channel == nil:
-	case e.Handle.letGo:
-		s.starts.proven(e.Key)
-	default:
+	if e.Handle.channel != nil && !e.Handle.letGo {
 		s.starts.unproven(e.Key, fmt.Sprintf("the daemon of %s %s %v before it took a connection", e.Service, e.Version, exit))
 	}
 }
@@ -312,7 +307,7 @@ func (s *server) heard(e *entry, n handoff.Note) {
 	case handoff.NoteReady:
 		s.becameReady(e, n.Pipe)
 	case handoff.NoteIdle:
-		if e.Handle.inFlight == 0 { // else a connection is on its way
+		if e.Handle.inFlight == 0 && !s.conns.comesBackFor(e.Key) { // else a connection is on its way
 			s.letGo(e, event.Idle)
 		}
 	case handoff.NoteActive:

@@ -58,6 +58,10 @@ func startedProcess() error {
 		_, err = fmt.Fprintln(f, os.Getpid())
 		return errors.Join(err, f.Close(), sayReadyAlone(mark), syscall.Kill(os.Getpid(), syscall.SIGKILL))
 	}
+	if words, idle := strings.CutPrefix(os.Getenv(envMode), "idle at once "); idle {
+		mark, changed, _ := strings.Cut(words, " ")
+		return idleAtOnce(mark, changed)
+	}
 	l, err := backend.Listen(context.Background(), backend.Options{})
 	if err != nil {
 		return err
@@ -364,15 +368,27 @@ func TestNoRoomIsNoStart(t *testing.T) {
 
 // sayReadyAlone tells the broker that this instance takes connections, and nothing else.
 func sayReadyAlone(pipe string) error {
+	_, err := sayAlone(&wire.Note{Kind: wire.NoteKind_NOTE_KIND_READY, BackendPipe: pipe})
+	return err
+}
+
+// sayAlone says notes on the channel that was given, one right behind the other.
+func sayAlone(notes ...*wire.Note) (*sock.Channel, error) {
 	fd, err := sock.Inherited("3")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	ready, err := frame.Append(nil, frame.ChannelNote(&wire.Note{Kind: wire.NoteKind_NOTE_KIND_READY, BackendPipe: pipe}))
-	if err != nil {
-		return err
+	ch := sock.NewChannel(fd)
+	for _, n := range notes {
+		said, err := frame.Append(nil, frame.ChannelNote(n))
+		if err == nil {
+			err = ch.Send(said)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
-	return sock.NewChannel(fd).Send(ready)
+	return ch, nil
 }
 
 // TestDiesWhenReady: a client whose instance has died before it took the connection is

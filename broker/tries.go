@@ -35,7 +35,10 @@ func (s *starts) allow(key registry.Key, now time.Time) (why string, retry time.
 		return w.why, 0, false
 	}
 	if now.Sub(w.since) < startWindow && w.n >= startsPerWindow {
-		why = fmt.Sprintf("it was started %d times in %v: %s", startsPerWindow, startWindow, w.why)
+		why = fmt.Sprintf("it was started %d times in %v", startsPerWindow, startWindow)
+		if w.why != "" { // else none of them has ended yet
+			why += ": " + w.why
+		}
 		return why, w.since.Add(startWindow).Sub(now), false
 	}
 	return "", 0, true

@@ -2,14 +2,19 @@ package broker_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/seed-7265657e/usher/client"
+	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // TestAlwaysDiesWhenReady: instances that say that they are ready, and end, are tries like
@@ -47,5 +52,47 @@ func TestLetGoIsNoFailure(t *testing.T) {
 		if o := s.control(verbStop, "", 0); o.exit != 0 {
 			t.Fatalf("got %+v", o)
 		}
+	}
+}
+
+// idleAtOnce is ready, and idle with the next word. It notes in the file mark what it is told
+// then. The definition has changed by the time that it is ready.
+func idleAtOnce(mark, definition string) error {
+	if err := os.Chtimes(definition, time.Time{}, time.Now()); err != nil {
+		return err
+	}
+	ch, err := sayAlone(
+		&wire.Note{Kind: wire.NoteKind_NOTE_KIND_READY, BackendPipe: mark + ".pipe"},
+		&wire.Note{Kind: wire.NoteKind_NOTE_KIND_IDLE},
+	)
+	if err != nil {
+		return err
+	}
+	told := "offer"
+	if o, err := receiveOffer(ch); err != nil {
+		told = err.Error()
+	} else {
+		o.fds.Close()
+	}
+	f, err := os.OpenFile(mark, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(f, told)
+	return errors.Join(err, f.Close())
+}
+
+// TestIdleBeforeItsFirst: an instance that says that it is idle, while the client that it was
+// started for is on its way to it, is not let go.
+func TestIdleBeforeItsFirst(t *testing.T) {
+	s := starting(t, "", "")
+	mark, definition := filepath.Join(s.dir, "mark"), filepath.Join(s.defs, demo+".toml")
+	s.defineStart(ownBinary(t), "", "idle at once "+mark+" "+definition)
+	c := s.dial()
+	send(t, c, helloFor(t, usherClient, nil))
+	var told []byte
+	testutil.WaitFor(t, "it was told something", func() bool { told, _ = os.ReadFile(mark); return bytes.HasSuffix(told, []byte("\n")) })
+	if first, _, _ := strings.Cut(string(told), "\n"); first != "offer" {
+		t.Errorf("told %q", first)
 	}
 }
