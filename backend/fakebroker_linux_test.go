@@ -51,6 +51,12 @@ func fakeBroker(t testing.TB, p place) <-chan session {
 func takingIn(t testing.TB, p place, newPage func() (*claim.Page, *sock.FD, error)) <-chan session {
 	t.Helper()
 	wires := make(chan session, 16)
+	t.Cleanup(func() { // after that of answering, behind which nobody sends any more
+		close(wires)
+		for w := range wires {
+			w.end()
+		}
+	})
 	answering(t, p, func(c *net.UnixConn, f *wire.Frame) {
 		near, far, err := newWire(t)
 		if err != nil {
@@ -70,12 +76,6 @@ func takingIn(t testing.TB, p place, newPage func() (*claim.Page, *sock.FD, erro
 		}
 		reply(t, c, frame.Registered(f, &wire.Registered{Accepted: true, ClaimPage: newPage != nil}), fds...)
 		wires <- near
-	})
-	t.Cleanup(func() {
-		close(wires)
-		for w := range wires {
-			w.end()
-		}
 	})
 	return wires
 }
