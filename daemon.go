@@ -26,6 +26,7 @@ func (t *Tool) runDaemon() error {
 	launch.SetName(t.Name)
 	ln, err := backend.Listen(context.Background(), backend.Options{
 		Service: t.Name, Version: t.Version, // and IdleTimeout as the client has said it
+		Busy:   t.Busy,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {
@@ -59,7 +60,7 @@ func (t *Tool) runDaemon() error {
 	return drain(ctx, ln)
 }
 
-// drain waits for the connections that are open: as long as they like where clients still
+// drain waits for the connections that are open, and for what Busy tells of: as long as they like where clients still
 // have them, and for stopGrace where the daemon was told to stop.
 func drain(told context.Context, ln *backend.Listener) error {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -68,5 +69,5 @@ func drain(told context.Context, ln *backend.Listener) error {
 	if err := ln.Drain(ctx); !errors.Is(err, context.Canceled) {
 		return err
 	}
-	return errors.New("ended with connections open: they did not end by themselves in " + stopGrace.String())
+	return errors.New("ended with connections open, or at work: neither had come to its end in " + stopGrace.String())
 }

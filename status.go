@@ -47,6 +47,7 @@ type Daemon struct {
 	// Since is when it was started, and IdleSince since when it has had no connection; zero
 	// while it has.
 	Since, IdleSince time.Time
+	Busy             bool   // it has none, and said by Tool.Busy that it is at work
 	Memory           uint64 // resident, in bytes; 0 where that can't be told
 	LastError        string // why the last call could not be handed to it; empty for none
 	Log              string // the path of its log; empty where an earlier broker started it
@@ -71,6 +72,7 @@ func (t *Tool) Status(ctx context.Context) (Status, error) {
 			Connections *int     `json:"connections"`
 			Since       int64    `json:"since_unix_ms"`
 			IdleSince   int64    `json:"idle_since_unix_ms"`
+			Busy        bool     `json:"busy"`
 			Memory      uint64   `json:"rss_bytes"`
 			LastError   string   `json:"last_error"`
 			Log         string   `json:"log"`
@@ -88,7 +90,7 @@ func (t *Tool) Status(ctx context.Context) (Status, error) {
 		d := Daemon{
 			PID: i.PID, Version: i.Version, Build: i.Build, Executable: i.Executable, Key: i.Key, Dir: i.Dir,
 			State: i.State, DiffersIn: i.Differs, Connections: -1, Since: time.UnixMilli(i.Since),
-			Memory: i.Memory, LastError: i.LastError, Log: i.Log,
+			Busy: i.Busy, Memory: i.Memory, LastError: i.LastError, Log: i.Log,
 		}
 		if i.Connections != nil {
 			d.Connections = *i.Connections

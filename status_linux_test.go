@@ -133,6 +133,39 @@ func TestToolStop(t *testing.T) {
 	testutil.WaitFor(t, "all have ended", func() bool { return len(i.processes()) == 0 })
 }
 
+// TestToolBusy: a daemon that is at work stays although it is idle, and whoever calls is
+// served by it; one that is stopped first does its work.
+func TestToolBusy(t *testing.T) {
+	i := install(t)
+	i.idle = 20 * time.Millisecond
+	work := filepath.Join(i.Dir, workName)
+	if err := os.WriteFile(work, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	daemon := pid(t, i.calls("call"))
+	busy := func(state string) func() bool {
+		return func() bool {
+			s := i.status()
+			return len(s.Daemons) == 1 && s.Daemons[0].PID == daemon && s.Daemons[0].Busy && s.Daemons[0].State == state
+		}
+	}
+	testutil.WaitFor(t, "it says that it is at work", busy("ready"))
+	if again := pid(t, i.calls("call")); again != daemon {
+		t.Errorf("served by %d, not by %d, which is at work", again, daemon)
+	}
+	out, err := i.command("stop", "TOOL_PATIENCE=500ms").Output()
+	if want := fmt.Sprintf("daemon %d is at work, and has not ended yet", daemon); err == nil || !strings.Contains(string(out), want) {
+		t.Errorf("got %q, %v, want it with %q", out, err, want)
+	}
+	if pids := i.processes(); !slices.Equal(pids, []int{daemon}) {
+		t.Errorf("processes %v, want the daemon alone", pids)
+	}
+	if err := os.Remove(work); err != nil {
+		t.Fatal(err)
+	}
+	testutil.WaitFor(t, "all have ended", func() bool { return len(i.processes()) == 0 })
+}
+
 // TestToolRestart: the new daemon is of the old one's build, although that lies on no disk
 // any more, and takes its place.
 func TestToolRestart(t *testing.T) {

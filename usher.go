@@ -58,6 +58,12 @@ type Tool struct {
 	// IdleTimeout is how long a daemon without a connection lives; 10 minutes when 0. The
 	// broker goes as long after its last daemon, and after 10 s at the latest.
 	IdleTimeout time.Duration
+	// Busy, when set, says in the daemon whether it is at work although it has no
+	// connection: it builds an index, or writes back what it has cached. A daemon that
+	// says so when IdleTimeout is over stays, and is asked again after another. One that is
+	// stopped, or in whose place another is started, first does its work: it is asked until
+	// it says no, and ends then. A signal gives it 10 s. See backend.Options.Busy.
+	Busy func() bool
 	// StartTimeout is how long the daemon may take to its first Accept; 10 s when 0.
 	StartTimeout time.Duration
 }

@@ -41,7 +41,14 @@ var other = usher.Tool{Name: "othertool", Serve: serve}
 var tool = usher.Tool{
 	Name: "testtool", Version: "1.2.3", Serve: serve,
 	EnvKey: []string{envDaemon, "GOVERSION"}, StartTimeout: 5 * time.Second,
+	Busy: func() bool {
+		_, err := os.Stat(filepath.Join(os.Getenv("XDG_STATE_HOME"), workName))
+		return err == nil
+	},
 }
+
+// workName is the file in the state directory by whose presence daemons are at work.
+const workName = "work"
 
 // serve answers each line with what the daemon is.
 func serve(ctx context.Context, ln net.Listener) error {

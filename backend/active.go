@@ -83,8 +83,13 @@ func (l *Listener) tellLeft() {
 		f.ch.told = n
 		err = l.note(f.ch, &wire.Note{Kind: wire.NoteKind_NOTE_KIND_ACTIVE, Active: uint64(max(n, 0))})
 	}
-	if n <= 0 || err != nil {
+	switch {
+	case err != nil:
 		_ = f.ch.Close()
-		f.ch = nil
+	case n <= 0:
+		l.part(f.ch)
+	default:
+		return
 	}
+	f.ch = nil
 }

@@ -14,9 +14,17 @@ import (
 )
 
 // behindCapable is a backend whose broker has capabilities.
-func behindCapable(t *testing.T, capabilities uint64) (*backend.Listener, session) {
+func behindCapable(t *testing.T, capabilities uint64, change ...func(*backend.Options)) (*backend.Listener, session) {
 	t.Helper()
 	p := newPlace(t)
+	wires := serveRegistrations(t, p, capabilities)
+	ln := listen(t, p, change...)
+	return ln, next(t, wires)
+}
+
+// serveRegistrations is a broker with capabilities that takes every backend in.
+func serveRegistrations(t *testing.T, p place, capabilities uint64) <-chan session {
+	t.Helper()
 	wires := make(chan session, 16)
 	answering(t, p, func(c *net.UnixConn, f *wire.Frame) {
 		near, far, err := newWire(t)
@@ -28,8 +36,7 @@ func behindCapable(t *testing.T, capabilities uint64) (*backend.Listener, sessio
 		reply(t, c, frame.Registered(f, &wire.Registered{Accepted: true, Capabilities: capabilities}), far)
 		wires <- near
 	})
-	ln := listen(t, p)
-	return ln, next(t, wires)
+	return wires
 }
 
 // dialled is a connection to the backend's pipe that its application has accepted.
@@ -46,17 +53,9 @@ func dialled(t *testing.T, ln *backend.Listener) net.Conn {
 // active reads the next note, which says how many connections there are.
 func (w session) active(t *testing.T) uint64 {
 	t.Helper()
-	msg, err := w.Recv()
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := msg.Frame()
-	if err != nil {
-		t.Fatal(err)
-	}
-	note := frame.ParseChannelNote(f)
-	if note == nil || note.Kind != wire.NoteKind_NOTE_KIND_ACTIVE {
-		t.Fatalf("got %v", f)
+	note := w.note(t)
+	if note.Kind != wire.NoteKind_NOTE_KIND_ACTIVE {
+		t.Fatalf("got %v", note)
 	}
 	return note.Active
 }

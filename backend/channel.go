@@ -97,6 +97,9 @@ func (l *Listener) watchChannel(s *served) {
 	}
 	l.channels[s] = true
 	l.tellActive() // this broker knows of none yet
+	if _, idle := l.population.idleSince(); idle && l.busy {
+		l.sayBusy(s.brokerChannel)
+	}
 }
 
 // receive adopts one message.

@@ -95,10 +95,15 @@ func (p *population) wait(ctx context.Context) error {
 }
 
 // Drain closes the Listener, and returns when every connection that it gave to Accept has
-// been closed, or with ctx's error. Nothing that was claimed is lost: see Close.
+// been closed, and Options.Busy says that nothing is at work, or with ctx's error. Nothing
+// that was claimed is lost: see Close.
 func (l *Listener) Drain(ctx context.Context) error {
 	err := l.Close()
-	if waitErr := l.population.wait(ctx); waitErr != nil {
+	waitErr := l.population.wait(ctx)
+	if waitErr == nil {
+		waitErr = l.awaitWork(ctx)
+	}
+	if waitErr != nil {
 		return waitErr
 	}
 	return err
@@ -122,7 +127,11 @@ func (l *Listener) tickIdle(now time.Time) (next time.Time) {
 		l.idleCheck = since.Add(after)
 	default:
 		l.idleCheck = now.Add(after) // where the broker has a connection on its way, it says nothing
-		l.wouldGo()
+		if l.opts.Busy != nil {
+			l.askBusy()
+		} else {
+			l.wouldGo()
+		}
 	}
 	return l.idleCheck
 }

@@ -49,6 +49,8 @@ type Listener struct {
 	own       *wire.OwnBuild // what it was started for; nil for a defined service
 	ready     sync.Once      // the broker has been told
 	idleCheck time.Time      // the loop's: when to look whether the backend is idle
+	asking    bool           // the loop's: Options.Busy has been asked, and has not answered
+	busy      bool           // the loop's: what it said last
 	letGoBy   *brokerChannel // the loop's: where the broker has let this backend go; nil for nowhere
 	farewell  farewell
 	tellAt    time.Time // the loop's: when to tell the broker how many connections there are; zero for never

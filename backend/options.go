@@ -42,6 +42,14 @@ type Options struct {
 	// broker to be let go, which answers when nothing is on its way to it, or goes by
 	// itself where it has none: the Listener closes, as by Close. 0: it stays.
 	IdleTimeout time.Duration
+	// Busy, when set, says whether the backend is at work although it has no connection: it
+	// builds an index, or writes back what it has cached. It is asked when IdleTimeout is
+	// over: with true the backend stays, takes connections as ever, and is asked again
+	// after another IdleTimeout. And it is asked while Drain waits, about ten times a
+	// second: a backend that its broker lets go, or that was told to end, first does its
+	// work. Busy may be called on several goroutines at once, and takes the time that it
+	// takes: until it has answered, the backend is at work.
+	Busy func() bool
 	// Inline, when set, is asked to answer a connection's first request at once, on
 	// the Listener's own goroutine: it gets the first bytes that have come, at most
 	// MaxInline of them, valid during the call, and returns the answer appended to

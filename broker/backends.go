@@ -40,6 +40,7 @@ type backend struct {
 	drainOwed  bool   // and its channel was full when it was to be told
 	active     uint64 // connections, by its own word
 	idleSince  time.Time
+	busy       bool // it has none, and is at work all the same, by its own word
 
 	// renews are older registrations of the same process and version whose pipe is gone:
 	// they end when the backend has seen this one, and take no place beside it.

@@ -173,7 +173,7 @@ func (c *connection) controlOverdue() {
 	slices.SortFunc(left, func(a, b *entry) int { return a.PID - b.PID })
 	for _, e := range left {
 		v.outcome.Failed = true
-		v.note(e, admin.Drains, "has not ended yet")
+		v.note(e, admin.Drains, e.Handle.notEnded())
 	}
 	c.answerControl()
 }

@@ -70,8 +70,9 @@ type seen []struct {
 	Connections *int
 	Build       string
 	Log         string
-	RSS         int      `json:"rss_bytes"`
-	Idle        int64    `json:"idle_since_unix_ms"`
+	RSS         int   `json:"rss_bytes"`
+	Idle        int64 `json:"idle_since_unix_ms"`
+	Busy        bool
 	Differs     []string `json:"differs_in"`
 }
 

@@ -29,6 +29,24 @@ func (s *server) letGo(e *entry, why string) bool {
 	return true
 }
 
+// stays notes that a backend without a connection is at work. It gets connections as ever,
+// and says again how it is when it has had none for its idle time once more. One that was let
+// go ends behind its work.
+func (s *server) stays(e *entry) {
+	if !e.Handle.busy && !e.Handle.letGo {
+		s.emit(event.Busy{Backend: known(e)})
+	}
+	e.Handle.busy = true
+}
+
+// notEnded says why the process of a backend that was let go lives on.
+func (b *backend) notEnded() string {
+	if b.busy && b.active == 0 {
+		return "is at work, and has not ended yet"
+	}
+	return "has not ended yet"
+}
+
 // sayDrain tells a backend that it is let go. A channel that is full is that of one that
 // does not read; it is told when it does. One that does not take it otherwise has ended,
 // and so has the backend, or will.

@@ -38,12 +38,19 @@ func TestStaysForItsFirstHello(t *testing.T) {
 // TestHellosWhileIdle: an instance that is let go for want of clients at random moments
 // costs nobody an answer; it is served by it or by its successor. USHER_TEST_HELLOS=10000 is
 // the number that the project holds itself to.
-func TestHellosWhileIdle(t *testing.T) {
+func TestHellosWhileIdle(t *testing.T) { hellosWhileIdle(t, "") }
+
+// TestHellosWhileBusy: the same, of instances that stay now and then, for they are at work,
+// also in the moment in which they are let go.
+func TestHellosWhileBusy(t *testing.T) { hellosWhileIdle(t, "busy now and then") }
+
+func hellosWhileIdle(t *testing.T, mode string) {
+	t.Helper()
 	const clients = 4
 	const idle = 2 * time.Millisecond
 	runtimeDir := testutil.SocketDir(t)
 	t.Setenv("XDG_RUNTIME_DIR", runtimeDir)
-	s := starting(t, fmt.Sprintf("idle = %q", idle), "")
+	s := starting(t, fmt.Sprintf("idle = %q", idle), mode)
 	each := (testutil.Repeat(t, "USHER_TEST_HELLOS", 1000, 200) + clients - 1) / clients
 	var mu sync.Mutex
 	instances := make(map[string]int)

@@ -36,7 +36,7 @@ func instance(e *entry, state string) admin.Instance {
 	h := e.Handle
 	i := admin.Instance{
 		Service: e.Service, Version: e.Version, Variant: e.Variant, Executable: e.ExePath, PID: e.PID,
-		State: state, Connections: h.connections(), SinceMS: e.Since.UnixMilli(), LastError: e.LastError, Log: h.log,
+		State: state, Connections: h.connections(), Busy: h.busy && h.active == 0, SinceMS: e.Since.UnixMilli(), LastError: e.LastError, Log: h.log,
 	}
 	build := e.ExeHash
 	if h.own != nil {

@@ -307,12 +307,17 @@ func (s *server) heard(e *entry, n handoff.Note) {
 	case handoff.NoteReady:
 		s.becameReady(e, n.Pipe)
 	case handoff.NoteIdle:
+		e.Handle.busy = false
 		if e.Handle.inFlight == 0 && !s.conns.comesBackFor(e.Key) { // else a connection is on its way
 			s.letGo(e, event.Idle)
 		}
+	case handoff.NoteBusy:
+		s.stays(e)
 	case handoff.NoteActive:
 		if e.Handle.active = n.Active; n.Active == 0 {
 			e.Handle.idleSince = time.Now()
+		} else {
+			e.Handle.busy = false // which is what it says when it has none
 		}
 	}
 }

@@ -62,7 +62,7 @@ func startedProcess() error {
 		mark, changed, _ := strings.Cut(words, " ")
 		return idleAtOnce(mark, changed)
 	}
-	l, err := backend.Listen(context.Background(), backend.Options{})
+	l, err := backend.Listen(context.Background(), backend.Options{Busy: startedBusy()})
 	if err != nil {
 		return err
 	}

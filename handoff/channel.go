@@ -53,6 +53,9 @@ const (
 	NoteDrain = NoteKind(wire.NoteKind_NOTE_KIND_DRAIN)
 	// NoteActive: how many connections a backend has, when that has changed.
 	NoteActive = NoteKind(wire.NoteKind_NOTE_KIND_ACTIVE)
+	// NoteBusy: a backend has had no connection for its time, and would stay, for it is at
+	// work.
+	NoteBusy = NoteKind(wire.NoteKind_NOTE_KIND_BUSY)
 )
 
 // TakeNotes returns what the backend has said since it was last called.

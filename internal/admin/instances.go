@@ -22,6 +22,7 @@ type Instance struct {
 	Connections    int64 // −1: it does not tell
 	SinceMS        int64
 	IdleSinceMS    int64 // 0: it has connections, or does not tell
+	Busy           bool  // it has none, and said that it is at work when its idle time was over
 	RSS            uint64
 	LastError      string
 	Log            string         // of those that the broker has started
@@ -57,7 +58,7 @@ func (s *Snapshot) instanceRows() []object {
 		row := object{
 			"service_name": i.Service, "service_version": i.Version, "build": i.Build, "variant": i.Variant,
 			"executable": i.Executable, "pid": i.PID, "state": i.State, "connections": connections,
-			"since_unix_ms": i.SinceMS, "idle_since_unix_ms": i.IdleSinceMS, "rss_bytes": i.RSS,
+			"since_unix_ms": i.SinceMS, "idle_since_unix_ms": i.IdleSinceMS, "busy": i.Busy, "rss_bytes": i.RSS,
 			"last_error": i.LastError, "log": i.Log, "differs_in": differences(i, all),
 		}
 		if i.Own != nil {

@@ -23,6 +23,7 @@ type statusInstance struct {
 	Connections *int64   `json:"connections"`
 	SinceMS     int64    `json:"since_unix_ms"`
 	IdleSinceMS int64    `json:"idle_since_unix_ms"`
+	Busy        bool     `json:"busy"`
 	RSS         uint64   `json:"rss_bytes"`
 	LastError   string   `json:"last_error"`
 	Differs     []string `json:"differs_in"`
@@ -90,7 +91,7 @@ func (s *status) printInstances(out io.Writer, now time.Time) error {
 	}
 	for _, i := range s.Instances {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", i.Service, i.Version, cmp.Or(i.Build, "-"), i.PID, i.State,
-			i.connections(), since(i.SinceMS), since(i.IdleSinceMS), memory(i.RSS), cmp.Or(strings.Join(i.Differs, ", "), "-"), cmp.Or(i.LastError, "-"))
+			i.connections(), since(i.SinceMS), i.idle(since), memory(i.RSS), cmp.Or(strings.Join(i.Differs, ", "), "-"), cmp.Or(i.LastError, "-"))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -108,6 +109,14 @@ func (i *statusInstance) connections() string {
 		return "-"
 	}
 	return fmt.Sprint(*i.Connections)
+}
+
+// idle is for how long it has had no connection, and whether it is at work all the same.
+func (i *statusInstance) idle(since func(ms int64) string) string {
+	if i.Busy {
+		return since(i.IdleSinceMS) + ", busy"
+	}
+	return since(i.IdleSinceMS)
 }
 
 func (p *statusPaused) text(now time.Time) string {

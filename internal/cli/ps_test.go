@@ -17,17 +17,18 @@ func TestPs(t *testing.T) {
 	p.startFake(t, reply(&wire.AdminReply{Kind: wire.AdminReplyKind_ADMIN_REPLY_KIND_JSON, Body: `{"instances":[` +
 		`{"service_name":"mytool","service_version":"1.0.0","build":"0123abcd","pid":7,"state":"ready","connections":2,"since_unix_ms":1,"rss_bytes":1572864,"differs_in":["GOVERSION","key"]},` +
 		`{"service_name":"mytool","service_version":"1.0.0","pid":8,"state":"draining","connections":3,"since_unix_ms":1,"differs_in":[],"last_error":"no answer"},` +
+		`{"service_name":"busy","service_version":"1.0.0","pid":9,"state":"ready","connections":0,"since_unix_ms":1,"idle_since_unix_ms":1,"busy":true},` +
 		`{"service_name":"old","service_version":"1.0.0","pid":0,"state":"starting","connections":null}],` +
 		`"paused":[{"service_name":"old","service_version":"1.0.0","since_unix_ms":1,"waiting":4}]}`}))
 	r := run(t, "ps")
 	r.want(t, 0, "old@1.0.0 is paused for", "")
-	for _, text := range []string{"0123abcd  7    ready     2 ", "1.5 MiB  GOVERSION, key  -", "draining  3", "no answer", "starting  -            -"} {
+	for _, text := range []string{"0123abcd  7    ready     2 ", "1.5 MiB  GOVERSION, key  -", "draining  3", "no answer", ", busy  -", "starting  -            -"} {
 		if !strings.Contains(r.stdout, text) {
 			t.Errorf("%q is missing in\n%s", text, r.stdout)
 		}
 	}
 	var body struct{ Instances, Paused []map[string]any }
-	if err := json.Unmarshal([]byte(run(t, "ps", "--json").stdout), &body); err != nil || len(body.Instances) != 3 || len(body.Paused) != 1 {
+	if err := json.Unmarshal([]byte(run(t, "ps", "--json").stdout), &body); err != nil || len(body.Instances) != 4 || len(body.Paused) != 1 {
 		t.Errorf("%v, %v", body, err)
 	}
 }

@@ -231,6 +231,8 @@ type (
 		Backend Backend
 		Why     string
 	}
+	// Busy: a backend has had no connection for its idle time, and stays, for it is at work.
+	Busy struct{ Backend Backend }
 	// Paused: the clients of a service wait from here on; an empty version is every one.
 	Paused struct{ Service, Version string }
 	// Resumed: they do no longer, and so many have waited.

@@ -192,6 +192,8 @@ func (l Log) noteBackend(e Event) {
 		l.warn(e.Name(), "a log is not kept within its bound", slog.String("log", e.Log), problem(e.Problem))
 	case LetGo:
 		l.info(e.Name(), "backend let go", append(e.Backend.attrs(), slog.String("why", e.Why))...)
+	case Busy:
+		l.info(e.Name(), "backend has no connection, and is at work: it stays", e.Backend.attrs()...)
 	case Paused:
 		l.info(e.Name(), "service paused", slog.String("service", e.Service), slog.String("version", e.Version))
 	case Resumed:

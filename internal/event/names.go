@@ -200,6 +200,10 @@ func (LetGo) Name() string { return "instance.let_go" }
 func (LetGo) fact()        {}
 
 // Name implements Event.
+func (Busy) Name() string { return "instance.busy" }
+func (Busy) fact()        {}
+
+// Name implements Event.
 func (SocketUnwatched) Name() string { return "socket.unwatched" }
 func (SocketUnwatched) fact()        {}
 

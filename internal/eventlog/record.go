@@ -70,7 +70,7 @@ func add(r *wire.LifecycleEvent, name, value string) {
 // atWill reports whether a fact is kept that peers can cause at will.
 func atWill(e event.Event) bool {
 	switch e := e.(type) {
-	case event.Refused, event.NoToken, event.PeerDropped, event.RegistrationRefused, event.RegistrationFailed:
+	case event.Refused, event.NoToken, event.PeerDropped, event.RegistrationRefused, event.RegistrationFailed, event.Busy:
 		return true
 	case event.Handoff:
 		return !e.InTime()
@@ -131,6 +131,8 @@ func (w *Writer) judgeBackend(e event.Event) *wire.LifecycleEvent {
 	case event.LetGo:
 		w.letGo[e.Backend.PID] = e.Why
 		return record(e.Name(), unspecified, info, e.Backend, e.Why)
+	case event.Busy:
+		return record(e.Name(), unspecified, info, e.Backend, "it has no connection, and is at work")
 	case event.LogUnbounded:
 		return record(e.Name(), wire.EventKind_RESOURCE_PRESSURE, warning, event.Backend{}, e.Log+": "+e.Problem)
 	case event.Exited:

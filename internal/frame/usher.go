@@ -75,7 +75,8 @@ func ParseChannelNote(f *wire.Frame) *wire.Note {
 		return nil
 	}
 	switch note.Kind {
-	case wire.NoteKind_NOTE_KIND_READY, wire.NoteKind_NOTE_KIND_IDLE, wire.NoteKind_NOTE_KIND_DRAIN, wire.NoteKind_NOTE_KIND_ACTIVE:
+	case wire.NoteKind_NOTE_KIND_READY, wire.NoteKind_NOTE_KIND_IDLE, wire.NoteKind_NOTE_KIND_DRAIN, wire.NoteKind_NOTE_KIND_ACTIVE,
+		wire.NoteKind_NOTE_KIND_BUSY:
 		return note
 	}
 	return nil

@@ -153,6 +153,7 @@ const (
 	NoteKind_NOTE_KIND_IDLE        NoteKind = 2 // backend: it has had no connection for its time, and would go
 	NoteKind_NOTE_KIND_DRAIN       NoteKind = 3 // broker: nothing more comes; serve what there is, and end
 	NoteKind_NOTE_KIND_ACTIVE      NoteKind = 4 // backend: how many connections it has, when that has changed
+	NoteKind_NOTE_KIND_BUSY        NoteKind = 5 // backend: it has had no connection for its time, and is at work
 )
 
 // Enum value maps for NoteKind.
@@ -163,6 +164,7 @@ var (
 		2: "NOTE_KIND_IDLE",
 		3: "NOTE_KIND_DRAIN",
 		4: "NOTE_KIND_ACTIVE",
+		5: "NOTE_KIND_BUSY",
 	}
 	NoteKind_value = map[string]int32{
 		"NOTE_KIND_UNSPECIFIED": 0,
@@ -170,6 +172,7 @@ var (
 		"NOTE_KIND_IDLE":        2,
 		"NOTE_KIND_DRAIN":       3,
 		"NOTE_KIND_ACTIVE":      4,
+		"NOTE_KIND_BUSY":        5,
 	}
 )
 
@@ -927,13 +930,14 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\x13HANDOVER_KIND_READY\x10\x02\x12\x18\n" +
 	"\x14HANDOVER_KIND_FAILED\x10\x03\x12\x1c\n" +
 	"\x18HANDOVER_KIND_CONNECTION\x10\x04\x12\x14\n" +
-	"\x10HANDOVER_KIND_GO\x10\x05*y\n" +
+	"\x10HANDOVER_KIND_GO\x10\x05*\x8d\x01\n" +
 	"\bNoteKind\x12\x19\n" +
 	"\x15NOTE_KIND_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fNOTE_KIND_READY\x10\x01\x12\x12\n" +
 	"\x0eNOTE_KIND_IDLE\x10\x02\x12\x13\n" +
 	"\x0fNOTE_KIND_DRAIN\x10\x03\x12\x14\n" +
-	"\x10NOTE_KIND_ACTIVE\x10\x04*/\n" +
+	"\x10NOTE_KIND_ACTIVE\x10\x04\x12\x12\n" +
+	"\x0eNOTE_KIND_BUSY\x10\x05*/\n" +
 	"\vChannelKind\x12\x1a\n" +
 	"\x16CHANNEL_KIND_SEQPACKET\x10\x00\"\x04\b\x01\x10\x01B1Z/github.com/seed-7265657e/usher/internal/usherpbb\x06proto3"
 

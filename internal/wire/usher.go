@@ -174,6 +174,7 @@ const (
 	NoteKind_NOTE_KIND_IDLE        NoteKind = 2 // backend: it has had no connection for its time, and would go
 	NoteKind_NOTE_KIND_DRAIN       NoteKind = 3 // broker: nothing more comes; serve what there is, and end
 	NoteKind_NOTE_KIND_ACTIVE      NoteKind = 4 // backend: how many connections it has, when that has changed
+	NoteKind_NOTE_KIND_BUSY        NoteKind = 5 // backend: it has had no connection for its time, and is at work
 )
 
 var noteKindNames = [...]string{
@@ -182,6 +183,7 @@ var noteKindNames = [...]string{
 	NoteKind_NOTE_KIND_IDLE:        "NOTE_KIND_IDLE",
 	NoteKind_NOTE_KIND_DRAIN:       "NOTE_KIND_DRAIN",
 	NoteKind_NOTE_KIND_ACTIVE:      "NOTE_KIND_ACTIVE",
+	NoteKind_NOTE_KIND_BUSY:        "NOTE_KIND_BUSY",
 }
 
 func (v NoteKind) String() string { return enumName(noteKindNames[:], int32(v)) }
