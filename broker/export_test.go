@@ -1,11 +1,14 @@
 package broker
 
 import (
+	"context"
 	"errors"
+	"io"
 	"sync/atomic"
 	"syscall"
 	"time"
 
+	"github.com/seed-7265657e/usher/internal/filehash"
 	"github.com/seed-7265657e/usher/internal/watch"
 )
 
@@ -132,4 +135,18 @@ func (b *Broker) WaitForOrphans() int {
 // LogsInUse are the logs that must stay for a service.
 func (b *Broker) LogsInUse(service string) map[string]bool {
 	return ask(b, func(s *server) map[string]bool { return s.logsInUse(service) })
+}
+
+// OpenProgram opens the program at path as a start does, and returns what it took its build
+// for, and what it opened.
+func OpenProgram(ctx context.Context, path string) (build [32]byte, content []byte, err error) {
+	p := &program{path: path}
+	defer p.close()
+	if err := p.open(ctx, new(filehash.Cache)); err != nil {
+		return build, nil, err
+	}
+	if _, err = p.file.Seek(0, io.SeekStart); err == nil {
+		content, err = io.ReadAll(p.file)
+	}
+	return p.build, content, err
 }

@@ -110,7 +110,7 @@ func (p *program) open(ctx context.Context, hashes *filehash.Cache) (err error) 
 	if p.file, err = os.Open(p.path); err != nil {
 		return err
 	}
-	p.build, err = hashes.Hash(ctx, p.path)
+	p.build, err = hashes.HashFile(ctx, p.file) // not by the path, which may lead to another build by now
 	return err
 }
 

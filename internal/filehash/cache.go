@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"syscall"
@@ -59,15 +60,26 @@ type cachedHash struct {
 // with ctx wherever it is. Failures are not remembered. Errors: *os.PathError,
 // *TooLargeError, ctx's; a file that is not regular is an error.
 func (c *Cache) Hash(ctx context.Context, path string) ([HashLen]byte, error) {
+	return c.hash(ctx, path, nil)
+}
+
+// HashFile is Hash of an open file, whatever has its name by now. f is borrowed, and is
+// read from its beginning.
+func (c *Cache) HashFile(ctx context.Context, f *os.File) ([HashLen]byte, error) {
+	return c.hash(ctx, f.Name(), f)
+}
+
+// hash hashes f, or with nil what is at path.
+func (c *Cache) hash(ctx context.Context, path string, f *os.File) ([HashLen]byte, error) {
 	for tries := 0; tries < changeTries; {
 		began := time.Now()
-		key, err := hashable(path)
+		key, err := hashable(path, f)
 		if err != nil {
 			return [HashLen]byte{}, err
 		}
 		entry, mine := c.entry(key)
 		if mine {
-			entry.sum, entry.err = hashInTurn(ctx, path, key)
+			entry.sum, entry.err = hashInTurn(ctx, path, f, key)
 			if entry.err != nil || !key.changed().Before(began.Add(-stamp.Racy)) {
 				c.forget(key, entry)
 			}
@@ -88,9 +100,13 @@ func (c *Cache) Hash(ctx context.Context, path string) ([HashLen]byte, error) {
 	return [HashLen]byte{}, fmt.Errorf("%s: %w", path, errChanged)
 }
 
-// hashable returns the key of a file that can be hashed.
-func hashable(path string) (fileKey, error) {
-	fi, err := os.Stat(path)
+// hashable returns the key of a file that can be hashed: f, or with nil what is at path.
+func hashable(path string, f *os.File) (fileKey, error) {
+	stat := func() (os.FileInfo, error) { return os.Stat(path) }
+	if f != nil {
+		stat = f.Stat
+	}
+	fi, err := stat()
 	switch {
 	case err != nil:
 		return fileKey{}, err
@@ -135,18 +151,22 @@ func (c *Cache) forget(key fileKey, failed *cachedHash) {
 	}
 }
 
-// hashInTurn hashes the file at path if it is the one of key before and after.
-func hashInTurn(ctx context.Context, path string, key fileKey) (sum [HashLen]byte, err error) {
+// hashInTurn hashes f, or with nil the file at path, if it is the one of key before and
+// after.
+func hashInTurn(ctx context.Context, path string, f *os.File, key fileKey) (sum [HashLen]byte, err error) {
 	holder, err := takeTurn(ctx)
 	if err != nil {
 		return sum, fmt.Errorf("hash %s: %w", path, err)
 	}
 	defer holder.end()
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO may have taken its place, and opening one waits
-	if err != nil {
+	if f == nil {
+		if f, err = os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0); err != nil { // a FIFO may have taken its place, and opening one waits
+			return sum, err
+		}
+		defer f.Close()
+	} else if _, err = f.Seek(0, io.SeekStart); err != nil {
 		return sum, err
 	}
-	defer f.Close()
 	if !isFile(f, path, key) {
 		return sum, errChanged
 	}

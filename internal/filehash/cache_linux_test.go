@@ -14,7 +14,7 @@ import (
 func TestFIFOInTheFilesPlace(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "bin")
 	writeFile(t, path, "x")
-	key, err := hashable(path)
+	key, err := hashable(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -23,7 +23,7 @@ func TestFIFOInTheFilesPlace(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() {
-		_, err := hashInTurn(t.Context(), path, key)
+		_, err := hashInTurn(t.Context(), path, nil, key)
 		ended <- err
 	}()
 	select {

@@ -145,3 +145,28 @@ func TestCacheIsBoundedAndConcurrent(t *testing.T) {
 		t.Errorf("%d files cached, at most %d allowed", len(c.files), maxCached)
 	}
 }
+
+// TestHashFileOfAReplacedFile: what is open is hashed, not what has its name by now; and as
+// often as it is asked for.
+func TestHashFileOfAReplacedFile(t *testing.T) {
+	var c Cache
+	path := filepath.Join(t.TempDir(), "bin")
+	writeFile(t, path, "one")
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	writeFile(t, path+".new", "two")
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if got, err := c.HashFile(t.Context(), f); err != nil || got != blake3.Sum256([]byte("one")) {
+			t.Errorf("of the open file: %x, %v", got, err)
+		}
+	}
+	if got, err := c.Hash(t.Context(), path); err != nil || got != blake3.Sum256([]byte("two")) {
+		t.Errorf("at its path: %x, %v", got, err)
+	}
+}
