@@ -79,6 +79,10 @@ func (c *connection) register(request *wire.Frame, req *wire.Register, e *entry)
 		c.refuseRegistration(request, req, err)
 		return
 	}
+	if starting := s.startOf(e); starting != nil {
+		c.registerStarted(request, req, starting, e)
+		return
+	}
 	if err := c.takeIn(request, e, req); err != nil {
 		e.Handle.process.Close()
 		s.emit(event.RegistrationFailed{Backend: known(e), Problem: err.Error()})
@@ -90,6 +94,39 @@ func (c *connection) register(request *wire.Frame, req *wire.Register, e *entry)
 	s.emit(event.Registered{Backend: known(e)})
 	s.ready(e.Key)
 	s.orphanCame()
+}
+
+// startOf is the start whose process has registered, although it was given a channel: its
+// SDK may not know that one can be. nil where e is of no start. Two processes that live have
+// not one pid, so both being alive they are one.
+func (s *server) startOf(e *entry) *starting {
+	st := s.starts.pending[e.Key]
+	if st == nil || st.process == nil || st.late || st.entry.Handle.channel == nil || st.entry.PID != e.PID {
+		return nil
+	}
+	if !st.entry.Handle.process.Alive() || !e.Handle.process.Alive() {
+		return nil
+	}
+	return st
+}
+
+// registerStarted ends a start whose process has registered, as e: it is ready, and the
+// channel that it asks for takes the place of the one that it was given. It closes e's
+// process.
+func (c *connection) registerStarted(request *wire.Frame, req *wire.Register, starting *starting, e *entry) {
+	s, ours := c.server, starting.entry
+	e.Handle.process.Close()
+	given, notes := ours.Handle.channel, ours.Handle.takesNotes
+	if err := c.takeIn(request, ours, req); err != nil {
+		ours.Handle.channel, ours.Handle.takesNotes = given, notes
+		s.emit(event.RegistrationFailed{Backend: known(e), Problem: err.Error()})
+		return
+	}
+	s.loop.Remove(given.Watched())
+	given.Retire() // nothing was offered on it
+	ours.Pipe = e.Pipe
+	s.emit(event.Registered{Backend: known(ours)})
+	s.startSucceeded(starting)
 }
 
 func (s *server) mayRegister(req *wire.Register) error {
@@ -183,7 +220,9 @@ func (c *connection) takeIn(request *wire.Frame, e *entry, req *wire.Register) e
 		ch.Retire()
 		return err
 	}
-	s.jobs.wg.Go(func() { s.watchProcess(e) })
+	if e.Handle.log == "" { // else awaitExit sees its end
+		s.jobs.wg.Go(func() { s.watchProcess(e) })
+	}
 	s.watchBackend(e)
 	return nil
 }

@@ -327,14 +327,20 @@ func (s *server) becameReady(e *entry, pipe string) {
 	if starting == nil || starting.entry != e || starting.late {
 		return
 	}
+	e.Pipe = pipe
+	s.backends.Add(e)
+	s.startSucceeded(starting)
+}
+
+// startSucceeded ends the start of an instance that is in the registry.
+func (s *server) startSucceeded(starting *starting) {
+	e := starting.entry
 	delete(s.starts.pending, e.Key)
 	starting.settle()
 	if e.Handle.channel == nil && e.Handle.socket == nil { // others have to prove more: see settled, endedReady and passedEnded
 		s.starts.proven(e.Key)
 	}
 	defer s.startsChanged()
-	e.Pipe = pipe
-	s.backends.Add(e)
 	s.emit(event.Ready{Backend: known(e), After: time.Since(e.Since)})
 	s.ready(e.Key)
 	if starting.over != nil {

@@ -62,6 +62,9 @@ func startedProcess() error {
 		mark, changed, _ := strings.Cut(words, " ")
 		return idleAtOnce(mark, changed)
 	}
+	if os.Getenv(envMode) == "registers" {
+		refuseChannel()
+	}
 	l, err := backend.Listen(context.Background(), backend.Options{Busy: startedBusy()})
 	if err != nil {
 		return err
@@ -81,7 +84,7 @@ func startedProcess() error {
 				}
 				wd, _ := os.Getwd()
 				self, _ := os.Readlink("/proc/self/exe")
-				_, _ = fmt.Fprintf(c, "pid=%d exe=%s dir=%s args=%q key=%s\n", os.Getpid(), self, wd, os.Args[1:], os.Getenv("KEY"))
+				_, _ = fmt.Fprintf(c, "pid=%d exe=%s dir=%s args=%q key=%s given=%v\n", os.Getpid(), self, wd, os.Args[1:], os.Getenv("KEY"), !givenEnded.Load())
 			}
 		}()
 	}

@@ -1,0 +1,119 @@
+package broker_test
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/seed-7265657e/usher/backend"
+	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/testutil"
+)
+
+// givenEnded says that the channel has ended that this process was given.
+var givenEnded atomic.Bool
+
+// refuseChannel makes this process one whose SDK knows no channel that is given.
+func refuseChannel() {
+	given, _, _ := strings.Cut(os.Getenv(endpoint.ChannelVariable), ",")
+	_ = os.Unsetenv(endpoint.ChannelVariable)
+	fd, err := strconv.Atoi(given)
+	if err != nil {
+		return
+	}
+	_ = syscall.SetNonblock(fd, false)
+	go func() {
+		n, err := syscall.Read(fd, make([]byte, 1))
+		givenEnded.Store(n == 0 && err == nil)
+	}()
+}
+
+// TestStartedAndRegistered: an instance that was started, and registers instead of saying on
+// the channel that it was given that it is ready, is ready: it is not ended at the deadline
+// of its start, and is one instance as any other.
+func TestStartedAndRegistered(t *testing.T) {
+	s := starting(t, "", "registers")
+	pid := pidOf(t, s.mustAsk(demoVersion))
+	all := s.instances()
+	if len(all) != 1 || all[0].PID != pid || all[0].State != "ready" || all[0].Log == "" {
+		t.Errorf("instances %+v, want %d alone, ready", all, pid)
+	}
+	if s.Launched() {
+		t.Error("its start goes on")
+	}
+	testutil.WaitFor(t, "the channel that it was given has ended", func() bool {
+		answer := s.mustAsk(demoVersion)
+		if again := pidOf(t, answer); again != pid {
+			t.Fatalf("served by %d, then by %d", pid, again)
+		}
+		return word(answer, "given") == "false"
+	})
+	if o := s.control(verbRestart, "", patience); o.results() != "started drains" {
+		t.Errorf("restart: %+v", o)
+	}
+	second := pidOf(t, s.mustAsk(demoVersion))
+	if second == pid {
+		t.Error("not restarted")
+	}
+	testutil.WaitFor(t, "the first has ended", func() bool { return len(s.instances()) == 1 })
+	if err := syscall.Kill(second, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	testutil.WaitFor(t, "the end is kept", func() bool { return slices.Contains(s.events(), "DIED_CRASH") })
+	testutil.WaitFor(t, "none is left", func() bool { return len(s.instances()) == 0 })
+	want := []string{"DIED_CRASH", "REPLACED_BY_NEWER", "SPAWN", "SPAWN", "SPAWN", "SPAWN", "SPAWN_ATTEMPT", "SPAWN_ATTEMPT", "instance.let_go"}
+	got := s.events()
+	if slices.Sort(got); !slices.Equal(got, want) {
+		t.Errorf("events %q, want %q", got, want)
+	}
+	if o := s.control(verbStop, "", patience); !o.Done {
+		t.Errorf("stop of nothing: %+v", o)
+	}
+	third := pidOf(t, s.mustAsk(demoVersion))
+	if o := s.control(verbStop, "", patience); !o.Done || o.results() != "ended" || o.Instances[0].PID != third {
+		t.Errorf("stop: %+v", o)
+	}
+}
+
+// TestStartedAndAnotherRegistered: a backend that somebody has started by hand serves those
+// who wait for a start, and is not what was started.
+func TestStartedAndAnotherRegistered(t *testing.T) {
+	s := starting(t, `timeout = "1s"`, "hangs")
+	answered := make(chan error, 1)
+	go func() {
+		_, err := s.who(demoVersion)
+		answered <- err
+	}()
+	testutil.WaitFor(t, "one is started", s.Launched)
+	l, err := backend.Listen(t.Context(), backend.Options{Service: demo, Version: demoVersion, Broker: s.Socket(), Pipe: filepath.Join(s.dir, "hand")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // before every backend is killed
+		_ = l.Close()
+		testutil.WaitFor(t, "this process is none any more", func() bool { return s.Backends() == 0 })
+	})
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	states := make(map[string]int)
+	for _, i := range s.instances() {
+		states[i.State] = i.PID
+	}
+	if states["ready"] != os.Getpid() || states["starting"] == 0 || states["starting"] == os.Getpid() {
+		t.Errorf("processes by state: %v", states)
+	}
+	_, _ = io.WriteString(c, "pid\n")
+	_ = c.Close()
+	if err := <-answered; err != nil {
+		t.Error(err)
+	}
+	testutil.WaitFor(t, "the start has failed", func() bool { return len(s.instances()) == 1 })
+}
