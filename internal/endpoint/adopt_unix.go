@@ -49,7 +49,7 @@ func succeed(path string, l *net.UnixListener) (*Binding, error) {
 // lockLater takes the lock beside the socket when its holder has gone.
 func (b *Binding) lockLater() {
 	file := flock.New(b.Path+".lock", flock.SetFlag(lockFlags), flock.SetPermissions(0o600))
-	if file.Lock() != nil {
+	if visibly(file, file.Lock) != nil {
 		return // then there is none, as where locks can't be had
 	}
 	b.mu.Lock()

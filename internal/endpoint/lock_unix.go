@@ -27,32 +27,48 @@ type nameLock struct {
 
 // takeLock locks path or says who holds it. held is the socket path to report.
 func takeLock(path, held string) (*nameLock, error) {
-	for range lockTries {
-		l := &nameLock{flock.New(path, flock.SetFlag(lockFlags), flock.SetPermissions(0o600))}
+	l := &nameLock{flock.New(path, flock.SetFlag(lockFlags), flock.SetPermissions(0o600))}
+	err := visibly(l.file, func() error {
 		ok, err := l.file.TryLock()
 		if errno := unix.Errno(0); errors.As(err, &errno) && !isPathError(err) {
-			return nil, &LockRefusedError{Path: path, Err: err}
+			return &LockRefusedError{Path: path, Err: err}
 		}
 		if err != nil {
-			return nil, fmt.Errorf("lock %s: %w", path, err)
+			return fmt.Errorf("lock %s: %w", path, err)
 		}
 		if !ok {
-			return nil, &InUseError{Path: held, PID: readPID(path)}
+			return &InUseError{Path: held, PID: readPID(path)}
 		}
-		same, err := l.isVisible(path)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	// For people alone: a full file system must not keep the owner from serving.
+	_ = os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600)
+	return l, nil
+}
+
+// visibly calls take, which locks file, until what it has locked is the file that others
+// open: the name may have been removed, or lead elsewhere, between the opening and the
+// lock. An error of take is returned as it is, and nothing is locked.
+func visibly(file *flock.Flock, take func() error) error {
+	for range lockTries {
+		if err := take(); err != nil {
+			return err
+		}
+		same, err := isVisible(file)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), l.file.Close())
+			return errors.Join(fmt.Errorf("lock %s: %w", file.Path(), err), file.Close())
 		}
 		if same {
-			// For people alone: a full file system must not keep the owner from serving.
-			_ = os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600)
-			return l, nil
+			return nil
 		}
-		if err := l.file.Close(); err != nil {
-			return nil, fmt.Errorf("lock %s: %w", path, err)
+		if err := file.Close(); err != nil {
+			return fmt.Errorf("lock %s: %w", file.Path(), err)
 		}
 	}
-	return nil, fmt.Errorf("lock %s: the file keeps being replaced: stop whatever deletes it", path)
+	return fmt.Errorf("lock %s: the file keeps being replaced: stop whatever deletes it", file.Path())
 }
 
 // isPathError tells a file that can't be opened from a lock that can't be had.
@@ -62,12 +78,12 @@ func isPathError(err error) bool {
 }
 
 // isVisible tells whether the locked file is the one that others open.
-func (l *nameLock) isVisible(path string) (bool, error) {
-	mine, err := l.file.Stat()
+func isVisible(file *flock.Flock) (bool, error) {
+	mine, err := file.Stat()
 	if err != nil {
 		return false, err
 	}
-	theirs, err := os.Lstat(path)
+	theirs, err := os.Lstat(file.Path())
 	if isMissing(err) {
 		return false, nil
 	}
@@ -79,7 +95,7 @@ func (l *nameLock) release() error {
 	if l == nil {
 		return nil
 	}
-	if same, _ := l.isVisible(l.file.Path()); same {
+	if same, _ := isVisible(l.file); same {
 		_ = os.Truncate(l.file.Path(), 0)
 	}
 	return l.file.Close()
