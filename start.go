@@ -38,7 +38,7 @@ func (t *Tool) startBroker(ctx context.Context) error {
 // launchBroker starts this very executable as the tool's broker, and waits until it
 // serves.
 func (t *Tool) launchBroker(ctx context.Context) error {
-	state, err := t.stateDir()
+	state, err := t.ensureState()
 	if err != nil {
 		return err
 	}

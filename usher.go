@@ -124,6 +124,15 @@ func (t *Tool) socket() (string, error) {
 	return instance.SocketPath()
 }
 
+// ensureState is stateDir, made where it is missing, and judged: before the broker is started.
+func (t *Tool) ensureState() (string, error) {
+	dir, err := t.stateDir()
+	if err == nil {
+		err = endpoint.EnsureState(dir)
+	}
+	return dir, err
+}
+
 // stateDir is where the logs of the tool's broker and daemons are.
 func (t *Tool) stateDir() (string, error) {
 	state, err := endpoint.StateDir()

@@ -586,6 +586,27 @@ func TestMainForgotten(t *testing.T) {
 	}
 }
 
+// TestStateOfOthers: where others could put links, no log is written, and whoever calls is
+// told what to do.
+func TestStateOfOthers(t *testing.T) {
+	i := install(t)
+	state := filepath.Join(i.Dir, "running-process", tool.Name)
+	if err := errors.Join(os.MkdirAll(state, 0o700), os.Chmod(state, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	out, err := i.command("x").Output()
+	if err == nil || !strings.Contains(string(out), "directory "+state+" has mode 0755 instead of 0700: look at what is inside, then run chmod 700 "+state) {
+		t.Errorf("got %q, %v", out, err)
+	}
+	if left, err := os.ReadDir(state); err != nil || len(left) > 0 {
+		t.Errorf("written: %v, %v", left, err)
+	}
+	if err := os.Chmod(state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	i.calls("x")
+}
+
 // TestTwoTools: one executable may have several, each with a broker and a daemon.
 func TestTwoTools(t *testing.T) {
 	i := install(t)

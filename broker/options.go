@@ -71,7 +71,8 @@ type Options struct {
 	// with a higher version or, of the same, with a file that was made later, has the broker
 	// upgraded to it; an older one changes nothing. Empty: none does.
 	Version string
-	// LogDir is where instances that the broker starts log to; by default a directory of
+	// LogDir is where instances that the broker starts log to, a directory of the user's own
+	// with mode 0700, which is made where it is missing; by default a directory of
 	// the broker's instance below the user's state directory.
 	LogDir string
 	// IdleExit is how long the broker goes on without a backend and without a client; 0:

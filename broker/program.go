@@ -190,6 +190,9 @@ func (j launching) open(ctx context.Context, p *program) (l launched, log *os.Fi
 	if err := p.open(ctx, j.hashes); err != nil {
 		return l, nil, err
 	}
+	if err := endpoint.EnsureState(j.logDir); err != nil {
+		return l, nil, fmt.Errorf("log: %w", err)
+	}
 	if j.variant != "" {
 		logfile.KeepNewest(j.logDir, oldLogs, func(name string) bool {
 			return len(name) == len(filepath.Base(l.log)) && strings.HasPrefix(name, j.service+"-") && strings.HasSuffix(name, ".log") && !j.inUse[name]

@@ -2,8 +2,10 @@ package broker_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/zeebo/blake3"
@@ -55,6 +57,27 @@ func TestProgramReplacedAtItsStart(t *testing.T) {
 	<-hashed
 	if o := <-got; o.err != nil || o.build != blake3.Sum256(o.content) {
 		t.Errorf("%q goes by the build %x, %v", o.content, o.build, o.err)
+	}
+}
+
+// TestLogsOfOthers: an instance is not started where others could have its log written
+// through a link, and the client is told what to do.
+func TestLogsOfOthers(t *testing.T) {
+	s := starting(t, "", "")
+	logs := filepath.Join(s.dir, "logs")
+	if err := errors.Join(os.MkdirAll(logs, 0o700), os.Chmod(logs, 0o770)); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := s.who(demoVersion); err == nil || !strings.Contains(err.Error(), "directory "+logs+" has mode 0770 instead of 0700") {
+		t.Errorf("got %q, %v", answer, err)
+	}
+	log := filepath.Join(logs, demo+".log")
+	if err := errors.Join(os.Chmod(logs, 0o700), os.Symlink(filepath.Join(s.dir, "victim"), log)); err != nil {
+		t.Fatal(err)
+	}
+	s.defineStart(ownBinary(t), "# another", "")
+	if answer, err := s.who("1.4.1"); err == nil || !strings.Contains(err.Error(), log+" is a symbolic link") {
+		t.Errorf("got %q, %v", answer, err)
 	}
 }
 

@@ -60,6 +60,25 @@ func TestBindJudgesTheDirectory(t *testing.T) {
 		if !errors.As(err, &insecure) || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: error %v, want *InsecureDirError saying %q", c.name, err, c.says)
 		}
+		err = EnsureState(dir)
+		if above := c.name == "everyone may swap it"; above == (err != nil) || !above && (!errors.As(err, &insecure) || !strings.Contains(err.Error(), c.says)) {
+			t.Errorf("%s, for state: error %v, want *InsecureDirError saying %q", c.name, err, c.says)
+		}
+	}
+}
+
+// TestEnsureState: what is missing is made, for the user alone.
+func TestEnsureState(t *testing.T) {
+	dir := filepath.Join(shortDir(t), "a", "b")
+	for range 2 {
+		if err := EnsureState(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, made := range []string{dir, filepath.Dir(dir)} {
+		if fi, err := os.Stat(made); err != nil || fi.Mode().Perm() != 0o700 {
+			t.Errorf("%s: %v, %v", made, fi, err)
+		}
 	}
 }
 

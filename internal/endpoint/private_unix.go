@@ -66,6 +66,14 @@ func ensureParent(dir string) error {
 			return err
 		}
 	}
+	if err := judgeDir(dir, "choose another socket path"); err != nil {
+		return err
+	}
+	return checkAbove(dir)
+}
+
+// judgeDir returns nil for a real directory of the effective user with mode 0700 exactly.
+func judgeDir(dir, otherwise string) error {
 	fi, err := os.Lstat(dir)
 	if err != nil {
 		return err
@@ -74,13 +82,28 @@ func ensureParent(dir string) error {
 	case fi.Mode()&fs.ModeSymlink != 0:
 		return &InsecureDirError{Path: dir, Reason: "is a symbolic link", Fix: "replace it by a real directory with mode 0700, or name its target"}
 	case !fi.IsDir():
-		return &InsecureDirError{Path: dir, Reason: "is not a directory", Fix: "move it away or choose another socket path"}
+		return &InsecureDirError{Path: dir, Reason: "is not a directory", Fix: "move it away or " + otherwise}
 	case owner(fi) != os.Geteuid():
 		return foreign(dir, fi)
 	case fi.Mode().Perm() != 0o700:
 		return openToOthers(dir, fi)
 	}
-	return checkAbove(dir)
+	return nil
+}
+
+// EnsureState makes the directory of a broker's or a tool's logs with what is missing above
+// it, mode 0700, and judges it: it must be a real directory of the effective user with that
+// mode. One that is there already is not repaired: others may have put links inside, which
+// logs would be written through. Errors: *InsecureDirError, *VariableError.
+func EnsureState(dir string) error { return thisHost().explain(dir, ensureState(dir)) }
+
+func ensureState(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		if _, statErr := os.Lstat(dir); statErr != nil {
+			return err
+		}
+	}
+	return judgeDir(dir, "set XDG_STATE_HOME to another directory")
 }
 
 func foreign(dir string, fi fs.FileInfo) error { return foreignTo(dir, owner(fi), os.Geteuid()) }

@@ -35,6 +35,10 @@ func CheckPrivate(dir string) error {
 	return nil
 }
 
+// EnsureState makes the directory of a broker's or a tool's logs with what is missing above
+// it. Its access list is that of the one above, which is the user's own.
+func EnsureState(dir string) error { return os.MkdirAll(dir, 0o700) }
+
 // EnsurePrivate creates dir with its parents if it is missing, sets the private
 // access list and checks the result.
 func EnsurePrivate(dir string) error {

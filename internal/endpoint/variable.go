@@ -99,7 +99,7 @@ func (h host) variableOf(path string) string {
 	for _, v := range []struct{ name, below string }{
 		{SocketVariable, ""}, {ServiceDefVariable, ""},
 		{"XDG_RUNTIME_DIR", "running-process"}, {"TMPDIR", h.tempDir()},
-		{"XDG_CONFIG_HOME", "running-process"},
+		{"XDG_CONFIG_HOME", "running-process"}, {"XDG_STATE_HOME", "running-process"},
 	} {
 		base, _ := h.lookup(v.name)
 		if base == "" {

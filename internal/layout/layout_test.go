@@ -248,7 +248,7 @@ func TestBinaryLinksNoDrawing(t *testing.T) {
 var systemDependent = []string{
 	"internal/sock", "internal/sock/rawsys", "internal/peer", "internal/endpoint", "internal/claim",
 	"internal/identity", "internal/filehash", "internal/admin", "handoff", "backend", "internal/loop", "internal/stamp", "internal/watch",
-	"internal/nofile", "internal/launch", "internal/splice", "internal/systemd",
+	"internal/nofile", "internal/launch", "internal/logfile", "internal/splice", "internal/systemd",
 	"internal/failpoint", "internal/world", "internal/bench", "bench/peers", testHelpers, // they signal and stop processes
 }
 

@@ -21,6 +21,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 )
 
 // Max is the bound of one file, in bytes; a log takes twice as much on disk.
@@ -32,11 +33,20 @@ func Open(path string) (*os.File, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("log: %w", err)
 	}
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := open(path, os.O_APPEND|os.O_CREATE|os.O_RDWR)
 	if err != nil {
 		return nil, fmt.Errorf("log: %w", err)
 	}
 	return f, nil
+}
+
+// open opens a file to write to it, and none that a link in its place leads to.
+func open(path string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(path, flags|noFollow, 0o600)
+	if errors.Is(err, syscall.ELOOP) {
+		return nil, fmt.Errorf("%s is a symbolic link, through which nothing is written: remove it (%w)", path, err)
+	}
+	return f, err
 }
 
 // Older is the path of what was moved away from the log at path.
@@ -66,7 +76,7 @@ var moving sync.Mutex
 func moveAway(path string, limit int64) error {
 	moving.Lock()
 	defer moving.Unlock()
-	from, err := os.OpenFile(path, os.O_RDWR, 0)
+	from, err := open(path, os.O_RDWR)
 	if err != nil {
 		return err
 	}
@@ -86,7 +96,8 @@ func moveAway(path string, limit int64) error {
 // reads the older one.
 func replace(path string, content io.Reader) error {
 	fresh := path + ".new"
-	to, err := os.OpenFile(fresh, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	_ = os.Remove(fresh) // left by one that was killed, or a link
+	to, err := open(fresh, os.O_CREATE|os.O_TRUNC|os.O_WRONLY)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package logfile_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -130,5 +131,48 @@ func TestLast(t *testing.T) {
 	}
 	if got := logfile.Last(filepath.Join(t.TempDir(), "none"), 0); got != "" {
 		t.Errorf("of no log: %q", got)
+	}
+}
+
+// TestLinksAreNotFollowed: nothing is written to a file that a link in a log's place leads
+// to, and the error says what to do.
+func TestLinksAreNotFollowed(t *testing.T) {
+	dir := t.TempDir()
+	path, other := filepath.Join(dir, "tool.log"), filepath.Join(dir, "other")
+	if err := os.WriteFile(other, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	link := func(name string) {
+		t.Helper()
+		if err := os.Symlink(other, name); err != nil {
+			t.Skip("no links here:", err)
+		}
+	}
+	link(path)
+	if f, err := logfile.Open(path); err == nil || !strings.Contains(err.Error(), path+" is a symbolic link") {
+		t.Errorf("Open: %v, %v", f, err)
+	}
+	if err := logfile.Bound(path, 1); err == nil {
+		t.Error("Bound follows it")
+	}
+	if err := errors.Join(os.Remove(path), os.WriteFile(path, []byte("a log"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	link(logfile.Older(path) + ".new")
+	link(logfile.Older(path))
+	if err := logfile.Bound(path, 1); err != nil || read(t, path) != "" {
+		t.Errorf("Bound: %v", err)
+	}
+	if fi, err := os.Lstat(logfile.Older(path)); err != nil || !fi.Mode().IsRegular() || read(t, logfile.Older(path)) != "a log" {
+		t.Errorf("what was moved away is %v, %v", fi, err)
+	}
+	if got := read(t, other); got != "mine" {
+		t.Errorf("the other file is %q", got)
+	}
+	if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := logfile.Open(path); err == nil {
+		t.Errorf("a directory is opened: %v", f.Name())
 	}
 }
