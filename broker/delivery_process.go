@@ -134,6 +134,7 @@ func (c *connection) served(r served) {
 		s.unserved(t, r)
 		fact.Verdict, fact.FDReachedBackend, fact.Problem = string(handoff.NotTaken), false, r.err.Error()
 		s.emit(fact)
+		s.emit(event.ProcessStarted{ConnectionID: c.offer.id, Backend: fact.Backend, Problem: r.err.Error()})
 		switch {
 		case r.answered:
 			c.noteWrite(r.err)
@@ -146,6 +147,7 @@ func (c *connection) served(r served) {
 		return
 	}
 	fact.Backend.PID = r.process.PID()
+	s.emit(event.ProcessStarted{ConnectionID: c.offer.id, Backend: fact.Backend, Log: r.process.log})
 	s.emit(fact)
 	near, work := c.conn, s.jobs.work
 	c.given = r.pipes != nil

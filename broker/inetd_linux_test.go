@@ -44,7 +44,7 @@ func inetdProcess() error {
 func inetd(t *testing.T, start string, change func(*options)) *site {
 	t.Helper()
 	s := newSite(t, func(o *options) {
-		o.LogDir = filepath.Join(filepath.Dir(o.Socket), "logs")
+		keepLogs(o)
 		if change != nil {
 			change(o)
 		}

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/seed-7265657e/usher/internal/event"
+	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/launch"
 	"github.com/seed-7265657e/usher/internal/service"
 	"github.com/seed-7265657e/usher/internal/sock"
@@ -36,8 +39,8 @@ func (s *server) startWanted(p *plainSocket, r reading) {
 	if s.draining || s.plain[p.binding.Path] != p {
 		return
 	}
-	if r.err != nil || d.startErr != nil || d.instanceErr != nil || d.start == nil || d.start.Listen != p.binding.Path {
-		s.refuseQueued(p)
+	if refusal := p.refuses(r); refusal != nil {
+		s.refuseQueued(p, refusal)
 		s.takeBack(p)
 		return
 	}
@@ -46,19 +49,37 @@ func (s *server) startWanted(p *plainSocket, r reading) {
 		return // somebody has been faster
 	}
 	if t != nil {
-		if _, _, ok := s.starts.allow(t.key, now); ok {
-			if _, err := s.start(t, d, now, 0); err == nil {
+		why, retry, ok := s.starts.allow(t.key, now)
+		if ok {
+			_, err := s.start(t, d, now, 0)
+			if err == nil {
 				return
 			}
+			why = fmt.Sprintf("%s can't be started: %v", p.service, err)
 		}
+		refusal = hello.StartFailed(why, retry)
 	}
-	s.refuseQueued(p)
+	s.refuseQueued(p, refusal)
 	s.takeBack(p)
 }
 
-// refuseQueued closes those who wait in the queue of a socket, nil for none: they can be told
-// nothing else.
-func (s *server) refuseQueued(p *plainSocket) {
+// refuses is what those who wait in the kernel would be told by a definition that says
+// nothing of how to start a program with the socket; nil where it says so.
+func (p *plainSocket) refuses(r reading) *hello.Refusal {
+	switch d := r.definition; {
+	case r.err != nil:
+		return unreadable(r.err)
+	case d.startErr != nil || d.instanceErr != nil:
+		return hello.ServiceUnloadable(errors.Join(d.startErr, d.instanceErr))
+	case d.start == nil || d.start.Listen != p.binding.Path:
+		return hello.ServiceUnloadable(fmt.Errorf("it does not name %s any more", p.binding.Path))
+	}
+	return nil
+}
+
+// refuseQueued closes those who wait in the queue of a socket, nil for none: they can't be
+// told why.
+func (s *server) refuseQueued(p *plainSocket, why *hello.Refusal) {
 	if p == nil || s.plain[p.binding.Path] != p {
 		return
 	}
@@ -71,6 +92,8 @@ func (s *server) refuseQueued(p *plainSocket) {
 		if err != nil {
 			return
 		}
+		cred, _ := sock.PeerOf(c) // else nobody knows who it was
+		s.emit(event.Refused{Code: why.Code.String(), Reason: why.Reason, Service: p.service, PID: cred.PID})
 		_ = c.Close()
 	}
 }
@@ -83,8 +106,9 @@ func (s *server) passedEnded(e *entry, exit launch.Exit, now time.Time) {
 	case lived >= startWindow/startsPerWindow:
 		s.starts.proven(e.Key)
 	case lived < sameFailure && exit != launch.Exit{}:
-		s.starts.failed(e.Key, fmt.Sprintf("the daemon of %s %v", e.Service, exit), now)
-		s.refuseQueued(e.Handle.socket)
+		why := fmt.Sprintf("the daemon of %s %v", e.Service, exit)
+		s.starts.failed(e.Key, why, now)
+		s.refuseQueued(e.Handle.socket, hello.StartFailed(why, 0))
 	}
 }
 

@@ -73,7 +73,7 @@ func peerOf(c net.Conn) (cred *syscall.Ucred, err error) {
 
 func passing(t *testing.T, extra, mode string) (s *site, path string) {
 	t.Helper()
-	s = newSite(t, func(o *options) { o.LogDir = filepath.Join(filepath.Dir(o.Socket), "logs") })
+	s = newSite(t, keepLogs)
 	path = filepath.Join(s.dir, "passed")
 	s.write(demo+".toml", fmt.Sprintf("binary_path = %q\n[start]\nmode = \"listen-fds\"\nlisten = %q\nargs = [\"-a\", \"b c\"]\n%s\n[start.env]\nUSHER_TEST_HELPER = \"passed\"\n%s = %q\n",
 		ownBinary(t), path, extra, envMode, mode))

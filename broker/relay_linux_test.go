@@ -50,7 +50,7 @@ func listeningProcess() error {
 // socket at the path that is returned.
 func relayed(t *testing.T, address, argument string) (s *site, plain string) {
 	t.Helper()
-	s = newSite(t, func(o *options) { o.LogDir = filepath.Join(filepath.Dir(o.Socket), "logs") })
+	s = newSite(t, keepLogs)
 	plain = filepath.Join(s.dir, "plain")
 	if address == "path" {
 		address = filepath.Join(s.dir, "own")

@@ -289,7 +289,7 @@ func (s *server) notStarted(starting *starting, why string, refusal *hello.Refus
 	delete(s.starts.pending, key)
 	starting.settle()
 	defer s.startsChanged()
-	s.refuseQueued(starting.entry.Handle.socket)
+	s.refuseQueued(starting.entry.Handle.socket, refusal)
 	s.emit(event.StartFailed{Backend: known(starting.entry), Variant: key.Variant, Problem: why})
 	waiting := s.waiting.connections[key]
 	delete(s.waiting.connections, key)

@@ -93,10 +93,7 @@ func startedProcess() error {
 // starting is a site whose broker starts demo. Its instances end with the test.
 func starting(t *testing.T, start, mode string) *site {
 	t.Helper()
-	s := newSite(t, func(o *options) {
-		o.LogDir = filepath.Join(filepath.Dir(o.Socket), "logs")
-		o.Events = filepath.Join(o.LogDir, "events")
-	})
+	s := newSite(t, keepLogs)
 	t.Cleanup(func() { // before the broker ends
 		for _, b := range readStatus(t, s).Backends {
 			_ = syscall.Kill(b.PID, syscall.SIGKILL)
@@ -105,6 +102,12 @@ func starting(t *testing.T, start, mode string) *site {
 	})
 	s.defineStart(ownBinary(t), start, mode)
 	return s
+}
+
+// keepLogs has the logs of instances, and the events, in a directory of the site.
+func keepLogs(o *options) {
+	o.LogDir = filepath.Join(filepath.Dir(o.Socket), "logs")
+	o.Events = filepath.Join(o.LogDir, "events")
 }
 
 func (s *site) defineStart(binary, start, mode string) {

@@ -218,6 +218,14 @@ type (
 		ConnectionID uint64
 		Backend      Backend
 	}
+	// ProcessStarted: a process was started that one connection has to itself, and logs to
+	// Log; or, with a Problem, it could not be.
+	ProcessStarted struct {
+		ConnectionID uint64
+		Backend      Backend
+		Log          string
+		Problem      string
+	}
 	// ProcessEnded: a process has ended that one connection had to itself. Failed says that
 	// its exit tells of a failure.
 	ProcessEnded struct {

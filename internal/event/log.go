@@ -173,6 +173,13 @@ func (l Log) noteBackend(e Event) {
 		if l.debug {
 			l.line(slog.LevelDebug, e.Name(), "relayed", append(e.Backend.attrs(), id(e.ConnectionID))...)
 		}
+	case ProcessStarted:
+		attrs := append(e.Backend.attrs(), id(e.ConnectionID), slog.String("log", e.Log))
+		if e.Problem != "" {
+			l.info(e.Name(), "process of a connection can't be started", append(attrs, problem(e.Problem))...)
+		} else if l.debug {
+			l.line(slog.LevelDebug, e.Name(), "process of a connection started", attrs...)
+		}
 	case ProcessEnded:
 		attrs := append(e.Backend.attrs(), slog.String("exit", e.Exit))
 		if e.Failed {

@@ -192,6 +192,15 @@ func (Relayed) Name() string { return "connection.relayed" }
 func (Relayed) fact()        {}
 
 // Name implements Event.
+func (e ProcessStarted) Name() string {
+	if e.Problem != "" {
+		return "process.start_failed"
+	}
+	return "process.started"
+}
+func (ProcessStarted) fact() {}
+
+// Name implements Event.
 func (ProcessEnded) Name() string { return "process.ended" }
 func (ProcessEnded) fact()        {}
 

@@ -8,6 +8,6 @@
 // Writer takes in facts (package event) on the broker's goroutine, and never blocks it.
 // Read and Follow are for whoever looks, with or without a broker.
 //
-// A leaf: it imports endpoint, event, logfile, watch and wire. A Writer, and a call of Read or
+// A leaf: it imports endpoint, event, logfile, watch, window and wire. A Writer, and a call of Read or
 // Follow, owns the files that it opens.
 package eventlog

@@ -5,8 +5,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -66,6 +68,11 @@ func TestFacts(t *testing.T) {
 		{event.Exited{Backend: about}, "DIED_SHUTDOWN demo-svc 1.4.0 stopped"},
 		{event.LetGo{Backend: about, Why: event.Replaced}, "instance.let_go demo-svc 1.4.0 replaced"},
 		{event.Exited{Backend: about, Exit: "exited with code 0", Clean: true}, "REPLACED_BY_NEWER demo-svc 1.4.0 it was replaced: exited with code 0"},
+		{event.Busy{Backend: about}, "instance.busy demo-svc 1.4.0 it has no connection, and is at work"},
+		{event.ProcessStarted{Backend: about, Log: "/l"}, "SPAWN demo-svc 1.4.0 for one connection; its log is /l"},
+		{event.ProcessStarted{Backend: about, Problem: "no file"}, "SPAWN_ATTEMPT demo-svc 1.4.0 no file"},
+		{event.ProcessEnded{Backend: about, Exit: "exited with code 0"}, "DIED_SHUTDOWN demo-svc 1.4.0 exited with code 0"},
+		{event.ProcessEnded{Backend: about, Exit: "exited with code 1", Failed: true}, "DIED_CRASH demo-svc 1.4.0 exited with code 1"},
 		{event.Paused{Service: "demo-svc"}, "service.paused demo-svc"},
 		{event.Resumed{Service: "demo-svc", Version: "1.4.0", Waited: 2}, "service.resumed demo-svc 1.4.0 2 waited"},
 		{event.UpgradeFailed{Problem: "it ended"}, "broker.upgrade_failed   it ended"},
@@ -173,6 +180,40 @@ func TestFlood(t *testing.T) {
 	}
 	if kept+lost != refused || kept < 100 || lost == 0 || registered != 1 {
 		t.Errorf("%d kept, %d lost, %d registered", kept, lost, registered)
+	}
+}
+
+// TestProcessesOfConnections: of those of which there is one with each connection a few of
+// each kind and service are kept, so that they don't drive out the others; how many more
+// there were is said.
+func TestProcessesOfConnections(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "events")
+	w := eventlog.NewWriter(path, "shared", slog.New(slog.DiscardHandler))
+	const each = 40
+	began := time.Now()
+	for n := range each {
+		about := about
+		about.PID = n + 1
+		w.Note(event.ProcessStarted{Backend: about, Log: "/l"})
+		w.Note(event.ProcessEnded{Backend: about, Exit: "exited with code 0"})
+	}
+	w.Note(event.ProcessEnded{Backend: about, Exit: "exited with code 1", Failed: true})
+	w.Note(event.ProcessStarted{Backend: about, Problem: "no file"})
+	w.Note(event.ProcessStarted{Backend: event.Backend{Service: "other-svc", PID: 7}, Log: "/l"})
+	w.Close(patience)
+	if time.Since(began) > time.Minute/2 {
+		t.Skip("the machine is too slow")
+	}
+	kept, lost := make(map[string]int), 0
+	for _, e := range all(t, path) {
+		kept[eventlog.Name(e)+" "+e.ServiceName]++
+		n, _ := strconv.Atoi(e.Extra["count"])
+		lost += n
+	}
+	delete(kept, "RESOURCE_PRESSURE ")
+	want := map[string]int{"SPAWN demo-svc": 16, "DIED_SHUTDOWN demo-svc": 16, "DIED_CRASH demo-svc": 1, "SPAWN_ATTEMPT demo-svc": 1, "SPAWN other-svc": 1}
+	if !maps.Equal(kept, want) || lost != 2*(each-16) {
+		t.Errorf("kept %v, want %v; %d are said to be missing", kept, want, lost)
 	}
 }
 

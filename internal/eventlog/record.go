@@ -78,6 +78,18 @@ func atWill(e event.Event) bool {
 	return false
 }
 
+// perConnection is the bound that a fact is kept within of which there is one with each
+// connection; "" for others. Successes and failures of each service have one each.
+func perConnection(e event.Event) string {
+	switch e := e.(type) {
+	case event.ProcessStarted:
+		return e.Name() + " " + e.Backend.Service
+	case event.ProcessEnded:
+		return fmt.Sprint(e.Name(), " ", e.Failed, " ", e.Backend.Service)
+	}
+	return ""
+}
+
 // judge returns what is kept of a fact; nil for nothing.
 func (w *Writer) judge(e event.Event) *wire.LifecycleEvent {
 	switch e := e.(type) {
@@ -128,6 +140,20 @@ func (w *Writer) judgeBackend(e event.Event) *wire.LifecycleEvent {
 		return record(e.Name(), wire.EventKind_SPAWN, info, e.Backend, "found at "+e.Backend.Pipe)
 	case event.StaticMissing:
 		return record(e.Name(), unspecified, warning, event.Backend{Service: e.Service}, e.Problem)
+	case event.ProcessStarted:
+		kind, severity, reason := wire.EventKind_SPAWN, uint32(info), "for one connection; its log is "+e.Log
+		if e.Problem != "" {
+			kind, severity, reason = wire.EventKind_SPAWN_ATTEMPT, warning, e.Problem
+		}
+		r := record(e.Name(), kind, severity, e.Backend, reason)
+		r.ConnectionId = e.ConnectionID
+		return r
+	case event.ProcessEnded:
+		kind, severity := wire.EventKind_DIED_SHUTDOWN, uint32(info)
+		if e.Failed {
+			kind, severity = wire.EventKind_DIED_CRASH, warning
+		}
+		return record(e.Name(), kind, severity, e.Backend, e.Exit)
 	case event.LetGo:
 		w.letGo[e.Backend.PID] = e.Why
 		return record(e.Name(), unspecified, info, e.Backend, e.Why)

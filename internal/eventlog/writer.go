@@ -12,6 +12,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/logfile"
+	"github.com/seed-7265657e/usher/internal/window"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -28,6 +29,7 @@ type Writer struct {
 	letGo  map[int]string // why instances were let go, by their pid
 	second int64          // now, as a Unix time
 	noted  int            // what peers have caused in it
+	each   *window.Counter[string]
 
 	queue chan *wire.LifecycleEvent
 	lost  atomic.Uint64 // had no place in the queue
@@ -40,6 +42,11 @@ const (
 	// maxAtWill is how many of the events that peers can cause at will are kept of each
 	// second: a flood must not drive the others out of the file.
 	maxAtWill = 100
+	// maxPerConnection is how many of those of which there is one with each connection are
+	// kept of each eachWindow: of a service that starts a process for each, a day must not
+	// drive out the day before.
+	maxPerConnection = 16
+	eachWindow       = time.Minute
 )
 
 // NewWriter begins to keep the events of a broker's instance in the file at path, which
@@ -47,6 +54,7 @@ const (
 func NewWriter(path, instance string, log *slog.Logger) *Writer {
 	w := &Writer{
 		path: path, instance: instance, pid: os.Getpid(), log: log, letGo: make(map[int]string),
+		each:  window.New[string](eachWindow),
 		queue: make(chan *wire.LifecycleEvent, maxQueued), done: make(chan struct{}),
 	}
 	go w.run()
@@ -72,6 +80,12 @@ func (w *Writer) Note(e event.Event) {
 	if atWill(e) && !w.room(time.Now()) {
 		w.lost.Add(1)
 		return
+	}
+	if key := perConnection(e); key != "" {
+		if _, ok := w.each.Allow(key, maxPerConnection, time.Now()); !ok {
+			w.lost.Add(1)
+			return
+		}
 	}
 	r := w.judge(e)
 	if r == nil {
