@@ -103,6 +103,9 @@ func (t *Tool) options() (client.Options, error) {
 //
 // When ctx ends the connection is closed, and Stdio returns ctx's error. A read of
 // standard input that is under way by then ends with the process.
+//
+// A daemon that is killed ends the connection as one that closes it, unless it had left
+// something unread: then Stdio returns nil. How a daemon ended is an event (usher events).
 func (t *Tool) Stdio(ctx context.Context) error { return t.join(ctx, os.Stdin, os.Stdout) }
 
 // halfCloser is a connection whose directions end one by one.
