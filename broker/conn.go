@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"time"
 
@@ -104,7 +105,7 @@ func (c *connection) expires() time.Time {
 	switch {
 	case c.job == nil:
 		return c.deadline
-	case c.job.readsFiles:
+	case c.job.readsFiles && (c.offer.taken == nil || !c.offer.taken.Load()):
 		return c.deadline.Add(readGrace)
 	}
 	return time.Time{}
@@ -131,7 +132,12 @@ func (c *connection) overdue() {
 	case phaseReplying:
 		c.controlOverdue()
 	case phaseOffered:
-		c.unanswered(handoff.ErrNoAck)
+		if c.offer.taken == nil {
+			c.unanswered(handoff.ErrNoAck)
+		} else if c.reclaim() {
+			c.abort()
+			c.refuseAndClose(c.offer.target.request, hello.StartFailed(fmt.Sprintf("%s can't be started: %v", c.service, errFileSystem), 0))
+		}
 	}
 }
 
@@ -170,6 +176,9 @@ func (c *connection) close() {
 	s.admission.leave(c.cred.PID)
 	c.control = nil
 	delete(s.controls, c)
+	if c.waiter.full != nil { // the room that it has waited for may still be there
+		s.loop.Post(s.roomMade)
+	}
 	s.lookIdle()
 	if s.log.Debug() {
 		s.emit(event.Done{Steps: c.steps.passed()})

@@ -3,7 +3,10 @@ package broker
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-7265657e/usher/handoff"
@@ -13,7 +16,6 @@ import (
 	"github.com/seed-7265657e/usher/internal/service"
 	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/splice"
-	"github.com/seed-7265657e/usher/internal/window"
 )
 
 // byProcess starts a process for the connection, which is its standard input and output:
@@ -56,16 +58,26 @@ func (byProcess) deliver(c *connection) {
 	s.processes.add(t.key.Service, 1)
 	c.steps.mark("issue")
 	c.enter(phaseOffered, c.deadline)
-	job, p, conn, piped := s.launching(t.key), definedProgram(t), c.conn, t.start.Mode == service.Stdio
-	begun := offload(c, false, func(ctx context.Context) served {
+	job, p, conn, piped, taken := s.launching(t.key), definedProgram(t), c.conn, t.start.Mode == service.Stdio, new(atomic.Bool)
+	o.taken = taken
+	begun := offload(c, true, func(ctx context.Context) served { // its file system may never answer
 		defer p.close()
-		return job.serve(ctx, p, conn, piped, first)
+		return job.serve(ctx, p, conn, piped, first, taken)
 	}, c.served, func(r served) { s.unserved(t, r) })
 	if !begun {
 		s.processes.add(t.key.Service, -1)
 		c.refuseAndClose(t.request, hello.ShuttingDown())
 	}
 }
+
+// reclaim takes a connection back that a process is being started for, and reports whether it
+// is the loop's: from when on the process may have it, or its client may have been told so,
+// it is not. Of two who ask, one gets it.
+func (c *connection) reclaim() bool {
+	return c.offer.taken == nil || c.offer.taken.CompareAndSwap(false, true)
+}
+
+var errReclaimed = errors.New("its time was over before it could be started")
 
 // ownProcess stands for the process that a connection of t will have, where otherwise there
 // is a backend. It is never in the registry.
@@ -91,8 +103,8 @@ type served struct {
 	err      error
 }
 
-// serve is the job.
-func (j launching) serve(ctx context.Context, p *program, conn *sock.Conn, piped bool, first []byte) (r served) {
+// serve is the job. It takes the connection with taken, see reclaim.
+func (j launching) serve(ctx context.Context, p *program, conn *sock.Conn, piped bool, first []byte, taken *atomic.Bool) (r served) {
 	l, log, err := j.open(ctx, p)
 	if r.process, r.err = l, err; err != nil {
 		return r
@@ -110,14 +122,28 @@ func (j launching) serve(ctx context.Context, p *program, conn *sock.Conn, piped
 	}
 	defer spec.Stdout.Close()
 	defer spec.Stdin.Close()
+	take := func() error {
+		if !taken.CompareAndSwap(false, true) {
+			return errReclaimed
+		}
+		return nil
+	}
 	if first != nil {
 		spec.Run = func() error {
+			if err := take(); err != nil {
+				return err
+			}
 			n, err := sendNow(conn, first)
 			r.answered = n > 0
 			return err
 		}
+	} else {
+		r.err = take()
 	}
-	if r.process.Process, r.err = launch.Start(spec); r.err != nil && piped {
+	if r.err == nil {
+		r.process.Process, r.err = launch.Start(spec)
+	}
+	if r.err != nil && piped {
 		_ = r.pipes.Close()
 	}
 	return r
@@ -149,23 +175,37 @@ func (c *connection) served(r served) {
 	fact.Backend.PID = r.process.PID()
 	s.emit(event.ProcessStarted{ConnectionID: c.offer.id, Backend: fact.Backend, Log: r.process.log})
 	s.emit(fact)
-	near, work := c.conn, s.jobs.work
+	near := c.conn
 	c.given = r.pipes != nil
 	c.close()
+	s.watchLog(r.process.log)
+	over := func() { s.processOver(fact.Backend.Service, r.process.log) }
 	if r.pipes == nil {
-		s.jobs.wg.Go(func() { s.awaitProcess(fact.Backend, r.process) })
+		s.jobs.wg.Go(func() { s.awaitProcess(fact.Backend, r.process, over) })
 		return
 	}
 	_ = near.SetDeadline(time.Time{})
-	ctx, cancel := context.WithCancel(work)
-	s.jobs.wg.Go(func() { _ = splice.Join(ctx, near, r.pipes) }) // who is joined sees the end
-	s.jobs.wg.Go(func() {
+	s.joinPipes(near, r, fact.Backend, over)
+}
+
+// joinPipes joins a connection to the pipes of its process, until both are silent. A process
+// that has ended may have left one behind which still has the pipes: the connection is
+// theirs, and counts, until they have closed them.
+func (s *server) joinPipes(near *sock.Conn, r served, b event.Backend, over func()) {
+	ctx, cancel := context.WithCancel(s.jobs.work)
+	var both sync.WaitGroup
+	both.Go(func() { _ = splice.Join(ctx, near, r.pipes) }) // who is joined sees the end
+	both.Go(func() {
 		defer cancel()
-		s.awaitProcess(fact.Backend, r.process)
+		s.awaitProcess(b, r.process, func() {})
 		select { // nobody reads what the client still sends
 		case <-r.pipes.Silent():
 		case <-ctx.Done():
 		}
+	})
+	s.jobs.wg.Go(func() {
+		both.Wait()
+		s.jobs.post(over)
 	})
 }
 
@@ -178,13 +218,16 @@ func (s *server) unserved(t *target, r served) {
 			_ = r.pipes.Close()
 		}
 	}
+	if s.jobs.ended() { // this is the job's own goroutine, and the room is nobody's
+		return
+	}
 	s.processes.add(t.key.Service, -1)
 	s.roomMade()
 }
 
-// awaitProcess is the job that sees the end of a process. It ends with the broker's work,
-// and the process lives on.
-func (s *server) awaitProcess(b event.Backend, l launched) {
+// awaitProcess is the job that sees the end of a process, and calls then on the loop. It ends
+// with the broker's work, and the process lives on.
+func (s *server) awaitProcess(b event.Backend, l launched, then func()) {
 	exit, err := l.Wait(s.jobs.work)
 	if err != nil {
 		l.Release()
@@ -192,89 +235,14 @@ func (s *server) awaitProcess(b event.Backend, l launched) {
 	}
 	s.jobs.post(func() {
 		s.emit(event.ProcessEnded{Backend: b, Exit: exit.String(), Failed: exit != launch.Exit{}})
-		s.processes.add(b.Service, -1)
-		s.roomMade()
-		s.lookIdle()
+		then()
 	})
 }
 
-// processes counts those that have a connection to themselves, by service, with those that
-// are about to be started. It is the loop's.
-type processes struct {
-	all   int
-	of    map[string]int
-	begun *window.Counter[string]
-}
-
-func newProcesses() processes {
-	return processes{of: make(map[string]int), begun: window.New[string](time.Second)}
-}
-
-func (p *processes) add(service string, n int) {
-	p.all += n
-	if p.of[service] += n; p.of[service] == 0 {
-		delete(p.of, service)
-	}
-}
-
-// full returns how many there may be when there is no room for one more for t, and else 0.
-func (p *processes) full(t *target, most int) int {
-	switch own := t.start.MaxInstances; {
-	case own > 0 && p.of[t.key.Service] >= own:
-		return own
-	case p.all >= most:
-		return most
-	}
-	return 0
-}
-
-// awaitRoom has the connection wait until a process ends, for as long as it would wait for a
-// backend.
-func (c *connection) awaitRoom(t *target, most int, now time.Time) {
-	s := c.server
-	switch {
-	case s.draining:
-		c.refuseAndClose(t.request, hello.ShuttingDown())
-	case len(s.waiting.connections[t.key]) >= s.waiting.most:
-		c.refuseAndClose(t.request, hello.Full(most))
-	default:
-		c.waitUntil(now.Add(s.waiting.time), waiter{target: t, full: hello.Full(most)})
-	}
-}
-
-// stillFull is what the end of that time means.
-func (c *connection) stillFull() {
-	if t := c.waiter.target; c.server.processes.full(t, c.server.opts.MaxBackends) > 0 {
-		c.stopWaiting(c.waiter.full)
-		return
-	}
-	c.resumeWaiting()
-}
-
-// roomMade lets one of those go on who wait for room, the first of its service.
-func (s *server) roomMade() {
-	for {
-		c := s.firstWithRoom()
-		if c == nil {
-			return
-		}
-		if c.resumeWaiting(); c.phase != phaseClosed {
-			return
-		}
-	}
-}
-
-func (s *server) firstWithRoom() *connection {
-	for _, all := range s.waiting.connections {
-		if c := all[0]; c.waiter.full != nil && s.processes.full(c.waiter.target, s.opts.MaxBackends) == 0 {
-			return c
-		}
-	}
-	return nil
-}
-
-// resumeWaiting resolves anew a connection that waits.
-func (c *connection) resumeWaiting() {
-	c.leaveQueue()
-	c.resolveAnew()
+// processOver has the room of a process of a service be another's.
+func (s *server) processOver(service, log string) {
+	s.unwatchLog(log)
+	s.processes.add(service, -1)
+	s.roomMade()
+	s.lookIdle()
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -77,6 +78,30 @@ func TestHungStart(t *testing.T) {
 	s.stop()
 	if err := s.end(); err != nil {
 		t.Error(err)
+	}
+	answer()
+}
+
+// TestHungProcess: as TestHungStart, for a program that has a process for each connection. Its
+// client is told for certain that nothing has run, and nothing does.
+func TestHungProcess(t *testing.T) {
+	s := newSite(t, func(o *options) {
+		o.HelloTimeout, o.LogDir = 300*time.Millisecond, filepath.Join(filepath.Dir(o.Socket), "logs")
+	})
+	dir, answer := hungFileSystem(t)
+	s.write(demo+".toml", fmt.Sprintf("binary_path = %q\nper_version_binary_dir = %q\n[start]\nmode = \"inetd\"\nargs = [\"TestNone\"]\n", ownBinary(t), filepath.Join(dir, "versions")))
+	c := s.dial()
+	send(t, c, helloFor(t, usherClient, nil))
+	readRefusal(t, c, wire.ErrorCode_ERROR_BACKEND_SPAWN_FAILED, demo+" can't be started: its file system does not answer")
+	last := s.dial()
+	send(t, last, helloFor(t, usherClient, nil))
+	testutil.WaitFor(t, "it is about to be started", func() bool { return s.Processes() == 2 })
+	s.stop()
+	if err := s.end(); err != nil {
+		t.Error(err)
+	}
+	if _, reply := readReply(t, last); reply.Refused == nil {
+		t.Errorf("at the end %v", reply)
 	}
 	answer()
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/client"
+	"github.com/seed-7265657e/usher/internal/logfile"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
@@ -36,6 +38,11 @@ func inetdProcess() error {
 	fmt.Printf("pid=%d peer=%d blocking=%v args=%q version=%s\n", os.Getpid(), cred.Pid, flags&unix.O_NONBLOCK == 0, os.Args[1:],
 		os.Getenv("RUNNING_PROCESS_BROKER_V1_SERVICE_VERSION"))
 	fmt.Fprintln(os.Stderr, "to the log")
+	if os.Getenv(envMode) == "talks" {
+		for range 3 << 10 {
+			fmt.Fprintln(os.Stderr, strings.Repeat("x", 1<<10))
+		}
+	}
 	_, err = io.Copy(os.Stdout, os.Stdin)
 	return err
 }
@@ -59,7 +66,7 @@ func inetd(t *testing.T, start string, change func(*options)) *site {
 }
 
 func (s *site) defineInetd(binary, start string) {
-	s.write(demo+".toml", fmt.Sprintf("binary_path = %q\n[start]\nmode = \"inetd\"\n%s\n[start.env]\nUSHER_TEST_HELPER = \"inetd\"\n", binary, start))
+	s.write(demo+".toml", fmt.Sprintf("binary_path = %q\n[start]\nmode = \"inetd\"\n%s\nenv.USHER_TEST_HELPER = \"inetd\"\n", binary, start))
 }
 
 func (s *site) dialWith(early string) (*client.Conn, error) {
@@ -138,8 +145,17 @@ func stdioProcess() error {
 		return err
 	}
 	fmt.Printf("pid=%d in=%v out=%v\n", os.Getpid(), in.Mode().Type() == os.ModeNamedPipe, out.Mode().Type() == os.ModeNamedPipe)
-	if os.Getenv(envMode) == "leaves" {
+	switch os.Getenv(envMode) {
+	case "leaves":
 		return nil
+	case "leaves a child": // which has the pipes
+		child := exec.Command("sleep", "100")
+		child.Stdin, child.Stdout, child.SysProcAttr = os.Stdin, os.Stdout, &syscall.SysProcAttr{Setsid: true}
+		if err := child.Start(); err != nil {
+			return err
+		}
+		_, err := fmt.Printf("child=%d\n", child.Process.Pid)
+		return err
 	}
 	if _, err := io.Copy(os.Stdout, os.Stdin); err != nil {
 		return err
@@ -284,20 +300,8 @@ func TestInetdBounds(t *testing.T) {
 	testutil.WaitFor(t, "no process is left", func() bool { return s.Processes() == 0 })
 
 	s.defineInetd(ownBinary(t), "max_per_second = 1")
-	errs := make(chan error, 2)
-	for range cap(errs) {
-		go func() {
-			c, err := s.once()
-			if err == nil {
-				_ = c.Close()
-			}
-			errs <- err
-		}()
-	}
-	a, b := <-errs, <-errs
-	if a == nil {
-		a, b = b, a
-	}
+	_, b := s.once()
+	_, a := s.once()
 	if b != nil || a == nil || !strings.Contains(a.Error(), "rate limit") {
 		t.Errorf("of two at once: %v, %v", a, b)
 	}
@@ -305,9 +309,13 @@ func TestInetdBounds(t *testing.T) {
 
 // once is a call that is not repeated when it is refused for a while.
 func (s *site) once() (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
-	defer cancel()
-	return client.Dial(ctx, client.Options{Service: demo, Version: demoVersion, Broker: s.Socket()})
+	s.tb.Helper()
+	c := s.dial()
+	send(s.tb, c, helloFor(s.tb, usherClient, nil))
+	if _, reply := readReply(s.tb, c); reply.Refused != nil {
+		return nil, errors.New(reply.Refused.Reason)
+	}
+	return c, nil
 }
 
 func TestInetdFull(t *testing.T) {
@@ -316,4 +324,80 @@ func TestInetdFull(t *testing.T) {
 	if _, err := s.once(); err == nil || !strings.Contains(err.Error(), "all 1 processes") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestInetdRoomForTheNext: who has waited for room and makes no use of it leaves it to the next
+// one at once.
+func TestInetdRoomForTheNext(t *testing.T) {
+	s := inetd(t, "max_instances = 1", func(o *options) { o.BackendWait = time.Hour })
+	busy := s.mustDialWith("")
+	if _, err := bufio.NewReader(busy).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	const more = 3
+	errs := make(chan error, more)
+	for range more {
+		go func() {
+			c, err := s.dialWith("")
+			if err == nil {
+				_ = c.Close()
+			}
+			errs <- err
+		}()
+	}
+	testutil.WaitFor(t, "they wait", func() bool { c, _ := s.Pending(); return c == more })
+	s.defineInetd(filepath.Join(s.dir, "missing"), "max_instances = 1")
+	_ = busy.Close()
+	for range more {
+		if err := <-errs; err == nil || !strings.Contains(err.Error(), "no such file") {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+// TestStdioLeavesAChild: what a process has left behind, with its pipes, keeps the connection
+// and its room, until it has closed them.
+func TestStdioLeavesAChild(t *testing.T) {
+	s := inetd(t, "", func(o *options) { o.BackendWait = 50 * time.Millisecond })
+	s.write(demo+".toml", fmt.Sprintf("binary_path = %q\n[start]\nmode = \"stdio\"\nmax_instances = 1\n[start.env]\nUSHER_TEST_HELPER = \"stdio\"\n%s = \"leaves a child\"\n",
+		ownBinary(t), envMode))
+	lines := bufio.NewReader(s.mustDialWith(""))
+	var pid, child int
+	who, err := lines.ReadString('\n')
+	if err == nil {
+		_, err = fmt.Sscanf(who, "pid=%d", &pid)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	who, err = lines.ReadString('\n')
+	if err == nil {
+		_, err = fmt.Sscanf(who, "child=%d", &child)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	testutil.WaitFor(t, "the process has ended", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
+	if _, err := s.once(); err == nil || !strings.Contains(err.Error(), "all 1 processes") {
+		t.Errorf("got %v", err)
+	}
+	if err := syscall.Kill(child, syscall.SIGKILL); err != nil {
+		t.Error(err)
+	}
+	if rest, err := io.ReadAll(lines); len(rest) > 0 || err != nil {
+		t.Errorf("got %q, %v", rest, err)
+	}
+}
+
+// TestLogOfInetd: what a process that goes on serving writes is bounded.
+func TestLogOfInetd(t *testing.T) {
+	s := inetd(t, "", nil)
+	s.defineInetd(ownBinary(t), fmt.Sprintf("env.%s = \"talks\"", envMode))
+	s.mustDialWith("")
+	path := filepath.Join(s.dir, "logs", demo+".log")
+	testutil.WaitFor(t, "the log is bounded", func() bool {
+		now, err := os.Stat(path)
+		older, olderErr := os.Stat(logfile.Older(path))
+		return err == nil && olderErr == nil && now.Size() <= logfile.Max && older.Size() <= logfile.Max
+	})
 }

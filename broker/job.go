@@ -84,6 +84,16 @@ func (j *jobs) finish(endReaders func()) {
 	close(j.over)
 }
 
+// ended reports whether nobody takes anything any more.
+func (j *jobs) ended() bool {
+	select {
+	case <-j.over:
+		return true
+	default:
+		return false
+	}
+}
+
 // awaitReaders gives those who read files time to come back, and reports whether all
 // did.
 func (j *jobs) awaitReaders() bool {

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-7265657e/usher/handoff"
@@ -16,9 +17,10 @@ import (
 type offer struct {
 	attempt handoff.Attempt
 	target  *target
-	id      uint64 // of the connection, which its client and backend are told
-	late    uint64 // answers that the backend had given late before this attempt
-	retry   bool   // the second attempt
+	id      uint64       // of the connection, which its client and backend are told
+	late    uint64       // answers that the backend had given late before this attempt
+	retry   bool         // the second attempt
+	taken   *atomic.Bool // by a process that is being started for it alone, or back from that; nil without one
 }
 
 // deliver ends the connection's life here: adopted by a backend, or answered with the

@@ -192,7 +192,10 @@ func (s *server) abandon() {
 // jobs find nobody when they come back.
 func (s *server) abandonReaders() {
 	for _, c := range s.conns.all() {
-		c.refuseAndClose(nil, hello.ShuttingDown())
+		if c.reclaim() {
+			c.refuse(nil, hello.ShuttingDown())
+		}
+		c.close()
 	}
 }
 
