@@ -13,6 +13,7 @@ import (
 	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/event"
+	"github.com/seed-7265657e/usher/internal/launch"
 	"github.com/seed-7265657e/usher/internal/peer"
 	"github.com/seed-7265657e/usher/internal/registry"
 	"github.com/seed-7265657e/usher/internal/service"
@@ -26,13 +27,17 @@ type backend struct {
 	channel *handoff.Channel // nil for a backend of plain v1
 	v1      *handoff.V1      // its handoff endpoint; nil without one
 
-	listens  bool         // a program with a listener of its own, which ends with the broker
-	socket   *plainSocket // that it accepts from in the broker's place; nil for others
-	exited   bool         // the process has been seen to end
-	retired  bool         // the channel has
-	inFlight int          // handoffs to it
-	own      *ownInstance // what it was started for; nil for a backend of a defined service
-	left     chan left    // tells watchProcess, once, that the channel has been retired
+	listens  bool            // a program with a listener of its own, which ends with the broker
+	address  string          // where that listens; empty for one that accepts from socket
+	socket   *plainSocket    // that it accepts from in the broker's place; nil for others
+	program  *launch.Process // of one that was started here and has no channel: signals end it; nil for others
+	alone    bool            // a process with one connection to itself, which is never in the registry
+	over     chan struct{}   // closed when the program at address has ended; nil for others
+	exited   bool            // the process has been seen to end
+	retired  bool            // the channel has
+	inFlight int             // handoffs to it
+	own      *ownInstance    // what it was started for; nil for a backend of a defined service
+	left     chan left       // tells watchProcess, once, that the channel has been retired
 
 	log        string // of one that was started here; else empty
 	takesNotes bool   // the backend knows notes: it can be told to drain, and tells its connections

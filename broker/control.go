@@ -131,7 +131,10 @@ func plural(n int64, what string) string {
 
 // connections is how many the backend says that it has; −1 where it says nothing.
 func (b *backend) connections() int64 {
-	if !b.takesNotes {
+	switch {
+	case b.alone:
+		return 1
+	case !b.takesNotes:
 		return -1
 	}
 	return int64(b.active)
@@ -164,7 +167,7 @@ func (c *connection) controlOverdue() {
 		return
 	}
 	if v.starting > 0 {
-		v.fail("what was to take its place is not ready yet: the one before serves until it is")
+		v.fail("what was to take its place is not ready yet: unless it had to end first, the one before serves until it is")
 	}
 	left := make([]*entry, 0, len(v.ending))
 	for e := range v.ending {
@@ -221,6 +224,11 @@ func (c *connection) stopInstances() {
 			v.ending[starting.entry] = struct{}{}
 		}
 	}
+	for _, e := range s.processes.matching(service, version) {
+		again = true
+		s.endProcess(e)
+		v.ending[e] = struct{}{}
+	}
 	if again {
 		v.say("the next client starts "+service+" again; usher service pause has clients wait", nil)
 	}
@@ -242,6 +250,8 @@ func matches(e *entry, service, version string) bool {
 // stays says why the backend can't be let go; "" when it can.
 func (b *backend) stays() string {
 	switch {
+	case b.program != nil: // signals end it
+		return ""
 	case b.channel == nil:
 		return "it has no channel to the broker, and can't be told: its process is ended by hand"
 	case !b.takesNotes:

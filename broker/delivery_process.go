@@ -82,7 +82,7 @@ var errReclaimed = errors.New("its time was over before it could be started")
 // ownProcess stands for the process that a connection of t will have, where otherwise there
 // is a backend. It is never in the registry.
 func ownProcess(t *target) *entry {
-	return &entry{Key: t.key, ExePath: t.definition.BinaryPath, ExeHash: t.build, Pipe: t.start.Listen, Handle: new(backend)}
+	return &entry{Key: t.key, ExePath: t.definition.BinaryPath, ExeHash: t.build, Pipe: t.start.Listen, Handle: &backend{alone: true}}
 }
 
 // firstWords are what a client that said Hello is told before the process says anything, as a backend
@@ -179,25 +179,28 @@ func (c *connection) served(r served) {
 	c.given = r.pipes != nil
 	c.close()
 	s.watchLog(r.process.log)
-	over := func() { s.processOver(fact.Backend.Service, r.process.log) }
+	e := t.backend
+	e.PID, e.Since = r.process.PID(), time.Now()
+	e.Handle.process, e.Handle.program, e.Handle.log = r.process.Handle(), r.process.Process, r.process.log
+	s.processes.running[e] = true
 	if r.pipes == nil {
-		s.jobs.wg.Go(func() { s.awaitProcess(fact.Backend, r.process, over) })
+		s.jobs.wg.Go(func() { s.awaitProcess(e, r.process, func() { s.roomLeft(e) }) })
 		return
 	}
 	_ = near.SetDeadline(time.Time{})
-	s.joinPipes(near, r, fact.Backend, over)
+	s.joinPipes(near, r, e)
 }
 
 // joinPipes joins a connection to the pipes of its process, until both are silent. A process
 // that has ended may have left one behind which still has the pipes: the connection is
 // theirs, and counts, until they have closed them.
-func (s *server) joinPipes(near *sock.Conn, r served, b event.Backend, over func()) {
+func (s *server) joinPipes(near *sock.Conn, r served, e *entry) {
 	ctx, cancel := context.WithCancel(s.jobs.work)
 	var both sync.WaitGroup
 	both.Go(func() { _ = splice.Join(ctx, near, r.pipes) }) // who is joined sees the end
 	both.Go(func() {
 		defer cancel()
-		s.awaitProcess(b, r.process, func() {})
+		s.awaitProcess(e, r.process, func() {})
 		select { // nobody reads what the client still sends
 		case <-r.pipes.Silent():
 		case <-ctx.Done():
@@ -205,7 +208,7 @@ func (s *server) joinPipes(near *sock.Conn, r served, b event.Backend, over func
 	})
 	s.jobs.wg.Go(func() {
 		both.Wait()
-		s.jobs.post(over)
+		s.jobs.post(func() { s.roomLeft(e) })
 	})
 }
 
@@ -227,22 +230,34 @@ func (s *server) unserved(t *target, r served) {
 
 // awaitProcess is the job that sees the end of a process, and calls then on the loop. It ends
 // with the broker's work, and the process lives on.
-func (s *server) awaitProcess(b event.Backend, l launched, then func()) {
+func (s *server) awaitProcess(e *entry, l launched, then func()) {
 	exit, err := l.Wait(s.jobs.work)
 	if err != nil {
 		l.Release()
 		return
 	}
 	s.jobs.post(func() {
-		s.emit(event.ProcessEnded{Backend: b, Exit: exit.String(), Failed: exit != launch.Exit{}})
+		s.emit(event.ProcessEnded{Backend: known(e), Exit: exit.String(), Failed: exit != launch.Exit{} && !e.Handle.letGo})
+		e.Handle.exited = true
+		delete(s.processes.running, e)
+		s.unwatchLog(l.log)
+		s.instanceEnded(e)
 		then()
 	})
 }
 
-// processOver has the room of a process of a service be another's.
-func (s *server) processOver(service, log string) {
-	s.unwatchLog(log)
-	s.processes.add(service, -1)
+// roomLeft has the room of a process be another's.
+func (s *server) roomLeft(e *entry) {
+	s.processes.add(e.Service, -1)
 	s.roomMade()
 	s.lookIdle()
+}
+
+// endProcess has a process end whatever it has with its client.
+func (s *server) endProcess(e *entry) {
+	if !e.Handle.letGo {
+		e.Handle.letGo = true
+		s.endProgram(e.Handle.program)
+		s.emit(event.LetGo{Backend: known(e), Why: event.AtWill})
+	}
 }

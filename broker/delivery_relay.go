@@ -31,7 +31,7 @@ func (byRelay) deliver(c *connection) {
 		return
 	}
 	if s.relays >= s.opts.MaxRelays {
-		c.refuseAndClose(t.request, overloaded())
+		c.refuseAndClose(t.request, hello.RelaysFull(s.opts.MaxRelays))
 		return
 	}
 	var first []byte
@@ -45,8 +45,10 @@ func (byRelay) deliver(c *connection) {
 	t.backend.LastHello = time.Now()
 	s.relays++
 	c.enter(phaseOffered, c.deadline)
-	conn := c.conn
+	conn, patience := c.conn, s.opts.AckDeadline
 	begun := offload(c, false, func(ctx context.Context) relaying {
+		ctx, cancel := context.WithTimeout(ctx, patience) // its queue may be full, and nobody there who empties it
+		defer cancel()
 		far, err := dialProgram(ctx, address)
 		if err != nil {
 			return relaying{err: err}
@@ -84,6 +86,9 @@ func (c *connection) relay(r relaying) {
 	if r.err != nil {
 		s.relays--
 		t.backend.LastError = r.err.Error()
+		if !r.answered && !t.backend.Handle.seenAlive() && c.startAnother(t) {
+			return
+		}
 		if !r.answered {
 			c.refuse(t.request, hello.StartFailed(fmt.Sprintf("%s, process %d, does not answer: %v", t.key.Service, t.backend.PID, r.err), 0))
 		}

@@ -1,19 +1,22 @@
 package broker
 
 import (
+	"context"
 	"errors"
 	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/event"
+	"github.com/seed-7265657e/usher/internal/launch"
 )
 
 // This file is the end of what is no longer needed: a backend, and the broker.
 
 // letGo has a backend serve what it has, and end; what was offered to it before, it takes
-// in. Who asks from now on is served by its successor. It is false where the backend gets
-// no connections already.
+// in. One without a channel can't be told: its process is asked to end, and ended after listenerGrace.
+// Who asks from now on is served by its successor. It is false where the backend gets no
+// connections already.
 func (s *server) letGo(e *entry, why string) bool {
 	if !s.backends.Remove(e) {
 		return false
@@ -24,7 +27,11 @@ func (s *server) letGo(e *entry, why string) bool {
 	}
 	s.waiting.expect(e.Key, time.Now())
 	s.starts.proven(e.Key) // it was ready, and ends because it was told to
-	s.sayDrain(e.Handle)
+	if e.Handle.channel == nil {
+		s.endProgram(e.Handle.program)
+	} else {
+		s.sayDrain(e.Handle)
+	}
 	s.emit(event.LetGo{Backend: known(e), Why: why})
 	return true
 }
@@ -45,6 +52,12 @@ func (b *backend) notEnded() string {
 		return "is at work, and has not ended yet"
 	}
 	return "has not ended yet"
+}
+
+// endProgram has a process that was started here end, with its group. Serve waits for that.
+func (s *server) endProgram(p *launch.Process) {
+	ctx := context.WithoutCancel(s.jobs.work)
+	s.jobs.wg.Go(func() { p.End(ctx, listenerGrace) })
 }
 
 // sayDrain tells a backend that it is let go. A channel that is full is that of one that

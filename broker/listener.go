@@ -2,7 +2,9 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 	"time"
 
@@ -21,21 +23,29 @@ import (
 func (s *server) startListener(t *target, now time.Time) (*starting, error) {
 	p, address := definedProgram(t), t.start.Address
 	e := &entry{Key: t.key, ExePath: p.path, Pipe: t.start.Socket(), Since: now, Handle: newBackend(nil, nil)}
-	e.Handle.listens = true
+	e.Handle.listens, e.Handle.address = true, address
 	st := &starting{entry: e, deadline: now.Add(p.startTimeout())}
 	job, work := s.launching(t.key), s.jobs.work
+	ctx, settled := context.WithDeadline(work, st.deadline)
+	st.settled = settled
 	var begin func() (launched, error)
 	if t.start.Mode == service.ListenFDs {
 		pass, err := s.passSocket(e, t.start)
 		if err != nil {
+			settled()
 			return nil, err
+		}
+		if pass.notify != nil {
+			s.jobs.wg.Go(func() { <-ctx.Done(); pass.closeNotify() })
 		}
 		st.answers = pass.ready
 		begin = func() (launched, error) { return job.launchWith(work, p, pass) }
 	} else {
-		st.answers = func(ctx context.Context) bool { return answers(ctx, address) }
+		before := s.endAt(t.key.Service, address)
+		e.Handle.over = make(chan struct{})
+		st.answers = func() bool { return answers(ctx, address) }
 		begin = func() (l launched, err error) {
-			if err := awaitVacant(work, address, st.deadline); err != nil {
+			if err := awaitVacant(ctx, address, before); err != nil {
 				return l, err
 			}
 			return job.launch(work, p, nil)
@@ -60,18 +70,51 @@ const (
 	lastTry  = 100 * time.Millisecond
 )
 
-// awaitVacant waits until nobody answers at address: the program of a broker before this one
-// may be about to end.
-func awaitVacant(ctx context.Context, address string, by time.Time) error {
-	ctx, cancel := context.WithDeadline(ctx, by)
-	defer cancel()
+// endAt lets the programs of a service go that listen at address: the definition asks for
+// another version by now, and there is one address. What is returned is closed when they,
+// and those that were let go before, have ended: one that ends may remove the name that the
+// next one has bound.
+func (s *server) endAt(service, address string) (over []<-chan struct{}) {
+	at := func(e *entry) bool {
+		return e.Service == service && e.Handle.over != nil && e.Handle.address == address
+	}
+	for _, e := range s.backends.All() {
+		if at(e) && !e.Handle.gone() {
+			s.letGo(e, event.Replaced)
+		}
+	}
+	for e := range s.leaving {
+		if at(e) {
+			over = append(over, e.Handle.over)
+		}
+	}
+	return over
+}
+
+// awaitVacant waits until those before have ended, and nobody answers at address: the program
+// of a broker before this one may be about to end.
+func awaitVacant(ctx context.Context, address string, before []<-chan struct{}) error {
+	for _, over := range before {
+		select {
+		case <-over:
+		case <-ctx.Done():
+			return fmt.Errorf("the program before it has not ended: %w", ctx.Err())
+		}
+	}
 	for pause := firstTry; ; pause = min(2*pause, lastTry) {
 		c, err := dialProgram(ctx, address)
-		if err != nil {
+		var late net.Error
+		switch {
+		case err == nil:
+			_ = c.Close()
+		case errors.As(err, &late) && late.Timeout(): // somebody listens, and does not accept
+		case ctx.Err() == nil:
 			return nil
 		}
-		_ = c.Close()
 		if !wait.For(ctx, pause) {
+			if errors.Is(ctx.Err(), context.Canceled) { // nobody waits for it any more
+				return ctx.Err()
+			}
 			return fmt.Errorf("another program answers at %s", address)
 		}
 	}
@@ -81,15 +124,14 @@ func awaitVacant(ctx context.Context, address string, by time.Time) error {
 // start, at its deadline, or when the program ends.
 func (s *server) awaitListener(starting *starting) {
 	e := starting.entry
-	ctx, cancel := context.WithDeadline(s.jobs.work, starting.deadline)
-	starting.settled = cancel
 	s.jobs.wg.Go(func() {
-		if starting.answers(ctx) {
+		if starting.answers() {
 			s.jobs.post(func() { s.becameReady(e, e.Pipe) })
 		}
 	})
 }
 
+// settle ends that wait, and the one for the start.
 func (st *starting) settle() {
 	if st.settled != nil {
 		st.settled()
@@ -131,3 +173,28 @@ func (s *server) leave(e *entry, l launched) {
 // listenerGrace is how long a program with a listener of its own has to end with the broker,
 // and to write what it has to.
 const listenerGrace = 5 * time.Second
+
+// listensFor reports whether a program listens where start says. A listener can't be shared by
+// two builds: the one that has it serves.
+func (s *server) listensFor(h *backend, start *service.StartPolicy) bool {
+	switch {
+	case !start.OwnListener() || !h.listens || h.address != start.Address:
+		return false
+	case h.socket == nil:
+		return start.Mode == service.Relay
+	}
+	return s.plain[start.Listen] == h.socket // else it has one that nobody can connect to any more
+}
+
+// endOthers lets the programs of a service go that one with a listener of its own has taken
+// the place of: they listen elsewhere, where nobody is sent any more.
+func (s *server) endOthers(e *entry) {
+	if !e.Handle.listens {
+		return
+	}
+	for _, o := range s.backends.All() {
+		if o != e && o.Service == e.Service && o.Handle.listens && !o.Handle.gone() {
+			s.letGo(o, event.Replaced)
+		}
+	}
+}

@@ -9,11 +9,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/launch"
+	"github.com/seed-7265657e/usher/internal/loop"
 	"github.com/seed-7265657e/usher/internal/service"
 	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wire"
@@ -39,6 +41,9 @@ func (s *server) startWanted(p *plainSocket, r reading) {
 	if s.draining || s.plain[p.binding.Path] != p {
 		return
 	}
+	if s.isPaused(p.service, p.version) {
+		return // resume looks at it again
+	}
 	if refusal := p.refuses(r); refusal != nil {
 		s.refuseQueued(p, refusal)
 		s.takeBack(p)
@@ -46,7 +51,7 @@ func (s *server) startWanted(p *plainSocket, r reading) {
 	}
 	t, refusal := s.matchTarget(d, new(wire.Frame), &wire.Hello{ServiceName: p.service, WantedVersion: p.version})
 	if refusal == nil || t != nil && s.starts.pending[t.key] != nil {
-		return // somebody has been faster
+		return // somebody has been faster; or one is about to end that had the socket before this one
 	}
 	if t != nil {
 		why, retry, ok := s.starts.allow(t.key, now)
@@ -77,10 +82,10 @@ func (p *plainSocket) refuses(r reading) *hello.Refusal {
 	return nil
 }
 
-// refuseQueued closes those who wait in the queue of a socket, nil for none: they can't be
-// told why.
+// refuseQueued closes those who wait in the queue of a socket, nil for none, that no program
+// accepts from: they can't be told why. Without descriptors it is tried again soon.
 func (s *server) refuseQueued(p *plainSocket, why *hello.Refusal) {
-	if p == nil || s.plain[p.binding.Path] != p {
+	if p == nil || s.plain[p.binding.Path] != p || s.isPassed(p) {
 		return
 	}
 	raw, err := p.binding.Listener.SyscallConn()
@@ -89,12 +94,49 @@ func (s *server) refuseQueued(p *plainSocket, why *hello.Refusal) {
 	}
 	for {
 		c, err := p.acceptor.Accept()
-		if err != nil {
-			return
+		switch {
+		case err == nil:
+			cred, _ := sock.PeerOf(c) // else nobody knows who it was
+			s.emit(event.Refused{Code: why.Code.String(), Reason: why.Reason, Service: p.service, PID: cred.PID})
+			_ = c.Close()
+			continue
+		case !errors.Is(err, syscall.EAGAIN):
+			s.emit(event.AcceptFailed{Problem: err.Error(), NoDescriptors: s.pressure.failed(err), Every: loop.AcceptBackoff, Again: p.failing})
+			p.failing = true
+			p.acceptor.Pause()
 		}
-		cred, _ := sock.PeerOf(c) // else nobody knows who it was
-		s.emit(event.Refused{Code: why.Code.String(), Reason: why.Reason, Service: p.service, PID: cred.PID})
-		_ = c.Close()
+		return
+	}
+}
+
+// isPassed reports whether a program has the socket, or is about to.
+func (s *server) isPassed(p *plainSocket) bool {
+	for _, e := range s.backends.All() {
+		if e.Handle.socket == p && !e.Handle.exited {
+			return true
+		}
+	}
+	for _, starting := range s.starts.pending {
+		if starting.entry.Handle.socket == p {
+			return true
+		}
+	}
+	return false
+}
+
+// endPassed has the programs end that accept from a socket which is closed here: nobody comes
+// to them any more.
+func (s *server) endPassed(p *plainSocket) {
+	for _, e := range s.backends.All() {
+		if e.Handle.socket == p {
+			s.letGo(e, event.Replaced)
+		}
+	}
+	for _, starting := range s.starts.pending {
+		if starting.entry.Handle.socket == p {
+			starting.stopped, starting.deadline = true, time.Now()
+			s.loop.WakeAt(starting.deadline)
+		}
 	}
 }
 
@@ -103,6 +145,8 @@ func (s *server) refuseQueued(p *plainSocket, why *hello.Refusal) {
 func (s *server) passedEnded(e *entry, exit launch.Exit, now time.Time) {
 	switch lived := now.Sub(e.Since); {
 	case e.Handle.socket == nil:
+	case e.Handle.letGo:
+		s.starts.proven(e.Key)
 	case lived >= startWindow/startsPerWindow:
 		s.starts.proven(e.Key)
 	case lived < sameFailure && exit != launch.Exit{}:
@@ -112,10 +156,19 @@ func (s *server) passedEnded(e *entry, exit launch.Exit, now time.Time) {
 	}
 }
 
-// takeBack looks at a socket, nil for none, that no program accepts from any more.
+// takeBack looks at a socket, nil for none, when no program accepts from it any more.
 func (s *server) takeBack(p *plainSocket) {
-	if p != nil && !s.draining && s.plain[p.binding.Path] == p {
+	if p != nil && !s.draining && s.plain[p.binding.Path] == p && !s.isPassed(p) && !p.acceptor.Failing() {
 		p.acceptor.Start()
+	}
+}
+
+// takeBackAll is takeBack for the sockets of a service that are passed to programs.
+func (s *server) takeBackAll(service string) {
+	for _, p := range s.plain {
+		if p.passed && p.service == service {
+			s.takeBack(p)
+		}
 	}
 }
 
@@ -150,18 +203,16 @@ func (s *server) passSocket(e *entry, start *service.StartPolicy) (*passedSocket
 		}
 	}
 	p.acceptor.Stop()
-	e.Handle.socket = p
+	e.Handle.socket, p.failing = p, false
 	return pass, nil
 }
 
-// ready waits until the program says that it is ready; it is false when ctx has ended before.
-func (p *passedSocket) ready(ctx context.Context) bool {
+// ready waits until the program says that it is ready; it is false when closeNotify has been
+// called before.
+func (p *passedSocket) ready() bool {
 	if p.notify == nil {
 		return true
 	}
-	defer p.closeNotify()
-	stop := context.AfterFunc(ctx, func() { _ = p.notify.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
 	message := make([]byte, 4<<10)
 	for {
 		n, err := p.notify.Read(message)
@@ -177,10 +228,8 @@ func (p *passedSocket) ready(ctx context.Context) bool {
 }
 
 func (p *passedSocket) closeNotify() {
-	if p.notify != nil {
-		_ = p.notify.Close()
-		_ = os.Remove(p.path)
-	}
+	_ = p.notify.Close()
+	_ = os.Remove(p.path)
 }
 
 // withPID gives a program its own process id in LISTEN_PID, which nobody knows before it is
@@ -192,7 +241,6 @@ func (j launching) launchWith(ctx context.Context, p *program, pass *passedSocke
 	defer pass.close()
 	l, log, err := j.open(ctx, p)
 	if err != nil {
-		pass.closeNotify()
 		return l, err
 	}
 	defer log.Close()
@@ -203,8 +251,6 @@ func (j launching) launchWith(ctx context.Context, p *program, pass *passedSocke
 	if pass.notify != nil {
 		spec.Env = append(spec.Env, "NOTIFY_SOCKET="+pass.path)
 	}
-	if l.Process, err = launch.Start(spec); err != nil {
-		pass.closeNotify()
-	}
+	l.Process, err = launch.Start(spec)
 	return l, err
 }

@@ -42,6 +42,7 @@ func (s *server) resume(service, version string) (string, error) {
 			s.ready(key)
 		}
 	}
+	s.takeBackAll(service)
 	if !paused {
 		return named(service, version) + " is not paused", nil
 	}
@@ -52,6 +53,12 @@ func (s *server) resume(service, version string) (string, error) {
 // other key does.
 func pauseKey(service, version string) registry.Key {
 	return registry.Key{Service: service, Version: version}
+}
+
+func (s *server) isPaused(service, version string) bool {
+	_, all := s.paused[pauseKey(service, "")]
+	_, one := s.paused[pauseKey(service, version)]
+	return all || one
 }
 
 func named(service, version string) string {
@@ -71,7 +78,7 @@ func (c *connection) held(f *wire.Frame, h *wire.Hello) bool {
 	key := pauseKey(h.ServiceName, "")
 	if _, all := s.paused[key]; !all {
 		key.Version = h.WantedVersion
-		if _, one := s.paused[key]; !one {
+		if !s.isPaused(h.ServiceName, h.WantedVersion) {
 			return false
 		}
 	}

@@ -3,6 +3,8 @@ package broker
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -28,6 +30,7 @@ import (
 type plainSocket struct {
 	service, version string
 	passed           bool // to a program, which accepts in the broker's place
+	failing          bool // nothing has come of it for want of descriptors
 	binding          *endpoint.Binding
 	acceptor         *loop.Acceptor
 }
@@ -47,7 +50,7 @@ func (s *server) admitPlain(p *plainSocket, c *sock.Conn) {
 	if conn == nil {
 		return
 	}
-	conn.plain = true
+	conn.plain, conn.service = true, p.service
 	conn.enter(phaseResolving, conn.deadline)
 	conn.resolve(new(wire.Frame), &wire.Hello{
 		ServiceName: p.service, WantedVersion: p.version, ClientCapabilities: frame.CapUsher | frame.CapHandlePassing,
@@ -81,7 +84,7 @@ const (
 type plainSockets struct {
 	server  *server
 	bound   map[string]*plainSocket // by path
-	problem map[string]string       // what has been said of a path
+	problem map[string]string       // what has been said of a service
 }
 
 // watchPlain binds the sockets that the definitions name, and closes those that they name no
@@ -103,7 +106,11 @@ func (s *server) watchPlain(ctx context.Context, w *watch.Waiter, err error) {
 			watched = watched && w.AddName(path) == nil
 		}
 		var patience time.Duration // for ever, where a watch tells
-		switch all := sockets.update(); {
+		all, opened := sockets.update()
+		if opened { // whose names are to be watched
+			continue
+		}
+		switch {
 		case !all:
 			patience, pause = pause, min(2*pause, lastRebind)
 		case !watched:
@@ -128,24 +135,24 @@ func await(ctx context.Context, w *watch.Waiter, patience time.Duration) {
 	}
 }
 
-// update has bound what the definitions name, and is false where something could not be.
-func (p *plainSockets) update() (all bool) {
+// update has bound what the definitions name, all of it unless something could not be; opened
+// says that there is a new one.
+func (p *plainSockets) update() (all, opened bool) {
 	listed, err := service.List(p.server.opts.DefinitionDir)
 	if err != nil {
-		return false
+		return false, false
 	}
 	wanted := make(map[string]*plainSocket)
 	for _, l := range listed {
-		if l.Err != nil {
+		path, next := p.names(l)
+		if next == nil {
 			continue
 		}
-		start, err := l.Definition.StartPolicy()
-		if err != nil || start == nil || start.Listen == "" {
+		if first := wanted[path]; first != nil {
+			p.fail(l.Name, path, fmt.Sprintf("it is the socket of service %s", first.service))
 			continue
 		}
-		if instance, err := l.Definition.Instance(); err == nil && instance.String() == p.server.opts.Instance {
-			wanted[start.Listen] = &plainSocket{service: l.Name, version: plainVersion(l.Definition), passed: start.Mode == service.ListenFDs}
-		}
+		wanted[path] = next
 	}
 	for path, old := range p.bound {
 		if next := wanted[path]; next == nil || next.service != old.service || next.version != old.version || next.passed != old.passed || errors.Is(old.binding.Check(), ErrReplaced) {
@@ -156,9 +163,36 @@ func (p *plainSockets) update() (all bool) {
 	for path, next := range wanted {
 		if p.bound[path] == nil {
 			all = p.open(path, next) && all
+			opened = opened || p.bound[path] != nil
 		}
 	}
-	return all
+	return all, opened
+}
+
+// names is the socket that a definition names. One that can't be read, for it may be about to
+// be written, names what it did.
+func (p *plainSockets) names(l service.Listed) (path string, next *plainSocket) {
+	var start *service.StartPolicy
+	var instance endpoint.Instance
+	err := l.Err
+	if err == nil {
+		start, err = l.Definition.StartPolicy()
+	}
+	if err == nil {
+		instance, err = l.Definition.Instance()
+	}
+	switch {
+	case err != nil:
+		for path, old := range p.bound {
+			if old.service == l.Name {
+				return path, &plainSocket{service: old.service, version: old.version, passed: old.passed}
+			}
+		}
+		return "", nil
+	case start == nil || start.Listen == "" || instance.String() != p.server.opts.Instance:
+		return "", nil
+	}
+	return start.Listen, &plainSocket{service: l.Name, version: plainVersion(l.Definition), passed: start.Mode == service.ListenFDs}
 }
 
 func (p *plainSockets) open(path string, next *plainSocket) bool {
@@ -169,17 +203,23 @@ func (p *plainSockets) open(path string, next *plainSocket) bool {
 		opened := false
 		if s.jobs.asked(func() { opened = s.openPlain(next) }); opened {
 			p.bound[path] = next
-			delete(p.problem, path)
+			delete(p.problem, next.service)
 			return true
 		}
 		_ = binding.Close()
 		return true // the broker ends
 	}
-	if said := err.Error(); p.problem[path] != said {
-		p.problem[path] = said
-		s.jobs.post(func() { s.emit(event.ListenFailed{Service: next.service, Path: path, Problem: said}) })
-	}
+	p.fail(next.service, path, err.Error())
 	return false
+}
+
+// fail says what is new.
+func (p *plainSockets) fail(service, path, problem string) {
+	if p.problem[service] != problem {
+		p.problem[service] = problem
+		s := p.server
+		s.jobs.post(func() { s.emit(event.ListenFailed{Service: service, Path: path, Problem: problem}) })
+	}
 }
 
 func (p *plainSockets) close(path string, old *plainSocket) {
@@ -219,6 +259,7 @@ func (s *server) leavePlain(p *plainSocket) {
 	}
 	delete(s.plain, p.binding.Path)
 	s.stopPlain(p)
+	s.endPassed(p)
 	s.emit(event.ListenEnded{Service: p.service, Path: p.binding.Path})
 }
 
@@ -246,18 +287,18 @@ func (s *server) drainPlain() {
 
 // unlinkPlain removes the names of the sockets of services, and closePlain closes them:
 // before and behind drainPlain. They are Serve's.
-func (s *server) unlinkPlain() { s.eachPlain(func(b *endpoint.Binding) { _ = b.Unlink() }) }
+func (s *server) unlinkPlain() {
+	var all []*plainSocket
+	s.jobs.asOwner(func() { all = slices.Collect(maps.Values(s.plain)) })
+	for _, p := range all {
+		_ = p.binding.Unlink()
+	}
+}
 
-func (s *server) closePlain() { s.eachPlain(func(b *endpoint.Binding) { _ = b.Close() }) }
-
-func (s *server) eachPlain(f func(*endpoint.Binding)) {
-	var all []*endpoint.Binding
-	s.jobs.asOwner(func() {
-		for _, p := range s.plain {
-			all = append(all, p.binding)
-		}
-	})
-	for _, b := range all {
-		f(b)
+func (s *server) closePlain() {
+	var all map[string]*plainSocket
+	s.jobs.asOwner(func() { all, s.plain = s.plain, nil }) // nobody uses a descriptor that is closed
+	for _, p := range all {
+		_ = p.binding.Close()
 	}
 }

@@ -19,16 +19,18 @@ import (
 )
 
 // awaitSocket dials path as soon as somebody listens there.
-func (s *site) awaitSocket(path string) *net.UnixConn {
+func (s *site) awaitSocket(path string) (c *net.UnixConn) {
 	s.tb.Helper()
 	testutil.WaitFor(s.tb, "somebody listens at "+path, func() bool {
-		c, err := net.Dial("unix", path)
-		if err == nil {
-			_ = c.Close()
-		}
+		var err error
+		c, err = net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
 		return err == nil
 	})
-	return dial(s.tb, path)
+	s.tb.Cleanup(func() { _ = c.Close() })
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		s.tb.Fatal(err)
+	}
+	return c
 }
 
 // TestPlainSocket: who connects to the socket of a service gets it, live, without a Hello,

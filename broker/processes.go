@@ -13,13 +13,24 @@ import (
 // processes counts those that have a connection to themselves, by service, with those that
 // are about to be started. It is the loop's.
 type processes struct {
-	all   int
-	of    map[string]int
-	begun *window.Counter[string]
+	all     int
+	of      map[string]int
+	begun   *window.Counter[string]
+	running map[*entry]bool // those that have been started, and have not ended
 }
 
 func newProcesses() processes {
-	return processes{of: make(map[string]int), begun: window.New[string](time.Second)}
+	return processes{of: make(map[string]int), begun: window.New[string](time.Second), running: make(map[*entry]bool)}
+}
+
+// matching are the processes that a service verb is about.
+func (p *processes) matching(service, version string) (found []*entry) {
+	for e := range p.running {
+		if matches(e, service, version) {
+			found = append(found, e)
+		}
+	}
+	return found
 }
 
 func (p *processes) add(service string, n int) {

@@ -187,7 +187,7 @@ func (j launching) launch(ctx context.Context, p *program, given []*sock.FD) (la
 // open opens the program, and its log, which the caller closes.
 func (j launching) open(ctx context.Context, p *program) (l launched, log *os.File, err error) {
 	l = launched{program: p, log: filepath.Join(j.logDir, logName(j.service, j.variant))}
-	if err := p.open(ctx, j.hashes); err != nil {
+	if err := errors.Join(p.open(ctx, j.hashes), ctx.Err()); err != nil {
 		return l, nil, err
 	}
 	if err := endpoint.EnsureState(j.logDir); err != nil {

@@ -7,12 +7,16 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/client"
 	"github.com/seed-7265657e/usher/internal/testutil"
@@ -29,6 +33,12 @@ func listeningProcess() error {
 	case filepath.IsAbs(address):
 		network = "unix"
 	}
+	if os.Getenv(envMode) == "full" {
+		return listenFull(network, address)
+	}
+	if os.Getenv(envMode) == "ignores TERM" {
+		signal.Ignore(syscall.SIGTERM)
+	}
 	l, err := net.Listen(network, address)
 	if err != nil {
 		return err
@@ -44,6 +54,26 @@ func listeningProcess() error {
 			_, _ = io.Copy(c, c)
 		}()
 	}
+}
+
+// listenFull has room for one in its queue, and accepts nobody.
+func listenFull(network, address string) error {
+	family, to := unix.AF_UNIX, unix.Sockaddr(&unix.SockaddrUnix{Name: address})
+	if network == "tcp" {
+		at := netip.MustParseAddrPort(address)
+		family, to = unix.AF_INET, &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM, 0)
+	if err == nil {
+		err = unix.Bind(fd, to)
+	}
+	if err == nil {
+		err = unix.Listen(fd, 0)
+	}
+	if err != nil {
+		return err
+	}
+	select {}
 }
 
 // relayed is a site whose service demo is a program that listens at address, with a plain

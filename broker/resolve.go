@@ -201,10 +201,9 @@ func noBackend(buildErr error) *hello.Refusal {
 // cost every client its deadline.
 func (s *server) find(t *target, suits func(*entry) bool) *entry {
 	fits := func(e *entry) bool {
-		// A listener of its own can't be shared by two builds: the one that has it serves.
 		allowed := t.definition.AllowsExecutable(e.ExePath, e.ExeHash, t.build)
-		if t.start.OwnListener() {
-			allowed = e.Pipe == t.start.Socket()
+		if t.start.OwnListener() || e.Handle.listens {
+			allowed = s.listensFor(e.Handle, t.start)
 		}
 		return allowed && !e.Handle.gone() && (suits == nil || suits(e))
 	}

@@ -44,7 +44,11 @@ func (c *connection) restartInstances() {
 		}
 	}
 	if len(replacements) == 0 {
-		v.say("no instance of "+v.request.ServiceName+" lives: there is nothing to restart", nil)
+		if n := len(s.processes.matching(v.request.ServiceName, v.request.ServiceVersion)); n > 0 {
+			v.say(fmt.Sprintf("each connection to %s has a process of its own, which ends with it: %d live, and the next one begins anew", v.request.ServiceName, n), nil)
+		} else {
+			v.say("no instance of "+v.request.ServiceName+" lives: there is nothing to restart", nil)
+		}
 		c.answerControl()
 		return
 	}
@@ -121,6 +125,12 @@ func (c *connection) replace(r *replacement, found reading) {
 			return
 		}
 	}
+	for _, e := range r.entries { // an address is one program's alone, and that of the one before
+		if e.Handle.letGo {
+			v.note(e, admin.Drains, "is to end before the next one begins")
+		}
+	}
+	r.entries = slices.DeleteFunc(r.entries, func(e *entry) bool { return e.Handle.letGo })
 	v.starting++
 	before := starting.over
 	starting.over = func(why string) {
@@ -169,6 +179,9 @@ func (c *connection) replaced(v *control, r *replacement, by *entry, why string)
 	s := c.server
 	if why != "" {
 		v.outcome.Failed = true
+		if len(r.entries) == 0 { // it had to end first
+			v.say(why, nil)
+		}
 		for _, e := range r.entries {
 			v.note(e, admin.Kept, "what was to take its place failed: "+why)
 		}

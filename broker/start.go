@@ -45,8 +45,8 @@ type starting struct {
 	// over is called when it is ready, or, with the reason, has failed; nil where nobody
 	// but clients waits.
 	over    func(why string)
-	answers func(ctx context.Context) bool // waits until a program with a listener of its own is ready; nil for others
-	settled context.CancelFunc             // ends that wait
+	answers func() bool        // waits until a program with a listener of its own is ready; nil for others
+	settled context.CancelFunc // ends that wait
 }
 
 // endGrace is how long an instance has to end by itself once it has been asked to.
@@ -197,7 +197,11 @@ func (s *server) launched(starting *starting, l launched, err error) {
 		s.instanceEnded(e)
 		return
 	case err != nil:
-		s.startFailed(starting, fmt.Sprintf("%s can't be started: %v", e.Service, err))
+		why := fmt.Sprintf("%s can't be started: %v", e.Service, err)
+		if starting.stopped {
+			why = stoppedEarly(e)
+		}
+		s.startFailed(starting, why)
 		s.backendLeft(e, nil)
 		s.instanceEnded(e)
 		return
@@ -207,6 +211,9 @@ func (s *server) launched(starting *starting, l launched, err error) {
 		return
 	}
 	starting.process, e.PID, e.Handle.process = l.Process, l.PID(), l.Handle()
+	if e.Handle.channel == nil {
+		e.Handle.program = l.Process
+	}
 	e.ExePath, e.ExeHash, e.Handle.log = cmp.Or(l.program.named, l.program.path), l.program.build, l.log
 	s.emit(event.Started{Backend: known(e), Variant: e.Variant, Log: l.log})
 	switch {
@@ -237,6 +244,9 @@ func (s *server) awaitExit(e *entry, l launched) {
 // ended goes on when a process that was started here has ended.
 func (s *server) ended(e *entry, exit launch.Exit, log, last string) {
 	e.Handle.exited = true
+	if e.Handle.over != nil {
+		close(e.Handle.over)
+	}
 	s.unwatchLog(log)
 	if starting := s.starts.pending[e.Key]; starting != nil && starting.entry == e {
 		s.startFailed(starting, explain(starting, exit, log, last))
@@ -266,7 +276,7 @@ func explain(starting *starting, exit launch.Exit, log, last string) string {
 	text := fmt.Sprintf("the daemon of %s %s %v before it was ready", e.Service, e.Version, exit)
 	switch {
 	case starting.stopped:
-		text = fmt.Sprintf("the daemon of %s %s was stopped before it was ready", e.Service, e.Version)
+		text = stoppedEarly(e)
 	case starting.problem != "":
 		text = fmt.Sprintf("the daemon of %s %s did not prove who it is, and was ended: %s", e.Service, e.Version, starting.problem)
 	case starting.late:
@@ -276,6 +286,10 @@ func explain(starting *starting, exit launch.Exit, log, last string) string {
 		text += ": " + logfile.OneLine(last)
 	}
 	return text + "; its log is " + log
+}
+
+func stoppedEarly(e *entry) string {
+	return fmt.Sprintf("the daemon of %s %s was stopped before it was ready", e.Service, e.Version)
 }
 
 // startFailed refuses all who wait for it, with the same words.
@@ -296,6 +310,7 @@ func (s *server) notStarted(starting *starting, why string, refusal *hello.Refus
 	for _, c := range waiting {
 		c.refuseAndClose(c.waiter.target.request, refusal)
 	}
+	s.takeBackAll(key.Service) // what came for it while it was to end
 	if starting.over != nil {
 		starting.over(why)
 	}
@@ -324,7 +339,7 @@ func (s *server) heard(e *entry, n handoff.Note) {
 
 func (s *server) becameReady(e *entry, pipe string) {
 	starting := s.starts.pending[e.Key]
-	if starting == nil || starting.entry != e || starting.late {
+	if starting == nil || starting.entry != e || starting.late || starting.stopped {
 		return
 	}
 	e.Pipe = pipe
@@ -346,6 +361,7 @@ func (s *server) startSucceeded(starting *starting) {
 	if starting.over != nil {
 		starting.over("")
 	}
+	s.endOthers(e)
 }
 
 // tickStarts has instances ended that were not ready in time, and returns when the next
@@ -356,8 +372,11 @@ func (s *server) tickStarts(now time.Time) (next time.Time) {
 		case now.Before(starting.deadline):
 			next = loop.Earlier(next, starting.deadline)
 		case starting.late:
-		case starting.process == nil:
-			next = loop.Earlier(next, now.Add(endGrace)) // the system has not started it yet
+		case starting.process == nil: // the system has not started it yet, or waits for its address
+			if starting.stopped {
+				starting.settle()
+			}
+			next = loop.Earlier(next, now.Add(endGrace))
 		default:
 			s.endStarting(starting)
 		}

@@ -24,14 +24,16 @@ var controls = []struct {
 		"restart", "Replace the instances of a service, losing nothing",
 		"Replace the instances of a service: a new one is started, and once it is ready, the old ones get no more clients\n" +
 			"and end after their last connection. When the new one fails, the old ones stay. What was started by hand is told\n" +
-			"to go, and has to be started again by hand.",
+			"to go, and has to be started again by hand. A program that knows nothing of usher is asked to end by a signal,\n" +
+			"before the new one begins where there is one address for both (mode relay).",
 		wire.AdminVerb_ADMIN_VERB_SERVICE_RESTART, true,
 	},
 	{
 		"stop", "End the instances of a service after their last connection",
 		"End the instances of a service: they get no more clients, and end after their last connection. The command waits\n" +
 			"for that, and says which still serve when its time is over. The next client of a service that is started on demand\n" +
-			"starts it again: pause it before, where it must not run.",
+			"starts it again: pause it before, where it must not run. Programs that know nothing of usher, and those that have a\n" +
+			"process for each connection, end at once: SIGTERM to the process group, and 5 s later SIGKILL.",
 		wire.AdminVerb_ADMIN_VERB_SERVICE_STOP, true,
 	},
 	{

@@ -82,6 +82,15 @@ func Full(most int) *Refusal {
 	}
 }
 
+// RelaysFull is for a client whose connection would have to be relayed, when most are.
+func RelaysFull(most int) *Refusal {
+	return &Refusal{
+		Code:       wire.ErrorCode_ERROR_RATE_LIMITED,
+		Reason:     fmt.Sprintf("all %d connections that may be relayed are", most),
+		RetryAfter: retrySoon,
+	}
+}
+
 // BelowMinVersion is row 22.
 func BelowMinVersion() *Refusal {
 	return blocked("wanted_version is below min_version")

@@ -231,7 +231,7 @@ func modeInto(m *Mode) func(string) string {
 
 func pathInto(path *string) func(string) string {
 	return func(value string) string {
-		if *path = value; !filepath.IsAbs(value) {
+		if *path = filepath.Clean(value); !filepath.IsAbs(value) {
 			return "an absolute path"
 		}
 		return ""
@@ -241,8 +241,8 @@ func pathInto(path *string) func(string) string {
 // addressInto takes an absolute path, or a port of the loopback.
 func addressInto(address *string) func(string) string {
 	return func(value string) string {
-		*address = value
-		if filepath.IsAbs(value) {
+		if *address = value; filepath.IsAbs(value) {
+			*address = filepath.Clean(value)
 			return ""
 		}
 		host, port, err := net.SplitHostPort(value)
