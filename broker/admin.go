@@ -53,14 +53,10 @@ func (c *connection) serveAdmin(f *wire.Frame) {
 func (c *connection) answerAdmin(f *wire.Frame, req *wire.AdminRequest) {
 	s := c.server
 	snapshot, backends, files, conn := s.snapshot(), s.backends.All(), s.files, c.conn
-	processes := s.addInstances(&snapshot)
+	ask := s.addInstances(&snapshot)
 	begun := offload(c, false, func(ctx context.Context) (a adminAnswer) {
 		files.complete(ctx, &snapshot, backends)
-		for i, p := range processes {
-			if rss := admin.ProbeMemory(snapshot.Instances[i].PID); p != nil && p.Alive() { // else it may be another's
-				snapshot.Instances[i].RSS = rss
-			}
-		}
+		ask(&snapshot)
 		reply, verb, err := admin.Handle(f, snapshot)
 		if err != nil {
 			return adminAnswer{malformed: err}

@@ -36,6 +36,7 @@ type backend struct {
 	exited   bool            // the process has been seen to end
 	retired  bool            // the channel has
 	inFlight int             // handoffs to it
+	relayed  int             // connections that are relayed to it
 	own      *ownInstance    // what it was started for; nil for a backend of a defined service
 	left     chan left       // tells watchProcess, once, that the channel has been retired
 

@@ -15,6 +15,7 @@ import (
 type counters struct {
 	handoffs  admin.Handoffs // without Fallbacks
 	clients   admin.Clients  // without Refused
+	relayed   uint64
 	refused   map[string]uint64
 	fallbacks map[fallback]uint64
 }
@@ -40,6 +41,8 @@ func (c *counters) note(e event.Event) {
 		c.handoffs.UnknownMessages += e.Unknown
 	case event.Reconnected:
 		c.clients.Reconnected++
+	case event.Relayed:
+		c.relayed++
 	case event.Waited:
 		c.clients.Waited++
 	case event.ClientGone:

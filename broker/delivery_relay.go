@@ -99,11 +99,13 @@ func (c *connection) relay(r relaying) {
 	near, work := c.conn, s.jobs.work
 	c.given = true
 	c.close()
+	t.backend.Handle.relayed++
 	_ = near.SetDeadline(time.Time{})
 	s.jobs.wg.Go(func() {
 		_ = splice.Join(work, near, r.far) // who is joined sees the end
 		s.jobs.post(func() {
 			s.relays--
+			t.backend.Handle.relayed--
 			s.lookIdle()
 		})
 	})

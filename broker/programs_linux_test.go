@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // What people do with programs that know nothing of usher.
@@ -227,5 +229,84 @@ func TestPausePlain(t *testing.T) {
 			_ = waiting.Close()
 			testutil.WaitFor(t, "no process is left", func() bool { return s.Processes() == 0 })
 		})
+	}
+}
+
+// TestProcessesShown: how many processes there are that have a connection to themselves, the
+// oldest of them, and who waits for one to end.
+func TestProcessesShown(t *testing.T) {
+	s := inetd(t, "max_instances = 20", func(o *options) { o.BackendWait = patience })
+	var pids []int
+	for range 20 {
+		c := s.mustDialWith("")
+		line, err := bufio.NewReader(c).ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, pidOf(t, line))
+	}
+	for range 3 {
+		send(t, s.dial(), helloFor(t, usherClient, nil))
+	}
+	testutil.WaitFor(t, "they wait", func() bool { c, _ := s.Pending(); return c == 3 })
+	var body struct {
+		Instances []any
+		Processes []struct {
+			Service          string `json:"service_name"`
+			Running, Waiting int
+			Oldest           []struct {
+				PID   int
+				Since int64  `json:"since_unix_ms"`
+				RSS   uint64 `json:"rss_bytes"`
+			}
+		}
+	}
+	s.status(&body)
+	if len(body.Instances) != 0 || len(body.Processes) != 1 {
+		t.Fatalf("got %+v", body)
+	}
+	p := body.Processes[0]
+	if p.Service != demo || p.Running != 20 || p.Waiting != 3 || len(p.Oldest) != 16 {
+		t.Errorf("got %+v", p)
+	}
+	for i, o := range p.Oldest {
+		if o.PID != pids[i] || o.RSS == 0 || o.Since == 0 {
+			t.Errorf("number %d is %+v, want process %d", i, o, pids[i])
+		}
+	}
+	if o := s.control(verbStop, "", patience); o.exit != 0 { // those that waited are served by then
+		t.Errorf("got %+v", o)
+	}
+	_ = s.control(verbStop, "", patience)
+}
+
+// TestRelaysShown: how many connections are relayed, to whom, and were.
+func TestRelaysShown(t *testing.T) {
+	s, path := programs(t, "relay")
+	first, _ := s.meet("relay", path)
+	second, _ := s.meet("relay", path)
+	type shown struct {
+		Instances []struct{ Relayed int }
+		Relays    struct{ Open, Most, Total int }
+	}
+	var body shown
+	s.status(&body)
+	if len(body.Instances) != 1 || body.Instances[0].Relayed != 2 || body.Relays.Open != 2 || body.Relays.Total != 2 || body.Relays.Most == 0 {
+		t.Errorf("got %+v", body)
+	}
+	_, _ = first.Close(), second.Close()
+	testutil.WaitFor(t, "nothing is relayed", func() bool {
+		var body shown
+		s.status(&body)
+		return body.Instances[0].Relayed == 0 && body.Relays.Open == 0 && body.Relays.Total == 2
+	})
+}
+
+// status decodes the body of the broker's status.
+func (s *site) status(into any) {
+	s.tb.Helper()
+	reply := s.admin(wire.AdminVerb_ADMIN_VERB_STATUS, func(req *wire.AdminRequest) { req.Json = true })
+	if err := json.Unmarshal([]byte(reply.Body), into); err != nil {
+		s.tb.Fatalf("%v in %s", err, reply.Body)
 	}
 }

@@ -104,6 +104,7 @@ func expected(v any) any {
 			}
 			v["clients"] = map[string]any{"reconnected": 0.0, "waited": 0.0, "gone": 0.0, "foreign": 0.0, "accept_failures": 0.0, "refused": map[string]any{}}
 			v["instances"], v["paused"], v["log_dir"] = []any{}, []any{}, ""
+			v["processes"], v["relays"] = []any{}, map[string]any{"open": 0.0, "most": 0.0, "total": 0.0}
 			v["system"] = map[string]any{"processes": "pidfd", "claims": "page"}
 			for _, b := range v["backends"].([]any) {
 				b.(map[string]any)["other_build"], b.(map[string]any)["silent"] = false, false
@@ -167,7 +168,7 @@ func TestStatusBytes(t *testing.T) {
 		`"fd_pressure":{"demoted":false},"generated_at_unix_ms":7,` +
 		`"handoffs":{"adopted":1,"fallbacks":[{"count":6,"reason":"BackendAckTimeout","stage":"AwaitAck"}],"late_ack":4,"not_taken":2,"proven_unread":0,"retried":5,"stray_ack":0,"unknown":3,"unknown_messages":0},` +
 		`"inode_pressure":{"inodes_free":20,"inodes_total":10,"inodes_used":0,"supported":true,"used_ratio":0.0},` +
-		`"instances":[],"log_dir":"","paused":[],"schema_version":1,"system":{"claims":"pipe","processes":"pidfd"},"uptime_seconds":2.0}`
+		`"instances":[],"log_dir":"","paused":[],"processes":[],"relays":{"most":0,"open":0,"total":0},"schema_version":1,"system":{"claims":"pipe","processes":"pidfd"},"uptime_seconds":2.0}`
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

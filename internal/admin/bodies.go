@@ -32,6 +32,8 @@ func (s *Snapshot) status() object {
 		"backends":         backends,
 		"instances":        s.instanceRows(),
 		"paused":           s.pausedRows(),
+		"processes":        s.processRows(),
+		"relays":           s.Relays.body(),
 		"log_dir":          s.LogDir,
 		"handoffs":         s.Handoffs.body(),
 		"clients":          s.Clients.body(),

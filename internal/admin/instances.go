@@ -20,6 +20,7 @@ type Instance struct {
 	PID            int // 0: the system has not started it yet
 	State          string
 	Connections    int64 // −1: it does not tell
+	Relayed        int   // of its connections, those that the broker relays
 	SinceMS        int64
 	IdleSinceMS    int64 // 0: it has connections, or does not tell
 	Busy           bool  // it has none, and said that it is at work when its idle time was over
@@ -59,7 +60,7 @@ func (s *Snapshot) instanceRows() []object {
 			"service_name": i.Service, "service_version": i.Version, "build": i.Build, "variant": i.Variant,
 			"executable": i.Executable, "pid": i.PID, "state": i.State, "connections": connections,
 			"since_unix_ms": i.SinceMS, "idle_since_unix_ms": i.IdleSinceMS, "busy": i.Busy, "rss_bytes": i.RSS,
-			"last_error": i.LastError, "log": i.Log, "differs_in": differences(i, all),
+			"relayed": i.Relayed, "last_error": i.LastError, "log": i.Log, "differs_in": differences(i, all),
 		}
 		if i.Own != nil {
 			row["key"], row["dir"] = i.Own.Key, i.Own.Dir

@@ -30,6 +30,8 @@ type Snapshot struct {
 	// started, and those that drain.
 	Instances []Instance
 	Paused    []Paused
+	Processes []Processes
+	Relays    Relays
 	Handoffs  Handoffs
 	Clients   Clients
 }

@@ -18,17 +18,23 @@ func TestPs(t *testing.T) {
 		`{"service_name":"mytool","service_version":"1.0.0","build":"0123abcd","pid":7,"state":"ready","connections":2,"since_unix_ms":1,"rss_bytes":1572864,"differs_in":["GOVERSION","key"]},` +
 		`{"service_name":"mytool","service_version":"1.0.0","pid":8,"state":"draining","connections":3,"since_unix_ms":1,"differs_in":[],"last_error":"no answer"},` +
 		`{"service_name":"busy","service_version":"1.0.0","pid":9,"state":"ready","connections":0,"since_unix_ms":1,"idle_since_unix_ms":1,"busy":true},` +
-		`{"service_name":"old","service_version":"1.0.0","pid":0,"state":"starting","connections":null}],` +
+		`{"service_name":"old","service_version":"1.0.0","pid":0,"state":"starting","connections":null},` +
+		`{"service_name":"redis","service_version":"1.0.0","pid":9,"state":"ready","connections":null,"relayed":5}],` +
+		`"processes":[{"service_name":"files","running":40,"waiting":3,"oldest":[{"service_version":"2.0.0","pid":10,"since_unix_ms":1,"rss_bytes":1572864}]}],"relays":{"open":5,"most":9,"total":7},` +
 		`"paused":[{"service_name":"old","service_version":"1.0.0","since_unix_ms":1,"waiting":4}]}`}))
 	r := run(t, "ps")
 	r.want(t, 0, "old@1.0.0 is paused for", "")
-	for _, text := range []string{"0123abcd  7    ready     2 ", "1.5 MiB  GOVERSION, key  -", "draining  3", "no answer", ", busy  -", "starting  -            -"} {
+	for _, text := range []string{"0123abcd  7    ready     2 ", "1.5 MiB  GOVERSION, key  -", "draining  3", "no answer", ", busy  -", "starting  -            -", "ready     5 relayed", "files    2.0.0    -         10   serving   1 ",
+		"files has a process for each connection: 40, of which the 1 oldest are shown; clients that wait for one to end: 3"} {
 		if !strings.Contains(r.stdout, text) {
 			t.Errorf("%q is missing in\n%s", text, r.stdout)
 		}
 	}
-	var body struct{ Instances, Paused []map[string]any }
-	if err := json.Unmarshal([]byte(run(t, "ps", "--json").stdout), &body); err != nil || len(body.Instances) != 4 || len(body.Paused) != 1 {
+	var body struct {
+		Instances, Paused, Processes []map[string]any
+		Relays                       map[string]any
+	}
+	if err := json.Unmarshal([]byte(run(t, "ps", "--json").stdout), &body); err != nil || len(body.Instances) != 5 || len(body.Paused) != 1 || len(body.Processes) != 1 || body.Relays == nil {
 		t.Errorf("%v, %v", body, err)
 	}
 }

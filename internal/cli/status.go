@@ -30,6 +30,8 @@ type status struct {
 
 	Instances []statusInstance `json:"instances"` // nil from a broker that does not tell
 	Paused    []statusPaused   `json:"paused"`
+	Processes []statusProcess  `json:"processes"`
+	Relays    *statusRelays    `json:"relays"` // nil from a broker that does not tell
 	LogDir    string           `json:"log_dir"`
 }
 
@@ -157,6 +159,12 @@ func (s *status) print(out io.Writer, socket string, now time.Time) error {
 	}
 	if c := s.Clients; c != nil {
 		fmt.Fprintf(w, "clients\treconnected %d, waited for a backend %d, refused %d, gone %d\n", c.Reconnected, c.Waited, c.refused(), c.Gone)
+	}
+	if r := s.Relays; r != nil && r.Total > 0 {
+		fmt.Fprintf(w, "relayed\t%d of at most %d connections, %d in all\n", r.Open, r.Most, r.Total)
+	}
+	for _, p := range s.Processes {
+		fmt.Fprintf(w, "processes\t%s has one for each connection: %d, clients that wait for one to end: %d\n", p.Service, p.Running, p.Waiting)
 	}
 	if m := s.System; m != nil {
 		fmt.Fprintf(w, "system\tprocesses by %s, claims by %s\n", m.Processes, m.Claims)
