@@ -130,7 +130,7 @@ func (b *Broker) Serve(ctx context.Context) error {
 func (s *server) run() {
 	s.emit(event.Serving{Socket: s.binding.Path, Definitions: s.opts.DefinitionDir})
 	if s.opts.Predecessor == nil {
-		s.begin(0)
+		s.begin(0, nil)
 	}
 	if err := s.loop.Run(); err != nil {
 		s.shutDown(err) // first: behind the loop's end it is Serve that takes what is posted

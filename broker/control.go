@@ -25,6 +25,7 @@ type control struct {
 	request *wire.AdminRequest
 	outcome admin.Outcome
 
+	begun    bool                // else it waits for instances that are about to register
 	starting int                 // new instances that are not ready
 	ending   map[*entry]struct{} // instances whose processes have not ended
 }
@@ -41,6 +42,14 @@ const (
 // serveServiceVerb begins what a service verb asks for.
 func (c *connection) serveServiceVerb(f *wire.Frame, req *wire.AdminRequest) {
 	s := c.server
+	if s.replacing.underWay { // it is the next broker's, if there is one
+		s.replacing.then = append(s.replacing.then, func() {
+			if c.phase == phaseReading {
+				c.serveServiceVerb(f, req)
+			}
+		})
+		return
+	}
 	wait := defaultControl
 	if req.DrainDeadlineMs > 0 {
 		wait = min(milliseconds(req.DrainDeadlineMs), mostControl)
@@ -79,6 +88,7 @@ func (c *connection) serveServiceVerb(f *wire.Frame, req *wire.AdminRequest) {
 // beginServiceVerb goes on when all instances are known that there are.
 func (c *connection) beginServiceVerb() {
 	s, req := c.server, c.control.request
+	c.control.begun = true
 	switch req.Verb {
 	case wire.AdminVerb_ADMIN_VERB_SERVICE_RESTART:
 		c.restartInstances()
@@ -165,6 +175,9 @@ func (c *connection) controlOverdue() {
 	if v == nil || c.job != nil { // a file system does not answer, nor can this be answered meanwhile
 		c.close()
 		return
+	}
+	if !v.begun {
+		v.fail("nothing was begun: which instances there are was not known in time")
 	}
 	if v.starting > 0 {
 		v.fail("what was to take its place is not ready yet: unless it had to end first, the one before serves until it is")

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/filehash"
+	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/watch"
 )
 
@@ -150,3 +153,45 @@ func OpenProgram(ctx context.Context, path string) (build [32]byte, content []by
 	}
 	return p.build, content, err
 }
+
+// Offered reports whether a successor has been told that it may begin, and has not been heard.
+func (b *Broker) Offered() bool {
+	return ask(b, func(s *server) bool { return s.replacing.underWay && s.replacing.started == nil && s.successor == nil })
+}
+
+// PutOff returns how much an upgrade has put off.
+func (b *Broker) PutOff() int {
+	return ask(b, func(s *server) int {
+		n := len(s.replacing.then)
+		for _, all := range s.waiting.connections {
+			n += len(all)
+		}
+		return n
+	})
+}
+
+// Starts returns how many instances are being started.
+func (b *Broker) Starts() int { return ask(b, func(s *server) int { return len(s.starts.pending) }) }
+
+// Paused returns how many services are paused.
+func (b *Broker) Paused() int { return ask(b, func(s *server) int { return len(s.paused) }) }
+
+// TakenBy waits until the successor at the other end of ch begins.
+func TakenBy(ctx context.Context, ch *sock.Channel) error {
+	return (&successor{channel: ch, can: frame.CapTaken}).taken(ctx)
+}
+
+// UpgradeUnderWay is an upgrade that lasts until its end is called.
+func (b *Broker) UpgradeUnderWay() (end func()) {
+	b.server.upgrading.Lock()
+	return b.server.upgrading.Unlock
+}
+
+// Consider is a client of a newer build, which is in file.
+func (b *Broker) Consider(version string, file *os.File) {
+	p := &program{path: file.Name(), file: file, image: image{id: "newer"}}
+	ask(b, func(s *server) bool { s.considerUpgrade(version, p); return true })
+}
+
+// Tried returns how many newer builds were tried.
+func (b *Broker) Tried() int { return ask(b, func(s *server) int { return len(s.newer.tried) }) }

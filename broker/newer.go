@@ -62,7 +62,7 @@ func (s *server) considerUpgrade(version string, p *program) {
 	s.jobs.wg.Go(func() {
 		defer file.Close()
 		_, err := s.upgradeTo(context.WithoutCancel(work), file, path) // what comes of it is an event
-		if errors.Is(err, errHandsOn) {
+		if errors.Is(err, errHandsOn) || errors.Is(err, errUnderWay) { // which says nothing of this build
 			s.jobs.post(func() { delete(n.tried, id) })
 		}
 	})

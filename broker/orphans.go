@@ -47,6 +47,14 @@ func (s *server) tickOrphans(now time.Time) (next time.Time) {
 func (s *server) orphansOver() {
 	then := s.orphans.then
 	s.orphans = orphans{}
+	s.startAwaited()
+	for _, f := range then {
+		f()
+	}
+}
+
+// startAwaited goes on with those who wait for an instance that is not being started yet.
+func (s *server) startAwaited() {
 	var starters []*connection
 	for _, all := range s.waiting.connections {
 		for _, c := range all {
@@ -58,13 +66,10 @@ func (s *server) orphansOver() {
 	for _, c := range starters {
 		c.noOrphan()
 	}
-	for _, f := range then {
-		f()
-	}
 }
 
-// noOrphan goes on when no instance of an earlier broker has registered in its time: one is
-// started.
+// noOrphan goes on when no instance of an earlier broker has registered in its time, or an
+// upgrade has failed: one is started.
 func (c *connection) noOrphan() {
 	c.leaveQueue()
 	w := c.waiter

@@ -73,7 +73,6 @@ func (p *Predecessor) bind(path string) (b *endpoint.Binding, err error) {
 		return nil, errors.Join(err, listener.Close())
 	}
 	p.keepName = h.KeepName
-	b.KeepName()
 	return b, nil
 }
 
@@ -89,9 +88,9 @@ func (p *Predecessor) fail(why error) {
 func (s *server) takeOver() {
 	ch := s.opts.Predecessor.channel
 	defer func() { _ = ch.Close() }()
-	defer s.jobs.post(func() { s.begin(0) }) // one that has died meanwhile gives no word
+	defer s.jobs.post(func() { s.begin(0, nil) }) // one that has died meanwhile gives no word
 	_ = ch.SetDeadline(time.Time{})
-	_ = sendHandover(ch, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_READY}) // else the end is read
+	_ = sendHandover(ch, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_READY, Capabilities: frame.CapTaken}) // else the end is read
 	for {
 		h, msg, err := receiveHandover(ch)
 		var damaged *damagedError
@@ -102,12 +101,13 @@ func (s *server) takeOver() {
 			return
 		case h.Kind == wire.HandoverKind_HANDOVER_KIND_GO:
 			backends := int(min(h.Backends, maxOrphans))
-			s.jobs.post(func() {
-				s.begin(backends)
-				if backends == 0 {
-					s.orphansOver()
-				}
-			})
+			var lock *sock.FD
+			if msg.FDs.Len() == 1 {
+				lock = msg.FDs.Take(0)
+			}
+			if !s.jobs.post(func() { s.take(backends, lock) }) && lock != nil {
+				lock.Close()
+			}
 		case h.Kind == wire.HandoverKind_HANDOVER_KIND_CONNECTION && msg.FDs.Len() == 1:
 			conn, received := msg.FDs.TakeConn(0), h.Received
 			if !s.jobs.post(func() { s.admitPassed(conn, received) }) {
@@ -121,9 +121,27 @@ func (s *server) takeOver() {
 // maxOrphans bounds what a predecessor says.
 const maxOrphans = 1 << 20
 
+// take begins in the place of a predecessor that has said GO, and says so first: from then on
+// that one stays behind. One that can't hear it any more has given up, and ends this process,
+// or has ended itself, which takeOver sees.
+func (s *server) take(backends int, lock *sock.FD) {
+	if !s.begun && !s.draining {
+		if sendHandover(s.opts.Predecessor.channel, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_TAKEN}) == nil {
+			s.begin(backends, lock)
+			if backends == 0 {
+				s.orphansOver()
+			}
+			return
+		}
+	}
+	if lock != nil {
+		lock.Close()
+	}
+}
+
 // begin accepts clients; so many backends of the predecessor come, or with 0 it is not known
-// how many.
-func (s *server) begin(backends int) {
+// how many. lock is what the predecessor has passed, or nil.
+func (s *server) begin(backends int, lock *sock.FD) {
 	if s.begun || s.draining {
 		return
 	}
@@ -131,9 +149,7 @@ func (s *server) begin(backends int) {
 	if p := s.opts.Predecessor; p != nil {
 		s.orphans.by, s.orphans.left = s.since.Add(succession), backends
 		s.loop.WakeAt(s.orphans.by)
-		if !p.keepName {
-			s.binding.OwnName()
-		}
+		s.binding.Own(lock, p.keepName)
 	}
 	s.acceptor.Start()
 	s.tellServing()

@@ -232,7 +232,7 @@ func upgradable(o *options) {
 }
 
 // upgrade has another process take the broker's place, until the test's end.
-func (s *site) upgrade() {
+func (s *site) upgrade() (pid int) {
 	s.tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -244,6 +244,7 @@ func (s *site) upgrade() {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 		_, _ = syscall.Wait4(pid, nil, 0, nil)
 	})
+	return pid
 }
 
 // TestPassedOn: a connection that comes to a broker that has a successor itself by then goes

@@ -38,14 +38,14 @@ type server struct {
 	now     func() time.Time // the handoffs' clock: time.Now unless a test replaces it
 	files   files            // for jobs
 
-	loop        *loop.Loop
-	jobs        jobs
-	shutDown    context.CancelCauseFunc // has Serve drain and return; on any goroutine; set by Serve
-	draining    bool                    // every new Hello is refused
-	upgrading   sync.Mutex              // held by whoever upgrades, and for good once that is done
-	successor   *successor              // in whose favour it drains; nil where there is none
-	onceStarted func()                  // called when no instance is being started
-	newer       newer                   // builds of clients that this broker gave way to, or tried to
+	loop      *loop.Loop
+	jobs      jobs
+	shutDown  context.CancelCauseFunc // has Serve drain and return; on any goroutine; set by Serve
+	draining  bool                    // every new Hello is refused
+	upgrading sync.Mutex              // held by whoever upgrades, and for good once that is done
+	successor *successor              // in whose favour it drains; nil where there is none
+	replacing replacing               // what an upgrade under way has put off
+	newer     newer                   // builds of clients that this broker gave way to, or tried to
 
 	// Connections without a verdict: step 1.
 	acceptor  *loop.Acceptor

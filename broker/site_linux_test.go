@@ -42,6 +42,8 @@ func TestMain(m *testing.M) {
 		"v1 handoffs": v1Handoffs,
 		"successor":   successorProcess,
 
+		"odd successor": oddSuccessor,
+
 		"registrant":           registrantProcess,
 		"refused broker":       refusedBroker,
 		"refused backend":      refusedBackend,

@@ -78,11 +78,16 @@ func (c *connection) awaitStart(t *target, d *definition) {
 	case len(s.waiting.connections[t.key]) >= s.waiting.most:
 		c.refuseAndClose(t.request, overloaded())
 		return
-	case starting == nil && s.orphans.awaited(now):
-		// An instance of the broker before this one may be about to register.
+	case starting == nil && (s.orphans.awaited(now) || s.replacing.underWay && !c.plain):
+		// An instance of the broker before this one may be about to register, or the one
+		// behind it is to start it.
+		by := s.orphans.by
+		if s.replacing.underWay {
+			by = c.deadline
+		}
 		later := *d
 		d.program = nil
-		c.waitUntil(s.orphans.by, waiter{target: t, starts: &later})
+		c.waitUntil(by, waiter{target: t, starts: &later})
 		return
 	case starting == nil:
 		why, retry, ok := s.starts.allow(t.key, now)

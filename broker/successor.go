@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/frame"
-	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/launch"
 	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wire"
@@ -18,14 +16,18 @@ import (
 
 // This file is the upgrade of a broker in place, on the side of the one that goes. It
 // starts another process in its place, gives it the listening socket, and goes on serving
-// until that one says that it could; then the connections that wait are given to it, and
+// until that one says that it begins; then the connections that wait are given to it, and
 // those whose offer is under way end here. Nobody is refused meanwhile: both have the
-// socket, and whoever is in its queue is accepted by one of the two. The lock beside the
-// socket follows as soon as this one has ended.
+// socket, and whoever is in its queue is accepted by one of the two.
 //
-//	serving ──LISTENER──▶ asking ──READY──▶ handing over: CONNECTION…, GO ──▶ draining ──▶ ended
-//	   ▲                    │
-//	   └────────────────────┴──FAILED, ends, or takes too long: serves on
+//	serving ──LISTENER──▶ asking ──READY──▶ asked ──GO──▶ offered ──TAKEN──▶ CONNECTION…, draining ──▶ ended
+//	   ▲                    │                 │              │
+//	   └────────────────────┴─────────────────┴──────────────┴──FAILED, ends, or takes too long: serves on
+//
+// Up to TAKEN this broker has given away nothing that it needs, and the successor has touched
+// nothing: so each of the two may fail, at any time, and the other one serves. From READY on
+// no instance is started and no service verb begins here, of which the successor would not
+// know; they wait, and go on there.
 //
 // Backends are not handed over. Each channel ends as soon as nothing is under way on it, and
 // its backend registers again, which takes about 20 ms; until then its clients wait at the
@@ -44,24 +46,27 @@ type Successor struct {
 	Output *os.File
 }
 
-// handoverFormat is what the first message says. A successor that does not know it says so,
-// and this broker stays.
-const handoverFormat = 1
-
 const (
-	// takeOverTime is how long a successor has until it could serve, and quietTime how long
-	// an upgrade waits for instances that are just being started.
+	// takeOverTime is how long a successor has until it could serve, quietTime how long an
+	// upgrade waits for instances that are just being started, and takenTime how long the
+	// successor has to begin.
 	takeOverTime = 10 * time.Second
 	quietTime    = 10 * time.Second
+	takenTime    = 5 * time.Second
 )
 
 // errUpgraded is the cause of the end of a broker that has a successor.
 var errUpgraded = errors.New("another broker has taken its place")
 
+// errUnderWay says that this broker is being replaced already.
+var errUnderWay = errors.New("upgrade: one is under way")
+
 // successor is the one that takes this broker's place, from READY on.
 type successor struct {
 	channel *sock.Channel
 	pid     int
+	can     uint64 // its capabilities
+	lock    bool   // it has the one beside the socket
 }
 
 // Upgrade has another broker take this one's place, as Options.Successor says. It returns
@@ -81,7 +86,7 @@ func (s *server) upgradeTo(ctx context.Context, file *os.File, path string) (pid
 		return 0, errors.New("upgrade: this broker does not know how to start another")
 	}
 	if !s.upgrading.TryLock() {
-		return 0, errors.New("upgrade: one is under way")
+		return 0, errUnderWay
 	}
 	pid, err = s.upgrade(ctx, file, path)
 	if err != nil {
@@ -93,7 +98,7 @@ func (s *server) upgradeTo(ctx context.Context, file *os.File, path string) (pid
 }
 
 func (s *server) upgrade(ctx context.Context, program *os.File, path string) (pid int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, takeOverTime+quietTime)
+	ctx, cancel := context.WithTimeout(ctx, takeOverTime+quietTime+takenTime)
 	defer cancel()
 	near, far, err := sock.Pair()
 	if err != nil {
@@ -103,23 +108,24 @@ func (s *server) upgrade(ctx context.Context, program *os.File, path string) (pi
 	if err != nil {
 		return 0, errors.Join(err, near.Close())
 	}
-	next := s.opts.Successor
+	how := s.opts.Successor
 	wd, _ := os.Getwd()
 	p, err := launch.Start(launch.Spec{
-		Program: program, Path: path, Args: next.Args, Dir: wd, Output: next.Output, Inherit: []*os.File{file},
-		Env: append(append([]string(nil), next.Env...), HandoverVariable+"=3"),
+		Program: program, Path: path, Args: how.Args, Dir: wd, Output: how.Output, Inherit: []*os.File{file},
+		Env: append(append([]string(nil), how.Env...), HandoverVariable+"=3"),
 	})
 	_ = file.Close()
 	if err != nil {
 		return 0, errors.Join(err, near.Close())
 	}
-	err = s.askSuccessor(near)
+	next := &successor{channel: near, pid: p.PID()}
+	err = s.askSuccessor(ctx, next)
 	if err == nil {
-		err = s.handOver(ctx, &successor{near, p.PID()})
+		err = s.handOver(ctx, next)
 	}
 	if err != nil {
 		exit := p.End(context.WithoutCancel(ctx), endGrace)
-		_ = near.Close()
+		_ = near.Close() // when it has ended: from this on it would serve
 		if back := s.binding.ListenAgain(); back != nil {
 			err = errors.Join(err, back)
 		}
@@ -131,21 +137,18 @@ func (s *server) upgrade(ctx context.Context, program *os.File, path string) (pi
 }
 
 // askSuccessor gives the successor the listening socket, and waits until it could serve.
-func (s *server) askSuccessor(ch *sock.Channel) error {
-	err := sendHandover(ch, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_LISTENER, Format: handoverFormat, KeepName: s.keepsName()}, s.acceptor.Listener)
+func (s *server) askSuccessor(ctx context.Context, next *successor) error {
+	err := sendHandover(next.channel, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_LISTENER, Format: handoverFormat, KeepName: s.keepsName()}, s.acceptor.Listener)
 	if err != nil {
 		return err
 	}
-	if err := ch.SetDeadline(time.Now().Add(takeOverTime)); err != nil {
-		return err
-	}
-	h, msg, err := receiveHandover(ch)
+	h, err := next.answer(ctx, takeOverTime)
 	if err != nil {
 		return fmt.Errorf("the other broker gave no answer: %w", err)
 	}
-	msg.FDs.Close()
 	switch h.Kind {
 	case wire.HandoverKind_HANDOVER_KIND_READY:
+		next.can = h.Capabilities
 		return nil
 	case wire.HandoverKind_HANDOVER_KIND_FAILED:
 		return fmt.Errorf("the other broker says: %s", h.Reason)
@@ -153,68 +156,148 @@ func (s *server) askSuccessor(ch *sock.Channel) error {
 	return fmt.Errorf("the other broker answered with %s", h.Kind)
 }
 
-// handOver has the loop hand over once no instance is just being started, and waits for
-// that.
-func (s *server) handOver(ctx context.Context, next *successor) error {
-	result := make(chan error, 1)
-	if !s.jobs.post(func() { s.whenStarted(func() { result <- s.giveWay(next) }) }) {
-		return errors.New("this broker has ended")
+// answer waits for what the successor says, for so long at most, and until ctx ends.
+func (next *successor) answer(ctx context.Context, most time.Duration) (*wire.Handover, error) {
+	err := ctx.Err()
+	if err == nil {
+		err = next.channel.SetDeadline(time.Now().Add(most))
 	}
-	select {
-	case err := <-result:
-		return err
-	case <-ctx.Done():
+	if err != nil {
+		return nil, err
 	}
-	cancelled := make(chan error, 1)
-	if !s.jobs.post(func() {
-		if s.successor == nil { // else it has just been done
-			s.onceStarted = nil
-			cancelled <- ctx.Err()
-			return
-		}
-		cancelled <- nil
-	}) {
-		return ctx.Err()
+	stop := context.AfterFunc(ctx, func() { _ = next.channel.SetDeadline(time.Unix(1, 0)) })
+	h, msg, err := receiveHandover(next.channel)
+	stop()
+	msg.FDs.Close()
+	if ctx.Err() != nil && err != nil {
+		err = ctx.Err()
 	}
-	return <-cancelled
+	return h, err
 }
 
-// whenStarted calls f as soon as no instance is being started.
-func (s *server) whenStarted(f func()) {
-	if s.onceStarted = f; len(s.starts.pending) == 0 {
-		s.startsChanged()
+// taken waits until the successor begins. When it has not said so in time it can't any more:
+// the kernel takes no more from it, and it begins only behind what it could say.
+func (next *successor) taken(ctx context.Context) error {
+	if next.can&frame.CapTaken == 0 { // it says nothing
+		return nil
 	}
+	h, err := next.answer(ctx, takenTime)
+	if err != nil {
+		next.channel.EndReading()
+		last, msg, none := readHandover(next.channel.TryRecv())
+		if msg.FDs.Close(); none == nil {
+			h, err = last, nil
+		}
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("the other broker did not begin: %w", err)
+	case h.Kind != wire.HandoverKind_HANDOVER_KIND_TAKEN:
+		return fmt.Errorf("the other broker answered with %s", h.Kind)
+	}
+	return nil
+}
+
+// handOver offers this broker's place to the successor once no instance is just being
+// started, and has the loop give way when that one has taken it.
+func (s *server) handOver(ctx context.Context, next *successor) error {
+	offered := make(chan error, 1)
+	if !s.jobs.post(func() { s.whenStarted(func() { offered <- s.offerPlace(next) }) }) {
+		return errEnded
+	}
+	var err error
+	select {
+	case err = <-offered:
+	case <-ctx.Done():
+		s.jobs.asked(func() { s.replacing.started = nil })
+		select {
+		case err = <-offered: // just before
+		default:
+			err = ctx.Err()
+		}
+	}
+	if err == nil {
+		err = next.taken(ctx)
+	}
+	if err != nil {
+		s.jobs.asked(s.goOn)
+		return err
+	}
+	s.jobs.asked(func() { s.giveWay(next) }) // else this broker has ended, and that one serves
+	return nil
+}
+
+// errEnded is of one who asks a broker that has ended.
+var errEnded = errors.New("this broker has ended")
+
+// replacing is what an upgrade has put off.
+type replacing struct {
+	underWay bool     // no instance is started, and no service verb begins
+	started  func()   // called, once, when no instance is being started
+	then     []func() // what goes on if this broker does; each looks whether it still applies
+}
+
+// whenStarted calls f as soon as no instance is being started. None is from now on.
+func (s *server) whenStarted(f func()) {
+	s.replacing = replacing{underWay: true, started: f}
+	s.startsChanged()
 }
 
 // startsChanged is called when an instance is ready, or is not going to be.
 func (s *server) startsChanged() {
-	if f := s.onceStarted; f != nil && len(s.starts.pending) == 0 {
-		s.onceStarted = nil
+	if f := s.replacing.started; f != nil && len(s.starts.pending) == 0 {
+		s.replacing.started = nil
 		f()
 	}
 }
 
-// giveWay hands over what the successor can go on with, and drains.
-func (s *server) giveWay(next *successor) error {
+// goOn goes on with what an upgrade has put off that has failed.
+func (s *server) goOn() {
+	then := s.replacing.then
+	s.replacing = replacing{}
+	s.startAwaited()
+	for _, f := range then {
+		f()
+	}
+}
+
+// offerPlace tells the successor that it may begin.
+func (s *server) offerPlace(next *successor) error {
 	if s.draining {
 		return errors.New("this broker is ending")
 	}
 	if err := s.mayGiveWay(); err != nil {
 		return err
 	}
-	s.acceptor.Stop()
 	come := 0 // backends, to the next one
 	for _, e := range s.backends.All() {
 		if e.Handle.channel != nil && !e.Handle.gone() {
 			come++
 		}
 	}
-	if err := sendHandover(next.channel, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_GO, Backends: uint32(come)}); err != nil {
-		s.acceptor.Start()
+	var with []sock.Lender
+	if next.can&frame.CapTaken != 0 {
+		lock, err := s.binding.ShareLock()
+		if err != nil {
+			return err
+		}
+		if next.lock = lock != nil; next.lock {
+			defer lock.Close()
+			with = append(with, lock)
+		}
+	}
+	err := sendHandover(next.channel, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_GO, Backends: uint32(come)}, with...)
+	if err != nil {
 		return fmt.Errorf("the other broker has gone: %w", err)
 	}
+	return nil
+}
+
+// giveWay hands over what the successor can go on with, and drains.
+func (s *server) giveWay(next *successor) {
+	s.acceptor.Stop()
 	s.successor = next
-	s.binding.KeepName()
+	s.binding.Disown(next.lock)
 	for _, c := range s.conns.all() {
 		switch c.phase {
 		case phaseReading:
@@ -237,7 +320,6 @@ func (s *server) giveWay(next *successor) error {
 		tell(next.pid)
 	}
 	s.shutDown(errUpgraded)
-	return nil
 }
 
 // errHandsOn: a successor knows neither of a pause nor of a verb that waits.
@@ -252,98 +334,4 @@ func (s *server) mayGiveWay() error {
 		return fmt.Errorf("%w: a restart or stop of service %s is under way", errHandsOn, c.control.request.ServiceName)
 	}
 	return nil
-}
-
-// releaseBackend ends a backend's channel as soon as nothing is under way on it, so that it
-// registers with the successor.
-func (s *server) releaseBackend(e *entry) {
-	if s.successor == nil || e.Handle.channel == nil || e.Handle.inFlight > 0 {
-		return
-	}
-	s.backendLeft(e, nil)
-}
-
-// passFrame gives the successor a connection whose frame has been read. It is false when
-// there is none.
-func (c *connection) passFrame(f *wire.Frame) bool {
-	if c.server.successor == nil || c.plain {
-		return false
-	}
-	received, err := frame.Append(nil, f)
-	if err != nil {
-		return false
-	}
-	c.passOn(received)
-	return true
-}
-
-// passOn gives the successor a connection that is this broker's alone, with what was read
-// from it. It is a job: the successor takes them one by one.
-func (c *connection) passOn(received []byte) {
-	next := phaseResolving
-	if c.phase == phaseOffered {
-		next = phaseReplying
-	}
-	if c.phase != phaseResolving {
-		c.enter(next, c.deadline)
-	}
-	ch, conn, deadline := c.server.successor.channel, c.conn, c.deadline
-	begun := offload(c, false, func(ctx context.Context) error {
-		h := &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_CONNECTION, Received: received}
-		for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-			err := sendHandover(ch, h, conn)
-			if !errors.Is(err, syscall.EAGAIN) || time.Now().After(deadline) {
-				return err
-			}
-			select { // it has not taken those before
-			case <-time.After(pause):
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-	}, func(err error) {
-		if err != nil {
-			c.refuseAndClose(nil, hello.ShuttingDown())
-			return
-		}
-		c.close()
-	}, nil)
-	if !begun {
-		c.refuseAndClose(nil, hello.ShuttingDown())
-	}
-}
-
-func sendHandover(ch *sock.Channel, h *wire.Handover, with ...sock.Lender) error {
-	msg, err := frame.Append(nil, frame.HandoverEvent(h))
-	if err != nil {
-		return err
-	}
-	return ch.Send(msg, with...)
-}
-
-// damagedError says that a message arrived and is of no use. Others may come behind it.
-type damagedError struct{ error }
-
-func (e *damagedError) Unwrap() error { return e.error }
-
-// receiveHandover waits for the next message. The caller closes what came with it. The error
-// is a *damagedError where the channel goes on.
-func receiveHandover(ch *sock.Channel) (*wire.Handover, sock.Message, error) {
-	msg, err := ch.Recv()
-	if err != nil {
-		return nil, msg, err
-	}
-	f, err := msg.Frame()
-	var h *wire.Handover
-	if err == nil {
-		h, err = frame.ParseHandover(f)
-	}
-	if err == nil {
-		err = msg.Fault
-	}
-	if err != nil {
-		msg.FDs.Close()
-		err = &damagedError{err}
-	}
-	return h, msg, err
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 // Adopt makes this process the only owner of a broker socket that listens already: a
@@ -34,10 +36,9 @@ func Adopt(path string, l *net.UnixListener, keepName bool) (*Binding, error) {
 	return b, nil
 }
 
-// TakeOver is Adopt for the successor of a broker that still runs, and has the lock beside
-// the socket: l is that one's. This process takes the lock as soon as the other has ended.
-// Until then nobody else can take the socket: it is served. The Binding owns l; after an
-// error it stays the caller's.
+// TakeOver is Adopt for the successor of a broker that still runs: l is that one's, and so
+// are the name and the lock beside it until Own. The Binding owns l; after an error it stays
+// the caller's.
 func TakeOver(path string, l *net.UnixListener) (*Binding, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -65,16 +66,27 @@ func AdoptBackend(path string, l *net.UnixListener) (*Binding, error) {
 	return b, nil
 }
 
-// KeepName leaves the name where it is at the end: it is somebody else's by then.
-func (b *Binding) KeepName() { b.setUnlinked(true) }
+// Own makes what TakeOver has left to the predecessor this Binding's own. The name is
+// removed at the end, unless keepName says that it is somebody else's. lock is what the
+// predecessor's ShareLock has returned, and the Binding's from the call on; with nil the lock
+// is taken as soon as that one has ended, until when nobody else can take the socket: it is
+// served.
+func (b *Binding) Own(lock *sock.FD, keepName bool) {
+	b.mu.Lock()
+	b.unlinked = keepName
+	b.mu.Unlock()
+	b.ownLock(lock)
+}
 
-// OwnName has the name removed at the end: it is this Binding's from now on.
-func (b *Binding) OwnName() { b.setUnlinked(false) }
-
-func (b *Binding) setUnlinked(unlinked bool) {
+// Disown leaves the name to a successor, and the lock, if that was passed on (ShareLock):
+// who unlocks it would unlock it for the successor as well.
+func (b *Binding) Disown(lock bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.unlinked = unlinked
+	b.unlinked = true
+	if lock {
+		b.leaveLock()
+	}
 }
 
 // ListenerError reports a socket that can't be adopted.

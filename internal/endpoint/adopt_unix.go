@@ -9,9 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 
-	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/internal/sock"
@@ -41,26 +39,58 @@ func succeed(path string, l *net.UnixListener) (*Binding, error) {
 		return nil, err
 	}
 	l.SetUnlinkOnClose(false)
-	b := &Binding{Listener: l, Path: path, file: file}
-	go b.lockLater() // until the predecessor has ended
-	return b, nil
+	return &Binding{Listener: l, Path: path, file: file, unlinked: true}, nil
 }
 
-// lockLater takes the lock beside the socket when its holder has gone.
-func (b *Binding) lockLater() {
-	file := flock.New(b.Path+".lock", flock.SetFlag(lockFlags), flock.SetPermissions(0o600))
-	if visibly(file, file.Lock) != nil {
-		return // then there is none, as where locks can't be had
+// ownLock has the Binding own the lock beside the socket, whose descriptor the predecessor
+// has passed. With nil, or where that is no lock, it is taken as soon as whoever holds it has
+// ended.
+func (b *Binding) ownLock(passed *sock.FD) {
+	path := b.Path + ".lock"
+	if passed != nil {
+		if file, err := passed.File(path); err == nil {
+			if same, _ := isVisible(file, path); same && lock(file, unix.LOCK_EX|unix.LOCK_NB) == nil { // it has it already
+				b.setLock(&nameLock{file: file, path: path})
+				return
+			}
+			_ = file.Close()
+		}
 	}
+	go func() { // until the predecessor has ended
+		if l, err := lockName(path, unix.LOCK_EX); err == nil { // else there is none, as where locks can't be had
+			b.setLock(l)
+		}
+	}()
+}
+
+// setLock has the Binding own l from now on.
+func (b *Binding) setLock(l *nameLock) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	lock := &nameLock{file}
 	if b.closed {
-		_ = lock.release()
+		_ = l.release()
 		return
 	}
-	b.lock = lock
-	_ = os.WriteFile(file.Path(), []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600) // for people alone
+	b.lock = l
+	l.sign()
+}
+
+// ShareLock returns a descriptor of the lock beside the socket, which the caller sends to a
+// successor and then closes: that one has the lock as well. It is nil where there is none.
+func (b *Binding) ShareLock() (*sock.FD, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.lock == nil || b.closed {
+		return nil, nil
+	}
+	return b.lock.share()
+}
+
+// leaveLock has the lock not be unlocked at the end.
+func (b *Binding) leaveLock() {
+	if b.lock != nil {
+		b.lock.away = true
+	}
 }
 
 // ListenAgain has the socket listen in this process' name once more: another that was to

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 func bind(string, socketKind) (*Binding, error) {
@@ -23,6 +25,13 @@ type nameLock struct{}
 func (*nameLock) release() error { return nil }
 
 func succeed(string, *net.UnixListener) (*Binding, error) { return nil, errors.ErrUnsupported }
+
+func (*Binding) ownLock(lock *sock.FD) { lock.Close() }
+
+func (*Binding) leaveLock() {}
+
+// ShareLock answers errors.ErrUnsupported.
+func (*Binding) ShareLock() (*sock.FD, error) { return nil, errors.ErrUnsupported }
 
 // ListenAgain does nothing: no socket is taken over on this system.
 func (*Binding) ListenAgain() error { return nil }

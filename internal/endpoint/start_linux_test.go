@@ -156,6 +156,7 @@ func TestTakeOverWithARemovedLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.Close()
+	b.Own(nil, false)
 	testutil.WaitFor(t, "it waits for its predecessor", func() bool { return waitFor(t, name) == 1 })
 	if err := os.Remove(name); err != nil {
 		t.Fatal(err)

@@ -34,7 +34,10 @@ func LockStart(ctx context.Context, path string) (*StartLock, error) {
 	}
 	taken := make(chan error, 1)
 	lock := &StartLock{flock.New(path+".start", flock.SetFlag(lockFlags), flock.SetPermissions(0o600))}
-	go func() { taken <- visibly(lock.file, func() error { return lock.take(path) }) }()
+	go func() {
+		_, err := visibly(path+".start", func() (*flock.Flock, error) { return lock.file, lock.take(path) })
+		taken <- err
+	}()
 	select {
 	case err := <-taken:
 		switch {

@@ -12,6 +12,10 @@ const registerID = 1
 // (docs/protocol.md, section "Channel").
 const CapUnknownMessages uint64 = 1 << 0
 
+// CapTaken is a bit of the capabilities in READY: the second broker answers GO with TAKEN
+// before it begins, and has the lock from it (docs/protocol.md, section "Upgrade").
+const CapTaken uint64 = 1 << 0
+
 // UnknownOnChannel reports whether f is a sound message of another kind than the one
 // that its reader expects: kind, with the protocol Channel.
 func UnknownOnChannel(f *wire.Frame, kind wire.FrameKind) bool {

@@ -144,6 +144,10 @@ func broken(msg *Message, what string) error {
 // SetDeadline bounds a Recv under way and every later one.
 func (c *Channel) SetDeadline(t time.Time) error { return c.sock.SetReadDeadline(t) }
 
+// EndReading has the kernel refuse what the peer sends from now on. What it had sent before
+// can still be received; behind that Recv is io.EOF, at once.
+func (c *Channel) EndReading() { _ = c.sock.CloseRead() } // fails on one that has ended
+
 // End ends the conversation and leaves the descriptor open: Recv here, and the
 // peer behind what was sent to it, find the end of file. Close must follow.
 func (c *Channel) End() { _ = c.sock.Shutdown() } // fails on one that has ended

@@ -140,3 +140,26 @@ func TestFile(t *testing.T) {
 		t.Errorf("of no descriptor: %v", err)
 	}
 }
+
+// TestDuplicate: another descriptor of the same open file, which outlives the first.
+func TestDuplicate(t *testing.T) {
+	testutil.Leaks(t)
+	a, b := socketPair(t)
+	f, err := Own(a).File("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dup, err := Duplicate(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = f.Close()
+	if _, err := unix.Write(b, []byte("x")); err != nil {
+		t.Errorf("closed with the first: %v", err)
+	}
+	if _, err := Duplicate(f); err == nil {
+		t.Error("a closed one has a duplicate")
+	}
+	dup.Close()
+	_ = unix.Close(b)
+}

@@ -5,6 +5,7 @@ package sock
 import (
 	"fmt"
 	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,4 +21,17 @@ func Inherited(number string) (*FD, error) {
 		return nil, fmt.Errorf("descriptor %d: %w", n, err)
 	}
 	return Own(n), nil
+}
+
+// Duplicate returns another descriptor of what c has open, for another process to get; the
+// caller owns it.
+func Duplicate(c syscall.Conn) (dup *FD, err error) {
+	err = withFD(c, func(fd int) error {
+		n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err == nil {
+			dup = Own(n)
+		}
+		return err
+	})
+	return dup, err
 }

@@ -95,7 +95,8 @@ const (
 	HandoverKind_HANDOVER_KIND_READY       HandoverKind = 2 // second to first: it could serve
 	HandoverKind_HANDOVER_KIND_FAILED      HandoverKind = 3 // second to first: it can't
 	HandoverKind_HANDOVER_KIND_CONNECTION  HandoverKind = 4 // first to second, with a client's connection that waits
-	HandoverKind_HANDOVER_KIND_GO          HandoverKind = 5 // first to second: it accepts no more
+	HandoverKind_HANDOVER_KIND_GO          HandoverKind = 5 // first to second, with the lock beside the socket: it may begin
+	HandoverKind_HANDOVER_KIND_TAKEN       HandoverKind = 6 // second to first: it begins
 )
 
 // Enum value maps for HandoverKind.
@@ -107,6 +108,7 @@ var (
 		3: "HANDOVER_KIND_FAILED",
 		4: "HANDOVER_KIND_CONNECTION",
 		5: "HANDOVER_KIND_GO",
+		6: "HANDOVER_KIND_TAKEN",
 	}
 	HandoverKind_value = map[string]int32{
 		"HANDOVER_KIND_UNSPECIFIED": 0,
@@ -115,6 +117,7 @@ var (
 		"HANDOVER_KIND_FAILED":      3,
 		"HANDOVER_KIND_CONNECTION":  4,
 		"HANDOVER_KIND_GO":          5,
+		"HANDOVER_KIND_TAKEN":       6,
 	}
 )
 
@@ -617,7 +620,8 @@ type Handover struct {
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`                      // of FAILED
 	Received      []byte                 `protobuf:"bytes,4,opt,name=received,proto3" json:"received,omitempty"`                  // of CONNECTION: what was read from it, at most one frame
 	KeepName      bool                   `protobuf:"varint,5,opt,name=keep_name,json=keepName,proto3" json:"keep_name,omitempty"` // of LISTENER: the socket's name is a service manager's
-	Backends      uint32                 `protobuf:"varint,6,opt,name=backends,proto3" json:"backends,omitempty"`                 // of GO: how many are about to register with the second
+	Backends      uint32                 `protobuf:"varint,6,opt,name=backends,proto3" json:"backends,omitempty"`                 // of GO: how many are about to come to the second
+	Capabilities  uint64                 `protobuf:"varint,7,opt,name=capabilities,proto3" json:"capabilities,omitempty"`         // of READY: bit set of what the second can; 0: built before it was
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -690,6 +694,13 @@ func (x *Handover) GetKeepName() bool {
 func (x *Handover) GetBackends() uint32 {
 	if x != nil {
 		return x.Backends
+	}
+	return 0
+}
+
+func (x *Handover) GetCapabilities() uint64 {
+	if x != nil {
+		return x.Capabilities
 	}
 	return 0
 }
@@ -892,14 +903,15 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\x03dir\x18\x02 \x01(\tR\x03dir\x12\x10\n" +
 	"\x03env\x18\x03 \x03(\tR\x03env\x12\x17\n" +
 	"\aidle_ms\x18\x04 \x01(\x04R\x06idleMs\x12\x19\n" +
-	"\bstart_ms\x18\x05 \x01(\x04R\astartMs\"\xbb\x01\n" +
+	"\bstart_ms\x18\x05 \x01(\x04R\astartMs\"\xdf\x01\n" +
 	"\bHandover\x12*\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x16.usher.v1.HandoverKindR\x04kind\x12\x16\n" +
 	"\x06format\x18\x02 \x01(\rR\x06format\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1a\n" +
 	"\breceived\x18\x04 \x01(\fR\breceived\x12\x1b\n" +
 	"\tkeep_name\x18\x05 \x01(\bR\bkeepName\x12\x1a\n" +
-	"\bbackends\x18\x06 \x01(\rR\bbackends\"i\n" +
+	"\bbackends\x18\x06 \x01(\rR\bbackends\x12\"\n" +
+	"\fcapabilities\x18\a \x01(\x04R\fcapabilities\"i\n" +
 	"\x04Note\x12&\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x12.usher.v1.NoteKindR\x04kind\x12!\n" +
 	"\fbackend_pipe\x18\x02 \x01(\tR\vbackendPipe\x12\x16\n" +
@@ -923,14 +935,15 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\x16NACK_REASON_CLAIM_LOST\x10\x03\x12\x14\n" +
 	"\x10NACK_REASON_BUSY\x10\x04\x12\x17\n" +
 	"\x13NACK_REASON_CLOSING\x10\x05\x12\x1b\n" +
-	"\x17NACK_REASON_UNSUPPORTED\x10\x06*\xb0\x01\n" +
+	"\x17NACK_REASON_UNSUPPORTED\x10\x06*\xc9\x01\n" +
 	"\fHandoverKind\x12\x1d\n" +
 	"\x19HANDOVER_KIND_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16HANDOVER_KIND_LISTENER\x10\x01\x12\x17\n" +
 	"\x13HANDOVER_KIND_READY\x10\x02\x12\x18\n" +
 	"\x14HANDOVER_KIND_FAILED\x10\x03\x12\x1c\n" +
 	"\x18HANDOVER_KIND_CONNECTION\x10\x04\x12\x14\n" +
-	"\x10HANDOVER_KIND_GO\x10\x05*\x8d\x01\n" +
+	"\x10HANDOVER_KIND_GO\x10\x05\x12\x17\n" +
+	"\x13HANDOVER_KIND_TAKEN\x10\x06*\x8d\x01\n" +
 	"\bNoteKind\x12\x19\n" +
 	"\x15NOTE_KIND_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fNOTE_KIND_READY\x10\x01\x12\x12\n" +

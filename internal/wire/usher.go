@@ -103,12 +103,13 @@ func (m *OwnBuild) fields(c *coder) {
 // Handover travels between a broker and the one that takes its place, on a SOCK_SEQPACKET
 // pair that the second inherits; payload protocol 0xF003, kind EVENT.
 type Handover struct {
-	Kind     HandoverKind
-	Format   uint32 // of LISTENER: 1
-	Reason   string // of FAILED
-	Received []byte // of CONNECTION: what was read from it, at most one frame
-	KeepName bool   // of LISTENER: the socket's name is a service manager's
-	Backends uint32 // of GO: how many are about to register with the second
+	Kind         HandoverKind
+	Format       uint32 // of LISTENER: 1
+	Reason       string // of FAILED
+	Received     []byte // of CONNECTION: what was read from it, at most one frame
+	KeepName     bool   // of LISTENER: the socket's name is a service manager's
+	Backends     uint32 // of GO: how many are about to come to the second
+	Capabilities uint64 // of READY: bit set of what the second can; 0: built before it was
 }
 
 // Name implements Message.
@@ -121,6 +122,7 @@ func (m *Handover) fields(c *coder) {
 	c.bytes(4, &m.Received)
 	c.bool(5, &m.KeepName)
 	scalar(c, 6, &m.Backends)
+	scalar(c, 7, &m.Capabilities)
 }
 
 // HandoverKind says what a Handover is about.
@@ -133,7 +135,8 @@ const (
 	HandoverKind_HANDOVER_KIND_READY       HandoverKind = 2 // second to first: it could serve
 	HandoverKind_HANDOVER_KIND_FAILED      HandoverKind = 3 // second to first: it can't
 	HandoverKind_HANDOVER_KIND_CONNECTION  HandoverKind = 4 // first to second, with a client's connection that waits
-	HandoverKind_HANDOVER_KIND_GO          HandoverKind = 5 // first to second: it accepts no more
+	HandoverKind_HANDOVER_KIND_GO          HandoverKind = 5 // first to second, with the lock beside the socket: it may begin
+	HandoverKind_HANDOVER_KIND_TAKEN       HandoverKind = 6 // second to first: it begins
 )
 
 var handoverKindNames = [...]string{
@@ -143,6 +146,7 @@ var handoverKindNames = [...]string{
 	HandoverKind_HANDOVER_KIND_FAILED:      "HANDOVER_KIND_FAILED",
 	HandoverKind_HANDOVER_KIND_CONNECTION:  "HANDOVER_KIND_CONNECTION",
 	HandoverKind_HANDOVER_KIND_GO:          "HANDOVER_KIND_GO",
+	HandoverKind_HANDOVER_KIND_TAKEN:       "HANDOVER_KIND_TAKEN",
 }
 
 func (v HandoverKind) String() string { return enumName(handoverKindNames[:], int32(v)) }

@@ -1,0 +1,54 @@
+package broker
+
+import (
+	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/sock"
+	"github.com/seed-7265657e/usher/internal/wire"
+)
+
+// This file is what a broker and the one that takes its place say to each other
+// (docs/protocol.md, section "Upgrade").
+
+// handoverFormat is what the first message says. A successor that does not know it says so,
+// and this broker stays. What is added within a format goes to a successor alone that has
+// said, in READY, that it knows it.
+const handoverFormat = 1
+
+func sendHandover(ch *sock.Channel, h *wire.Handover, with ...sock.Lender) error {
+	msg, err := frame.Append(nil, frame.HandoverEvent(h))
+	if err != nil {
+		return err
+	}
+	return ch.Send(msg, with...)
+}
+
+// damagedError says that a message arrived and is of no use. Others may come behind it.
+type damagedError struct{ error }
+
+func (e *damagedError) Unwrap() error { return e.error }
+
+// receiveHandover waits for the next message. The caller closes what came with it. The error
+// is a *damagedError where the channel goes on.
+func receiveHandover(ch *sock.Channel) (*wire.Handover, sock.Message, error) {
+	return readHandover(ch.Recv())
+}
+
+// readHandover reads what has come.
+func readHandover(msg sock.Message, err error) (*wire.Handover, sock.Message, error) {
+	if err != nil {
+		return nil, msg, err
+	}
+	f, err := msg.Frame()
+	var h *wire.Handover
+	if err == nil {
+		h, err = frame.ParseHandover(f)
+	}
+	if err == nil {
+		err = msg.Fault
+	}
+	if err != nil {
+		msg.FDs.Close()
+		err = &damagedError{err}
+	}
+	return h, msg, err
+}
