@@ -35,12 +35,14 @@ type backend struct {
 	over     chan struct{}   // closed when the program at address has ended; nil for others
 	exited   bool            // the process has been seen to end
 	retired  bool            // the channel has
+	passed   bool            // the channel is on its way to a successor: nothing is to be said or read on it here
 	inFlight int             // handoffs to it
 	relayed  int             // connections that are relayed to it
 	own      *ownInstance    // what it was started for; nil for a backend of a defined service
 	left     chan left       // tells watchProcess, once, that the channel has been retired
 
-	log        string // of one that was started here; else empty
+	log        string // of one that a broker has started; else empty
+	child      bool   // it was this one: awaitExit sees its end
 	takesNotes bool   // the backend knows notes: it can be told to drain, and tells its connections
 	letGo      bool   // it is to get no connection any more
 	drainOwed  bool   // and its channel was full when it was to be told
@@ -257,7 +259,7 @@ func (s *server) backendLeft(e *entry, fault error) {
 		return
 	}
 	s.loop.Remove(h.channel.Watched())
-	if starting := s.starts.pending[e.Key]; h.log != "" && !h.exited && (starting == nil || starting.entry != e) {
+	if starting := s.starts.pending[e.Key]; h.child && !h.exited && (starting == nil || starting.entry != e) {
 		s.leaving[e] = true // it has closed its channel by itself, and its process will be seen to end
 	}
 	for _, attempt := range h.channel.Retire() {
@@ -303,6 +305,9 @@ func (s *server) watchProcess(e *entry) {
 	}
 	cancel()
 	<-watched
+	if h.log != "" {
+		s.jobs.post(func() { s.unwatchLog(h.log) })
+	}
 }
 
 // exitGrace is how long after its channel a process takes to be seen as exited.

@@ -195,3 +195,9 @@ func (b *Broker) Consider(version string, file *os.File) {
 
 // Tried returns how many newer builds were tried.
 func (b *Broker) Tried() int { return ask(b, func(s *server) int { return len(s.newer.tried) }) }
+
+// LogsWatched returns how many logs of instances are kept within their bound.
+func (b *Broker) LogsWatched() int { return ask(b, func(s *server) int { return len(s.logs.writers) }) }
+
+// Leaving returns how many instances drain.
+func (b *Broker) Leaving() int { return ask(b, func(s *server) int { return len(s.leaving) }) }

@@ -1,8 +1,14 @@
 package broker
 
 import (
+	"context"
+	"errors"
+	"syscall"
+	"time"
+
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/sock"
+	"github.com/seed-7265657e/usher/internal/wait"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -20,6 +26,20 @@ func sendHandover(ch *sock.Channel, h *wire.Handover, with ...sock.Lender) error
 		return err
 	}
 	return ch.Send(msg, with...)
+}
+
+// sendPatiently is sendHandover to one that may not have taken what was sent before. It tries
+// until then.
+func sendPatiently(ctx context.Context, until time.Time, ch *sock.Channel, h *wire.Handover, with ...sock.Lender) error {
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		err := sendHandover(ch, h, with...)
+		if !errors.Is(err, syscall.EAGAIN) || time.Now().After(until) {
+			return err
+		}
+		if !wait.For(ctx, pause) {
+			return ctx.Err()
+		}
+	}
 }
 
 // damagedError says that a message arrived and is of no use. Others may come behind it.

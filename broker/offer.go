@@ -96,7 +96,7 @@ func (s *server) countInFlight(to *entry, one int) {
 		delete(s.inFlight, service)
 	}
 	if s.successor != nil && to.Handle.inFlight == 0 {
-		s.loop.Post(func() { s.releaseBackend(to) }) // behind what is being settled
+		s.loop.Post(func() { s.passBackends(to) }) // behind what is being settled
 	}
 }
 

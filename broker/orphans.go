@@ -4,9 +4,9 @@ import (
 	"time"
 )
 
-// Instances outlive their broker, and register again with the next one. Until they have, or
-// the time for that is over, none is started in their place, and nobody is told that those
-// that are there are all.
+// Instances outlive their broker, and register again with the next one, or are passed to it.
+// Until they are there, or the time for that is over, none is started in their place, and
+// nobody is told that those that are there are all.
 
 // orphans are the instances of the broker before this one, as the loop knows them.
 type orphans struct {
@@ -25,7 +25,7 @@ const (
 
 func (o *orphans) awaited(now time.Time) bool { return now.Before(o.by) }
 
-// orphanCame counts a registration. One that is no orphan's counts too: at worst a second
+// orphanCame counts a backend that has registered, or was passed. One that is no orphan's counts too: at worst a second
 // instance is started.
 func (s *server) orphanCame() {
 	if o := &s.orphans; o.left > 0 {

@@ -2,25 +2,14 @@ package broker
 
 import (
 	"context"
-	"errors"
-	"syscall"
-	"time"
 
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
-// This file is how a broker that has a successor passes on what it has.
-
-// releaseBackend ends a backend's channel as soon as nothing is under way on it, so that it
-// registers with the successor.
-func (s *server) releaseBackend(e *entry) {
-	if s.successor == nil || e.Handle.channel == nil || e.Handle.inFlight > 0 {
-		return
-	}
-	s.backendLeft(e, nil)
-}
+// This file is how a broker that has a successor passes on the connections that are its own
+// (passbackend.go has the channels).
 
 // passFrame gives the successor a connection whose frame has been read. It is false when
 // there is none.
@@ -48,18 +37,7 @@ func (c *connection) passOn(received []byte) {
 	}
 	ch, conn, deadline := c.server.successor.channel, c.conn, c.deadline
 	begun := offload(c, false, func(ctx context.Context) error {
-		h := &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_CONNECTION, Received: received}
-		for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-			err := sendHandover(ch, h, conn)
-			if !errors.Is(err, syscall.EAGAIN) || time.Now().After(deadline) {
-				return err
-			}
-			select { // it has not taken those before
-			case <-time.After(pause):
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
+		return sendPatiently(ctx, deadline, ch, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_CONNECTION, Received: received}, conn)
 	}, func(err error) {
 		if err != nil {
 			c.refuseAndClose(nil, hello.ShuttingDown())

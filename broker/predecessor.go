@@ -90,7 +90,7 @@ func (s *server) takeOver() {
 	defer func() { _ = ch.Close() }()
 	defer s.jobs.post(func() { s.begin(0, nil) }) // one that has died meanwhile gives no word
 	_ = ch.SetDeadline(time.Time{})
-	_ = sendHandover(ch, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_READY, Capabilities: frame.CapTaken}) // else the end is read
+	_ = sendHandover(ch, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_READY, Capabilities: frame.CapTaken | frame.CapBackends}) // else the end is read
 	for {
 		h, msg, err := receiveHandover(ch)
 		var damaged *damagedError
@@ -108,6 +108,8 @@ func (s *server) takeOver() {
 			if !s.jobs.post(func() { s.take(backends, lock) }) && lock != nil {
 				lock.Close()
 			}
+		case h.Kind == wire.HandoverKind_HANDOVER_KIND_BACKEND:
+			s.backendPassed(h, &msg.FDs)
 		case h.Kind == wire.HandoverKind_HANDOVER_KIND_CONNECTION && msg.FDs.Len() == 1:
 			conn, received := msg.FDs.TakeConn(0), h.Received
 			if !s.jobs.post(func() { s.admitPassed(conn, received) }) {
@@ -115,6 +117,18 @@ func (s *server) takeOver() {
 			}
 		}
 		msg.FDs.Close()
+	}
+}
+
+// backendPassed takes in a backend of the predecessor.
+func (s *server) backendPassed(h *wire.Handover, fds *sock.Descriptors) {
+	t, err := receiveBackend(h, fds)
+	if err != nil {
+		s.jobs.post(func() { s.notTaken(t.entry, err) })
+		return
+	}
+	if !s.jobs.post(func() { s.takeBackend(t) }) {
+		t.close()
 	}
 }
 

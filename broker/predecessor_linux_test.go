@@ -214,20 +214,29 @@ func successorProcess() error {
 		return err
 	}
 	dir := os.Getenv(envSocket)
-	b, err := broker.Listen(options{
-		Socket: filepath.Join(dir, "b.sock"), DefinitionDir: filepath.Join(dir, "defs"), BackendWait: time.Nanosecond,
+	opts := options{
+		Socket: filepath.Join(dir, "b.sock"), DefinitionDir: filepath.Join(dir, "defs"), LogDir: filepath.Join(dir, "logs"),
 		Logger: slog.New(slog.DiscardHandler), Predecessor: of,
-	})
+	}
+	if opts.BackendWait, err = time.ParseDuration(os.Getenv(envWait)); err != nil {
+		return err
+	}
+	upgradable(&opts) // once more
+	b, err := broker.Listen(opts)
 	if err != nil {
 		return err
 	}
 	return b.Serve(context.Background())
 }
 
+// envWait is the successor's BackendWait.
+const envWait = "USHER_TEST_WAIT"
+
 // upgradable is an option of a site: its successor is another process.
 func upgradable(o *options) {
 	o.Successor = broker.Successor{
-		Path: os.Args[0], Env: append(os.Environ(), "USHER_TEST_HELPER=successor", envSocket+"="+filepath.Dir(o.Socket)), Output: os.Stderr,
+		Path: os.Args[0], Output: os.Stderr,
+		Env: append(os.Environ(), "USHER_TEST_HELPER=successor", envSocket+"="+filepath.Dir(o.Socket), envWait+"="+o.BackendWait.String()),
 	}
 }
 

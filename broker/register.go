@@ -220,7 +220,7 @@ func (c *connection) takeIn(request *wire.Frame, e *entry, req *wire.Register) e
 		ch.Retire()
 		return err
 	}
-	if e.Handle.log == "" { // else awaitExit sees its end
+	if !e.Handle.child { // else awaitExit sees its end
 		s.jobs.wg.Go(func() { s.watchProcess(e) })
 	}
 	s.watchBackend(e)

@@ -219,6 +219,7 @@ func (s *server) launched(starting *starting, l launched, err error) {
 	if e.Handle.channel == nil {
 		e.Handle.program = l.Process
 	}
+	e.Handle.child = true
 	e.ExePath, e.ExeHash, e.Handle.log = cmp.Or(l.program.named, l.program.path), l.program.build, l.log
 	s.emit(event.Started{Backend: known(e), Variant: e.Variant, Log: l.log})
 	switch {

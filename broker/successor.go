@@ -20,7 +20,7 @@ import (
 // those whose offer is under way end here. Nobody is refused meanwhile: both have the
 // socket, and whoever is in its queue is accepted by one of the two.
 //
-//	serving ──LISTENER──▶ asking ──READY──▶ asked ──GO──▶ offered ──TAKEN──▶ CONNECTION…, draining ──▶ ended
+//	serving ──LISTENER──▶ asking ──READY──▶ asked ──GO──▶ offered ──TAKEN──▶ BACKEND…, CONNECTION…, draining ──▶ ended
 //	   ▲                    │                 │              │
 //	   └────────────────────┴─────────────────┴──────────────┴──FAILED, ends, or takes too long: serves on
 //
@@ -29,10 +29,8 @@ import (
 // no instance is started and no service verb begins here, of which the successor would not
 // know; they wait, and go on there.
 //
-// Backends are not handed over. Each channel ends as soon as nothing is under way on it, and
-// its backend registers again, which takes about 20 ms; until then its clients wait at the
-// successor. A channel with its page of claims would have to be in the same state on both
-// sides, and two builds of usher need not agree on that.
+// The channels of backends follow, each as soon as nothing is under way on it
+// (passbackend.go); until then its clients wait at the successor.
 
 // Successor says how a broker is started that takes this one's place; a zero value starts
 // none.
@@ -312,9 +310,7 @@ func (s *server) giveWay(next *successor) {
 			c.passFrame(c.waiter.target.request)
 		}
 	}
-	for _, e := range s.backends.All() {
-		s.releaseBackend(e)
-	}
+	s.passBackends(s.backends.All()...)
 	s.emit(event.Upgraded{PID: next.pid})
 	if tell := s.opts.Supervisor.Succeeded; tell != nil {
 		tell(next.pid)

@@ -43,6 +43,9 @@ type Table struct {
 	bits    uint       // of a number that name the slot
 	pending []*Attempt // in no order
 	due     time.Time  // no pending attempt is due earlier
+
+	numbered uint64 // no attempt has had a higher number, here or before
+	least    uint64 // that a slot's uses begin with
 }
 
 type slot struct {
@@ -79,10 +82,11 @@ func (t *Table) Issue(a *Attempt, life time.Duration, now time.Time) error {
 	}
 	at := t.takeSlot()
 	s := &t.slots[at]
-	s.uses++
+	s.uses = max(s.uses+1, t.least)
 	s.attempt = a
 	a.table, a.token, a.claim, a.channel = t, token, nil, nil
 	a.number = s.uses<<t.bits | uint64(at)
+	t.numbered = max(t.numbered, a.number)
 	a.issued, a.life, a.sentAt = now, atLeastOneMilli(life), time.Time{}
 	a.place = len(t.pending)
 	t.pending = append(t.pending, a)
@@ -149,6 +153,12 @@ func (t *Table) expire(now time.Time) {
 		}
 	}
 	t.due = next
+}
+
+// numberAbove has every later attempt have a number above n: an answer to an attempt of
+// another table is then none to one of this.
+func (t *Table) numberAbove(n uint64) {
+	t.numbered, t.least = max(t.numbered, n), max(t.least, n>>t.bits+1)
 }
 
 // whose says which pending attempt an answer that came on channel c is for; when

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 // Page is memory that the broker and one backend share, with a claim in each of
@@ -25,6 +27,7 @@ type Page struct {
 	unmap func()
 
 	// Of the broker's side.
+	memory *sock.FD // for another broker to get; nil on the backend's side
 	mu     sync.Mutex
 	claims []Claim  // one per word
 	free   []uint32 // words without a claim; the last is used next
@@ -51,11 +54,12 @@ const (
 // ErrPageFull says that all words of a page are in use.
 var ErrPageFull = errors.New("no word is free in the page of claims")
 
-// newPage makes the broker's side of a page over fresh words.
-func newPage(words []atomic.Uint64, unmap func()) *Page {
-	p := &Page{words: words, unmap: unmap, claims: make([]Claim, len(words)), free: make([]uint32, len(words))}
+// newPage makes the broker's side of a page over words in which no claim is open, and none
+// has had a higher generation. It owns memory, which is where they are.
+func newPage(memory *sock.FD, words []atomic.Uint64, unmap func(), generation uint64) *Page {
+	p := &Page{memory: memory, words: words, unmap: unmap, claims: make([]Claim, len(words)), free: make([]uint32, len(words))}
 	for i := range p.claims {
-		p.claims[i] = Claim{page: p, slot: uint32(i)}
+		p.claims[i] = Claim{page: p, slot: uint32(i), generation: generation}
 		p.free[len(p.free)-1-i] = uint32(i)
 	}
 	return p
@@ -78,6 +82,23 @@ func (p *Page) New() (*Claim, error) {
 	c.open = true
 	p.words[c.slot].Store(c.word(untaken))
 	return c, nil
+}
+
+// Pass returns a descriptor of the page, which the caller owns, and the highest generation
+// that a claim in it has had, for ResumePage in another process. It fails while a claim is
+// open: no two processes are the broker's side of one. Behind Pass no claim is to be made
+// here.
+func (p *Page) Pass() (fd *sock.FD, generation uint64, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || len(p.free) < len(p.claims) {
+		return nil, 0, fmt.Errorf("%w: the page is in use, or closed", ErrUnavailable)
+	}
+	for i := range p.claims {
+		generation = max(generation, p.claims[i].generation)
+	}
+	fd, err = sock.DuplicateOf(p.memory)
+	return fd, generation, err
 }
 
 // Claim is the backend's side of a claim, as its offer names it. The error wraps
@@ -105,6 +126,9 @@ func (p *Page) freeUnused() {
 	if len(p.free) == len(p.claims) {
 		p.words = nil
 		p.unmap()
+		if p.memory != nil {
+			p.memory.Close()
+		}
 	}
 }
 

@@ -22,12 +22,43 @@ func NewPage() (p *Page, fd *sock.FD, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	words, unmap, err := mapWords(n)
-	if err != nil {
-		_ = unix.Close(n)
-		return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	fd = sock.Own(n)
+	memory, err := sock.DuplicateOf(fd)
+	if err == nil {
+		var words []atomic.Uint64
+		var unmap func()
+		if words, unmap, err = mapWords(n); err == nil {
+			return newPage(memory, words, unmap, 0), fd, nil
+		}
+		memory.Close()
 	}
-	return newPage(words, unmap), sock.Own(n), nil
+	fd.Close()
+	return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+// maxGeneration leaves room for the claims of many years.
+const maxGeneration = 1 << 60
+
+// ResumePage makes the broker's side of a page that another process has passed on: fd and
+// generation are what its Pass has returned. It owns fd. What a backend has been told of the
+// claims before is over: their words are used again at a higher generation alone. The error
+// wraps ErrForeign.
+func ResumePage(fd *sock.FD, generation uint64) (*Page, error) {
+	memory, err := sock.DuplicateOf(fd)
+	if err != nil {
+		fd.Close()
+		return nil, fmt.Errorf("%w: %v", ErrForeign, err)
+	}
+	received, err := ReceivePage(fd)
+	if err == nil && generation > maxGeneration {
+		received.unmap()
+		err = fmt.Errorf("%w: generation %d", ErrForeign, generation)
+	}
+	if err != nil {
+		memory.Close()
+		return nil, err
+	}
+	return newPage(memory, received.words, received.unmap, generation), nil
 }
 
 func sealedMemory() (fd int, err error) {

@@ -19,3 +19,6 @@ func ReceivePage(page *sock.FD) (*Page, error) {
 	page.Close()
 	return nil, fmt.Errorf("%w: %w", ErrForeign, errors.ErrUnsupported)
 }
+
+// ResumePage answers ErrForeign: there is no page to go on with on this system.
+func ResumePage(fd *sock.FD, _ uint64) (*Page, error) { return ReceivePage(fd) }

@@ -157,6 +157,8 @@ type (
 
 // Backends.
 type (
+	// BackendTaken: a backend of the broker before this one goes on with its channel.
+	BackendTaken struct{ Backend Backend }
 	// Registered: a backend has its channel.
 	Registered struct{ Backend Backend }
 	// RegistrationRefused: a backend may not have one.

@@ -149,6 +149,8 @@ func (l Log) noteBackend(e Event) {
 	switch e := e.(type) {
 	case Registered:
 		l.info(e.Name(), "backend registered", append(e.Backend.attrs(), slog.String("pipe", e.Backend.Pipe))...)
+	case BackendTaken:
+		l.info(e.Name(), "backend taken over from the broker before", e.Backend.attrs()...)
 	case RegistrationRefused:
 		l.warn(e.Name(), "registration refused", append(e.Backend.attrs(), problem(e.Problem))...)
 	case RegistrationFailed:

@@ -136,6 +136,10 @@ func (ReadyLost) Name() string { return "handoff.ready_lost" }
 func (ReadyLost) fact()        {}
 
 // Name implements Event.
+func (BackendTaken) Name() string { return "backend.taken_over" }
+func (BackendTaken) fact()        {}
+
+// Name implements Event.
 func (Registered) Name() string { return "backend.registered" }
 func (Registered) fact()        {}
 

@@ -57,6 +57,7 @@ func TestFacts(t *testing.T) {
 		{event.Started{Backend: about, Log: "/l"}, "SPAWN_ATTEMPT demo-svc 1.4.0 its log is /l"},
 		{event.Ready{Backend: about, After: time.Second}, "SPAWN demo-svc 1.4.0 ready after 1s"},
 		{event.Registered{Backend: about}, "SPAWN demo-svc 1.4.0 registered"},
+		{event.BackendTaken{Backend: about}, "backend.taken_over demo-svc 1.4.0 taken over from the broker before"},
 		{event.StartFailed{Backend: about, Problem: "why"}, "DIED_CRASH demo-svc 1.4.0 why"},
 		{event.StartFailed{Backend: event.Backend{Service: "s"}, Problem: "no file"}, "SPAWN_ATTEMPT s  no file"},
 		{event.Exited{Backend: about, Exit: "exited with code 0", Clean: true}, "DIED_SHUTDOWN demo-svc 1.4.0 exited with code 0"},

@@ -134,6 +134,8 @@ func (w *Writer) judgeBackend(e event.Event) *wire.LifecycleEvent {
 		r := record(e.Name(), kind, warning, e.Backend, e.Problem)
 		add(r, extraVariant, e.Variant)
 		return r
+	case event.BackendTaken:
+		return record(e.Name(), unspecified, info, e.Backend, "taken over from the broker before")
 	case event.Registered:
 		return record(e.Name(), wire.EventKind_SPAWN, info, e.Backend, "registered")
 	case event.StaticFound:

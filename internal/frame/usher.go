@@ -16,6 +16,11 @@ const CapUnknownMessages uint64 = 1 << 0
 // before it begins, and has the lock from it (docs/protocol.md, section "Upgrade").
 const CapTaken uint64 = 1 << 0
 
+// CapBackends is another: it goes on with the channels of backends, behind TAKEN. The bit
+// stands for all that a PassedBackend says, the way in which the keys of own builds are made
+// included: who changes that takes another bit.
+const CapBackends uint64 = 1 << 1
+
 // UnknownOnChannel reports whether f is a sound message of another kind than the one
 // that its reader expects: kind, with the protocol Channel.
 func UnknownOnChannel(f *wire.Frame, kind wire.FrameKind) bool {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 var errUnsupported = fmt.Errorf("identify the peer process: %w on this system", errors.ErrUnsupported)
@@ -25,6 +27,15 @@ func OpenProcess(syscall.Conn) (*Process, error) { return nil, errUnsupported }
 
 // OpenPID answers errors.ErrUnsupported.
 func OpenPID(int) (*Process, error) { return nil, errUnsupported }
+
+// Resume answers errors.ErrUnsupported.
+func Resume(fd *sock.FD) (*Process, error) {
+	fd.Close()
+	return nil, errUnsupported
+}
+
+// Share answers errors.ErrUnsupported.
+func (*Process) Share() (*sock.FD, error) { return nil, errUnsupported }
 
 // PID returns 0.
 func (*Process) PID() int { return 0 }

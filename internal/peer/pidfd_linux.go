@@ -1,8 +1,11 @@
 package peer
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"strconv"
+	"strings"
 
 	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/sock/rawsys"
@@ -46,3 +49,42 @@ func (p pidfd) awaitExit() error {
 }
 
 func (p pidfd) close() { _ = p.file.Close() }
+
+func (p pidfd) share() (*sock.FD, error) { return sock.Duplicate(p.file) }
+
+// Resume returns a handle on the process whose Share was passed to this one. It owns fd. The
+// error says that fd is no pidfd, or that the process has ended.
+func Resume(fd *sock.FD) (*Process, error) {
+	pid, err := pidOf(fd)
+	if err != nil {
+		fd.Close()
+		return nil, fmt.Errorf("resume process: %w", err)
+	}
+	h, err := ownPidfd(pid, fd)
+	return newProcess(pid, h, err)
+}
+
+// pidOf asks the kernel whose pidfd fd is.
+func pidOf(fd *sock.FD) (int, error) {
+	n, ok := sock.Borrow(fd)
+	if !ok {
+		return 0, os.ErrClosed
+	}
+	defer sock.Return(fd)
+	if err := procIsOurs(); err != nil {
+		return 0, err
+	}
+	info, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(n))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(info)) {
+		if value, is := strings.CutPrefix(line, "Pid:"); is {
+			if pid, err := strconv.Atoi(strings.TrimSpace(value)); err == nil && pid > 0 {
+				return pid, nil
+			}
+			return 0, os.ErrProcessDone
+		}
+	}
+	return 0, errors.New("its descriptor is no pidfd")
+}

@@ -37,6 +37,9 @@ type handle interface {
 	exited() (bool, error)
 	// awaitExit returns nil when the process has ended, os.ErrClosed after close.
 	awaitExit() error
+	// share returns a descriptor for another process, which the caller owns;
+	// errors.ErrUnsupported where none does.
+	share() (*sock.FD, error)
 	close()
 }
 
@@ -110,6 +113,10 @@ func newProcess(pid int, h handle, err error) (*Process, error) {
 	}
 	return &Process{pid: pid, handle: h, gone: make(chan struct{})}, nil
 }
+
+// Share returns a descriptor from which another process can Resume, which the caller owns.
+// The error is errors.ErrUnsupported where processes are held on to otherwise.
+func (p *Process) Share() (*sock.FD, error) { return p.share() }
 
 // Means says how processes are held on to here: "pidfd", or "pid and start time".
 func Means() string {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 // statFile is the open /proc/PID/stat of a process. The kernel binds it to the
@@ -115,3 +117,5 @@ func parseStat(line []byte) (processStat, error) {
 		bytes.Equal(fields[state], []byte("Z")) && (string(fields[threads]) == "1" || string(fields[threads]) == "0")
 	return processStat{ended: dead, start: began}, nil
 }
+
+func (s *statFile) share() (*sock.FD, error) { return nil, errors.ErrUnsupported }

@@ -4,6 +4,7 @@ package sock
 
 import (
 	"fmt"
+	"os"
 	"strconv"
 	"syscall"
 
@@ -26,12 +27,27 @@ func Inherited(number string) (*FD, error) {
 // Duplicate returns another descriptor of what c has open, for another process to get; the
 // caller owns it.
 func Duplicate(c syscall.Conn) (dup *FD, err error) {
-	err = withFD(c, func(fd int) error {
-		n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-		if err == nil {
-			dup = Own(n)
-		}
+	err = withFD(c, func(fd int) (err error) {
+		dup, err = duplicate(fd)
 		return err
 	})
 	return dup, err
+}
+
+// DuplicateOf is Duplicate of what is lent.
+func DuplicateOf(l Lender) (*FD, error) {
+	fd, ok := l.borrow()
+	if !ok {
+		return nil, os.ErrClosed
+	}
+	defer l.giveBack()
+	return duplicate(fd)
+}
+
+func duplicate(fd int) (*FD, error) {
+	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return Own(n), nil
 }

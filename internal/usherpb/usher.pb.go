@@ -97,6 +97,7 @@ const (
 	HandoverKind_HANDOVER_KIND_CONNECTION  HandoverKind = 4 // first to second, with a client's connection that waits
 	HandoverKind_HANDOVER_KIND_GO          HandoverKind = 5 // first to second, with the lock beside the socket: it may begin
 	HandoverKind_HANDOVER_KIND_TAKEN       HandoverKind = 6 // second to first: it begins
+	HandoverKind_HANDOVER_KIND_BACKEND     HandoverKind = 7 // first to second, with a backend's channel, its process and its page
 )
 
 // Enum value maps for HandoverKind.
@@ -109,6 +110,7 @@ var (
 		4: "HANDOVER_KIND_CONNECTION",
 		5: "HANDOVER_KIND_GO",
 		6: "HANDOVER_KIND_TAKEN",
+		7: "HANDOVER_KIND_BACKEND",
 	}
 	HandoverKind_value = map[string]int32{
 		"HANDOVER_KIND_UNSPECIFIED": 0,
@@ -118,6 +120,7 @@ var (
 		"HANDOVER_KIND_CONNECTION":  4,
 		"HANDOVER_KIND_GO":          5,
 		"HANDOVER_KIND_TAKEN":       6,
+		"HANDOVER_KIND_BACKEND":     7,
 	}
 )
 
@@ -622,6 +625,7 @@ type Handover struct {
 	KeepName      bool                   `protobuf:"varint,5,opt,name=keep_name,json=keepName,proto3" json:"keep_name,omitempty"` // of LISTENER: the socket's name is a service manager's
 	Backends      uint32                 `protobuf:"varint,6,opt,name=backends,proto3" json:"backends,omitempty"`                 // of GO: how many are about to come to the second
 	Capabilities  uint64                 `protobuf:"varint,7,opt,name=capabilities,proto3" json:"capabilities,omitempty"`         // of READY: bit set of what the second can; 0: built before it was
+	Backend       []byte                 `protobuf:"bytes,8,opt,name=backend,proto3" json:"backend,omitempty"`                    // of BACKEND: a PassedBackend
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -705,6 +709,186 @@ func (x *Handover) GetCapabilities() uint64 {
 	return 0
 }
 
+func (x *Handover) GetBackend() []byte {
+	if x != nil {
+		return x.Backend
+	}
+	return nil
+}
+
+// PassedBackend is what a broker knows of a backend whose channel it passes on.
+type PassedBackend struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Instance      string                 `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"` // what clients find it by: with service, version and variant
+	Service       string                 `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
+	Version       string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	Variant       string                 `protobuf:"bytes,4,opt,name=variant,proto3" json:"variant,omitempty"`                               // of an own build
+	BackendPipe   string                 `protobuf:"bytes,5,opt,name=backend_pipe,json=backendPipe,proto3" json:"backend_pipe,omitempty"`    // absolute path of its own socket
+	ExePath       string                 `protobuf:"bytes,6,opt,name=exe_path,json=exePath,proto3" json:"exe_path,omitempty"`                // what it runs
+	ExeHash       []byte                 `protobuf:"bytes,7,opt,name=exe_hash,json=exeHash,proto3" json:"exe_hash,omitempty"`                // 32 bytes
+	SinceMs       uint64                 `protobuf:"varint,8,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`               // Unix time since when it serves
+	IdleSinceMs   uint64                 `protobuf:"varint,9,opt,name=idle_since_ms,json=idleSinceMs,proto3" json:"idle_since_ms,omitempty"` // Unix time since when it has had no connection, where active is 0
+	Active        uint64                 `protobuf:"varint,10,opt,name=active,proto3" json:"active,omitempty"`                               // how many connections it has, by its own word
+	Capabilities  uint64                 `protobuf:"varint,11,opt,name=capabilities,proto3" json:"capabilities,omitempty"`                   // as in Register
+	ClaimPage     bool                   `protobuf:"varint,12,opt,name=claim_page,json=claimPage,proto3" json:"claim_page,omitempty"`        // the page comes behind the channel and the process
+	Generation    uint64                 `protobuf:"varint,13,opt,name=generation,proto3" json:"generation,omitempty"`                       // the highest that a claim in the page has had
+	HandoffId     uint64                 `protobuf:"varint,14,opt,name=handoff_id,json=handoffId,proto3" json:"handoff_id,omitempty"`        // the highest that an offer has had
+	OwnBuild      []byte                 `protobuf:"bytes,15,opt,name=own_build,json=ownBuild,proto3" json:"own_build,omitempty"`            // an OwnBuild: what it was started for
+	OwnFile       []byte                 `protobuf:"bytes,16,opt,name=own_file,json=ownFile,proto3" json:"own_file,omitempty"`               // 32 bytes that name the file of an own build
+	Log           string                 `protobuf:"bytes,17,opt,name=log,proto3" json:"log,omitempty"`                                      // where it logs to, of one that a broker has started
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PassedBackend) Reset() {
+	*x = PassedBackend{}
+	mi := &file_usher_v1_usher_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PassedBackend) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PassedBackend) ProtoMessage() {}
+
+func (x *PassedBackend) ProtoReflect() protoreflect.Message {
+	mi := &file_usher_v1_usher_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PassedBackend.ProtoReflect.Descriptor instead.
+func (*PassedBackend) Descriptor() ([]byte, []int) {
+	return file_usher_v1_usher_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *PassedBackend) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *PassedBackend) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *PassedBackend) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *PassedBackend) GetVariant() string {
+	if x != nil {
+		return x.Variant
+	}
+	return ""
+}
+
+func (x *PassedBackend) GetBackendPipe() string {
+	if x != nil {
+		return x.BackendPipe
+	}
+	return ""
+}
+
+func (x *PassedBackend) GetExePath() string {
+	if x != nil {
+		return x.ExePath
+	}
+	return ""
+}
+
+func (x *PassedBackend) GetExeHash() []byte {
+	if x != nil {
+		return x.ExeHash
+	}
+	return nil
+}
+
+func (x *PassedBackend) GetSinceMs() uint64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
+func (x *PassedBackend) GetIdleSinceMs() uint64 {
+	if x != nil {
+		return x.IdleSinceMs
+	}
+	return 0
+}
+
+func (x *PassedBackend) GetActive() uint64 {
+	if x != nil {
+		return x.Active
+	}
+	return 0
+}
+
+func (x *PassedBackend) GetCapabilities() uint64 {
+	if x != nil {
+		return x.Capabilities
+	}
+	return 0
+}
+
+func (x *PassedBackend) GetClaimPage() bool {
+	if x != nil {
+		return x.ClaimPage
+	}
+	return false
+}
+
+func (x *PassedBackend) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *PassedBackend) GetHandoffId() uint64 {
+	if x != nil {
+		return x.HandoffId
+	}
+	return 0
+}
+
+func (x *PassedBackend) GetOwnBuild() []byte {
+	if x != nil {
+		return x.OwnBuild
+	}
+	return nil
+}
+
+func (x *PassedBackend) GetOwnFile() []byte {
+	if x != nil {
+		return x.OwnFile
+	}
+	return nil
+}
+
+func (x *PassedBackend) GetLog() string {
+	if x != nil {
+		return x.Log
+	}
+	return ""
+}
+
 // Note travels on a channel in both directions, payload protocol 0xF001, kind EVENT. Who
 // does not know its kind ignores it.
 type Note struct {
@@ -718,7 +902,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_usher_v1_usher_proto_msgTypes[5]
+	mi := &file_usher_v1_usher_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -730,7 +914,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_usher_v1_usher_proto_msgTypes[5]
+	mi := &file_usher_v1_usher_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -743,7 +927,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_usher_v1_usher_proto_rawDescGZIP(), []int{5}
+	return file_usher_v1_usher_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Note) GetKind() NoteKind {
@@ -785,7 +969,7 @@ type Registered struct {
 
 func (x *Registered) Reset() {
 	*x = Registered{}
-	mi := &file_usher_v1_usher_proto_msgTypes[6]
+	mi := &file_usher_v1_usher_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -797,7 +981,7 @@ func (x *Registered) String() string {
 func (*Registered) ProtoMessage() {}
 
 func (x *Registered) ProtoReflect() protoreflect.Message {
-	mi := &file_usher_v1_usher_proto_msgTypes[6]
+	mi := &file_usher_v1_usher_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -810,7 +994,7 @@ func (x *Registered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registered.ProtoReflect.Descriptor instead.
 func (*Registered) Descriptor() ([]byte, []int) {
-	return file_usher_v1_usher_proto_rawDescGZIP(), []int{6}
+	return file_usher_v1_usher_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Registered) GetAccepted() bool {
@@ -903,7 +1087,7 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\x03dir\x18\x02 \x01(\tR\x03dir\x12\x10\n" +
 	"\x03env\x18\x03 \x03(\tR\x03env\x12\x17\n" +
 	"\aidle_ms\x18\x04 \x01(\x04R\x06idleMs\x12\x19\n" +
-	"\bstart_ms\x18\x05 \x01(\x04R\astartMs\"\xdf\x01\n" +
+	"\bstart_ms\x18\x05 \x01(\x04R\astartMs\"\xf9\x01\n" +
 	"\bHandover\x12*\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x16.usher.v1.HandoverKindR\x04kind\x12\x16\n" +
 	"\x06format\x18\x02 \x01(\rR\x06format\x12\x16\n" +
@@ -911,7 +1095,31 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\breceived\x18\x04 \x01(\fR\breceived\x12\x1b\n" +
 	"\tkeep_name\x18\x05 \x01(\bR\bkeepName\x12\x1a\n" +
 	"\bbackends\x18\x06 \x01(\rR\bbackends\x12\"\n" +
-	"\fcapabilities\x18\a \x01(\x04R\fcapabilities\"i\n" +
+	"\fcapabilities\x18\a \x01(\x04R\fcapabilities\x12\x18\n" +
+	"\abackend\x18\b \x01(\fR\abackend\"\xf5\x03\n" +
+	"\rPassedBackend\x12\x1a\n" +
+	"\binstance\x18\x01 \x01(\tR\binstance\x12\x18\n" +
+	"\aservice\x18\x02 \x01(\tR\aservice\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\tR\aversion\x12\x18\n" +
+	"\avariant\x18\x04 \x01(\tR\avariant\x12!\n" +
+	"\fbackend_pipe\x18\x05 \x01(\tR\vbackendPipe\x12\x19\n" +
+	"\bexe_path\x18\x06 \x01(\tR\aexePath\x12\x19\n" +
+	"\bexe_hash\x18\a \x01(\fR\aexeHash\x12\x19\n" +
+	"\bsince_ms\x18\b \x01(\x04R\asinceMs\x12\"\n" +
+	"\ridle_since_ms\x18\t \x01(\x04R\vidleSinceMs\x12\x16\n" +
+	"\x06active\x18\n" +
+	" \x01(\x04R\x06active\x12\"\n" +
+	"\fcapabilities\x18\v \x01(\x04R\fcapabilities\x12\x1d\n" +
+	"\n" +
+	"claim_page\x18\f \x01(\bR\tclaimPage\x12\x1e\n" +
+	"\n" +
+	"generation\x18\r \x01(\x04R\n" +
+	"generation\x12\x1d\n" +
+	"\n" +
+	"handoff_id\x18\x0e \x01(\x04R\thandoffId\x12\x1b\n" +
+	"\town_build\x18\x0f \x01(\fR\bownBuild\x12\x19\n" +
+	"\bown_file\x18\x10 \x01(\fR\aownFile\x12\x10\n" +
+	"\x03log\x18\x11 \x01(\tR\x03log\"i\n" +
 	"\x04Note\x12&\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x12.usher.v1.NoteKindR\x04kind\x12!\n" +
 	"\fbackend_pipe\x18\x02 \x01(\tR\vbackendPipe\x12\x16\n" +
@@ -935,7 +1143,7 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\x16NACK_REASON_CLAIM_LOST\x10\x03\x12\x14\n" +
 	"\x10NACK_REASON_BUSY\x10\x04\x12\x17\n" +
 	"\x13NACK_REASON_CLOSING\x10\x05\x12\x1b\n" +
-	"\x17NACK_REASON_UNSUPPORTED\x10\x06*\xc9\x01\n" +
+	"\x17NACK_REASON_UNSUPPORTED\x10\x06*\xe4\x01\n" +
 	"\fHandoverKind\x12\x1d\n" +
 	"\x19HANDOVER_KIND_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16HANDOVER_KIND_LISTENER\x10\x01\x12\x17\n" +
@@ -943,7 +1151,8 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\x14HANDOVER_KIND_FAILED\x10\x03\x12\x1c\n" +
 	"\x18HANDOVER_KIND_CONNECTION\x10\x04\x12\x14\n" +
 	"\x10HANDOVER_KIND_GO\x10\x05\x12\x17\n" +
-	"\x13HANDOVER_KIND_TAKEN\x10\x06*\x8d\x01\n" +
+	"\x13HANDOVER_KIND_TAKEN\x10\x06\x12\x19\n" +
+	"\x15HANDOVER_KIND_BACKEND\x10\a*\x8d\x01\n" +
 	"\bNoteKind\x12\x19\n" +
 	"\x15NOTE_KIND_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fNOTE_KIND_READY\x10\x01\x12\x12\n" +
@@ -967,19 +1176,20 @@ func file_usher_v1_usher_proto_rawDescGZIP() []byte {
 }
 
 var file_usher_v1_usher_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_usher_v1_usher_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_usher_v1_usher_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_usher_v1_usher_proto_goTypes = []any{
-	(NackReason)(0),    // 0: usher.v1.NackReason
-	(HandoverKind)(0),  // 1: usher.v1.HandoverKind
-	(NoteKind)(0),      // 2: usher.v1.NoteKind
-	(ChannelKind)(0),   // 3: usher.v1.ChannelKind
-	(*Offer)(nil),      // 4: usher.v1.Offer
-	(*Ack)(nil),        // 5: usher.v1.Ack
-	(*Register)(nil),   // 6: usher.v1.Register
-	(*OwnBuild)(nil),   // 7: usher.v1.OwnBuild
-	(*Handover)(nil),   // 8: usher.v1.Handover
-	(*Note)(nil),       // 9: usher.v1.Note
-	(*Registered)(nil), // 10: usher.v1.Registered
+	(NackReason)(0),       // 0: usher.v1.NackReason
+	(HandoverKind)(0),     // 1: usher.v1.HandoverKind
+	(NoteKind)(0),         // 2: usher.v1.NoteKind
+	(ChannelKind)(0),      // 3: usher.v1.ChannelKind
+	(*Offer)(nil),         // 4: usher.v1.Offer
+	(*Ack)(nil),           // 5: usher.v1.Ack
+	(*Register)(nil),      // 6: usher.v1.Register
+	(*OwnBuild)(nil),      // 7: usher.v1.OwnBuild
+	(*Handover)(nil),      // 8: usher.v1.Handover
+	(*PassedBackend)(nil), // 9: usher.v1.PassedBackend
+	(*Note)(nil),          // 10: usher.v1.Note
+	(*Registered)(nil),    // 11: usher.v1.Registered
 }
 var file_usher_v1_usher_proto_depIdxs = []int32{
 	0, // 0: usher.v1.Ack.reason:type_name -> usher.v1.NackReason
@@ -1004,7 +1214,7 @@ func file_usher_v1_usher_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_usher_v1_usher_proto_rawDesc), len(file_usher_v1_usher_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -46,6 +46,7 @@ var pairs = []pair{
 	{&wire.OwnBuild{}, &usherpb.OwnBuild{}},
 	{&wire.Note{}, &usherpb.Note{}},
 	{&wire.Handover{}, &usherpb.Handover{}},
+	{&wire.PassedBackend{}, &usherpb.PassedBackend{}},
 }
 
 // fresh returns the pair with both messages new.

@@ -110,6 +110,7 @@ type Handover struct {
 	KeepName     bool   // of LISTENER: the socket's name is a service manager's
 	Backends     uint32 // of GO: how many are about to come to the second
 	Capabilities uint64 // of READY: bit set of what the second can; 0: built before it was
+	Backend      []byte // of BACKEND: a PassedBackend
 }
 
 // Name implements Message.
@@ -123,6 +124,53 @@ func (m *Handover) fields(c *coder) {
 	c.bool(5, &m.KeepName)
 	scalar(c, 6, &m.Backends)
 	scalar(c, 7, &m.Capabilities)
+	c.bytes(8, &m.Backend)
+}
+
+// PassedBackend is what a broker knows of a backend whose channel it passes on.
+type PassedBackend struct {
+	// What clients find it by.
+	Instance    string
+	Service     string
+	Version     string
+	Variant     string // of an own build
+	BackendPipe string // absolute path of its own socket
+	ExePath     string // what it runs
+	ExeHash     []byte // 32 bytes
+	SinceMs     uint64 // Unix time since when it serves
+	IdleSinceMs uint64 // Unix time since when it has had no connection, where active is 0
+	Active      uint64 // how many connections it has, by its own word
+	// As in Register.
+	Capabilities uint64
+	ClaimPage    bool   // the page comes behind the channel and the process
+	Generation   uint64 // the highest that a claim in the page has had
+	HandoffId    uint64 // the highest that an offer has had
+	OwnBuild     []byte // an OwnBuild: what it was started for
+	OwnFile      []byte // 32 bytes that name the file of an own build
+	Log          string // where it logs to, of one that a broker has started
+}
+
+// Name implements Message.
+func (*PassedBackend) Name() string { return "PassedBackend" }
+
+func (m *PassedBackend) fields(c *coder) {
+	c.text(1, &m.Instance)
+	c.text(2, &m.Service)
+	c.text(3, &m.Version)
+	c.text(4, &m.Variant)
+	c.text(5, &m.BackendPipe)
+	c.text(6, &m.ExePath)
+	c.bytes(7, &m.ExeHash)
+	scalar(c, 8, &m.SinceMs)
+	scalar(c, 9, &m.IdleSinceMs)
+	scalar(c, 10, &m.Active)
+	scalar(c, 11, &m.Capabilities)
+	c.bool(12, &m.ClaimPage)
+	scalar(c, 13, &m.Generation)
+	scalar(c, 14, &m.HandoffId)
+	c.bytes(15, &m.OwnBuild)
+	c.bytes(16, &m.OwnFile)
+	c.text(17, &m.Log)
 }
 
 // HandoverKind says what a Handover is about.
@@ -137,6 +185,7 @@ const (
 	HandoverKind_HANDOVER_KIND_CONNECTION  HandoverKind = 4 // first to second, with a client's connection that waits
 	HandoverKind_HANDOVER_KIND_GO          HandoverKind = 5 // first to second, with the lock beside the socket: it may begin
 	HandoverKind_HANDOVER_KIND_TAKEN       HandoverKind = 6 // second to first: it begins
+	HandoverKind_HANDOVER_KIND_BACKEND     HandoverKind = 7 // first to second, with a backend's channel, its process and its page
 )
 
 var handoverKindNames = [...]string{
@@ -147,6 +196,7 @@ var handoverKindNames = [...]string{
 	HandoverKind_HANDOVER_KIND_CONNECTION:  "HANDOVER_KIND_CONNECTION",
 	HandoverKind_HANDOVER_KIND_GO:          "HANDOVER_KIND_GO",
 	HandoverKind_HANDOVER_KIND_TAKEN:       "HANDOVER_KIND_TAKEN",
+	HandoverKind_HANDOVER_KIND_BACKEND:     "HANDOVER_KIND_BACKEND",
 }
 
 func (v HandoverKind) String() string { return enumName(handoverKindNames[:], int32(v)) }

@@ -5,6 +5,7 @@ package faults
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -31,8 +32,28 @@ func (w *fixture) upgrade() (said string, done bool) {
 	return reply.Body, reply.ExitCode == 0
 }
 
+// since is since when the broker's one backend has served, by the word of the broker that
+// took its registration.
+func (w *fixture) since() (ms int64) {
+	w.t.Helper()
+	reply, err := adminclient.Ask(context.Background(), w.Socket(), &wire.AdminRequest{Verb: wire.AdminVerb_ADMIN_VERB_STATUS, Json: true})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var status struct {
+		Instances []struct {
+			Since int64 `json:"since_unix_ms"`
+		}
+	}
+	if err := json.Unmarshal([]byte(reply.Body), &status); err != nil || len(status.Instances) != 1 {
+		w.t.Fatalf("%v in %s", err, reply.Body)
+	}
+	return status.Instances[0].Since
+}
+
 // TestUpgradeUnderLoad replaces the broker again and again while clients keep coming: each
-// is served, once, and a connection from before lives on.
+// is served, once, a connection from before lives on, and the backend does not register
+// again.
 func TestUpgradeUnderLoad(t *testing.T) {
 	testutil.Leaks(t)
 	for _, early := range []bool{false, true} {
@@ -48,7 +69,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 				t.Fatal(err)
 			}
 			line := bufio.NewReader(old)
-			pid := 0
+			pid, registered, since := 0, 0, w.since()
 			for n := range min(rounds(), 20) {
 				results := w.underLoad(func() {
 					said, done := w.upgrade()
@@ -67,6 +88,9 @@ func TestUpgradeUnderLoad(t *testing.T) {
 				if refused := w.status().Clients.Refused; len(refused) > 0 {
 					t.Errorf("upgrade %d: the next broker refused: %v", n, refused)
 				}
+				if now := w.since(); now != since {
+					registered, since = registered+1, now
+				}
 				id := fmt.Sprintf("old-%d", n)
 				if _, err := fmt.Fprintln(old, id); err != nil {
 					t.Fatal(err)
@@ -74,6 +98,9 @@ func TestUpgradeUnderLoad(t *testing.T) {
 				if got, err := line.ReadString('\n'); got != id+" done\n" {
 					t.Fatalf("%q, %v", got, err)
 				}
+			}
+			if registered > 2 { // it may, where it has missed a deadline just then
+				t.Errorf("the backend registered %d times", registered)
 			}
 			_ = old.Close()
 			rests()
