@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/seed-7265657e/usher/handoff"
@@ -326,6 +327,10 @@ func (s *server) notStarted(starting *starting, why string, refusal *hello.Refus
 func (s *server) heard(e *entry, n handoff.Note) {
 	switch n.Kind {
 	case handoff.NoteReady:
+		if starting := s.starts.pending[e.Key]; starting != nil && starting.entry == e && !filepath.IsAbs(n.Pipe) {
+			s.notProven(starting, fmt.Errorf("it says that it serves %q, which is no absolute path", n.Pipe))
+			return
+		}
 		s.becameReady(e, n.Pipe)
 	case handoff.NoteIdle:
 		e.Handle.busy = false
@@ -388,6 +393,15 @@ func (s *server) tickStarts(now time.Time) (next time.Time) {
 		}
 	}
 	return next
+}
+
+// notProven ends an instance that is not what it should be, by its own word.
+func (s *server) notProven(starting *starting, err error) {
+	if s.starts.pending[starting.entry.Key] != starting || starting.late {
+		return
+	}
+	starting.problem = err.Error()
+	s.endStarting(starting)
 }
 
 // endStarting ends an instance that is not to become ready any more.

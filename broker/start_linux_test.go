@@ -35,6 +35,8 @@ func startedProcess() error {
 	case "exits":
 		fmt.Println("no licence")
 		return errors.New("can't serve")
+	case "names no pipe":
+		return errors.Join(sayReadyAlone("its.sock"), unix.Pause())
 	case "hangs":
 		child := exec.Command("sleep", "100")
 		if err := child.Start(); err != nil {
@@ -261,6 +263,14 @@ func TestStartFailure(t *testing.T) {
 	}
 	if took := time.Since(began); took > patience/2 {
 		t.Errorf("it took %v", took)
+	}
+}
+
+// TestReadyWithoutAPipe: an instance that names no pipe to which a client can be sent is ended.
+func TestReadyWithoutAPipe(t *testing.T) {
+	s := starting(t, "", "names no pipe")
+	if _, err := s.who(demoVersion); err == nil || !strings.Contains(err.Error(), `was ended: it says that it serves "its.sock", which is no absolute path`) {
+		t.Errorf("got %v", err)
 	}
 }
 

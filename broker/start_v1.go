@@ -64,7 +64,7 @@ func (s *server) askV1(starting *starting, l launched, endpoint string) {
 		if l.Handle().Wait(grace) == nil || ctx.Err() != nil {
 			return // how it has ended says more; and who is late is ended anyway
 		}
-		s.jobs.post(func() { s.noV1(starting, err) })
+		s.jobs.post(func() { s.notProven(starting, err) })
 	})
 }
 
@@ -87,13 +87,4 @@ func probeV1(ctx context.Context, l launched) error {
 		return fmt.Errorf("it says that it serves %s", said.IpcEndpoint.Path)
 	}
 	return nil
-}
-
-// noV1 ends an instance that has answered wrongly.
-func (s *server) noV1(starting *starting, err error) {
-	if s.starts.pending[starting.entry.Key] != starting || starting.late {
-		return
-	}
-	starting.problem = err.Error()
-	s.endStarting(starting)
 }
