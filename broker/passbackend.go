@@ -208,12 +208,13 @@ func (s *server) takeBackend(t *taken) {
 	s.watchBackend(e)
 	s.ready(e.Key)
 	s.orphanCame()
+	s.passBackends(e) // where there is a successor by now
 }
 
 // mayTake says why a backend is to register here instead.
 func (s *server) mayTake(t *taken) error {
 	switch {
-	case s.draining:
+	case s.draining && s.successor == nil:
 		return errors.New("broker is shutting down")
 	case !s.begun:
 		return errors.New("it came before its time")

@@ -252,6 +252,10 @@ func (p *predecessor) backend() (far *sock.Channel, b *wire.PassedBackend, with 
 	if err != nil {
 		p.tb.Fatal(err)
 	}
+	hash, err := new(filehash.Cache).Hash(context.Background(), ownBinary(p.tb))
+	if err != nil {
+		p.tb.Fatal(err)
+	}
 	far = sock.NewChannel(end)
 	p.tb.Cleanup(func() {
 		ch.Retire()
@@ -260,7 +264,7 @@ func (p *predecessor) backend() (far *sock.Channel, b *wire.PassedBackend, with 
 	})
 	return far, &wire.PassedBackend{
 		Instance: "shared", Service: demo, Version: demoVersion, BackendPipe: "/nonexistent", ExePath: ownBinary(p.tb),
-		ExeHash: make([]byte, 32), SinceMs: 1, Capabilities: 1,
+		ExeHash: hash[:], SinceMs: 1, Capabilities: 1,
 	}, []sock.Lender{passed.Conn, process}
 }
 
@@ -352,11 +356,7 @@ func TestBackendIsTaken(t *testing.T) {
 	first.pass(conn, helloFor(t, usherClient, nil))
 	testutil.WaitFor(t, "it waits", func() bool { return next.PutOff() == 1 })
 	far, b, with := first.backend()
-	hash, err := new(filehash.Cache).Hash(context.Background(), ownBinary(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.ExeHash, b.Log = hash[:], filepath.Join(s.dir, "its.log")
+	b.Log = filepath.Join(s.dir, "its.log")
 	if err := os.WriteFile(b.Log, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -405,6 +405,34 @@ func TestBackendPassedToOneThatEnds(t *testing.T) {
 	if n := next.Backends(); n != 1 {
 		t.Errorf("it is taken: %d are known", n)
 	}
+	b.adopt(o)
+	b.ack(o, nil)
+	readHandedOver(t, underWay)
+	if err := next.end(); err != nil {
+		t.Error(err)
+	}
+	_ = b.ch.Close()
+}
+
+// TestBackendPassedOn: one that is passed to a broker that has a successor itself by then goes
+// on to that one.
+func TestBackendPassedOn(t *testing.T) {
+	s := newSite(t, nil)
+	next, first := successorOf(t, s, true, func(o *options) { o.BackendWait = patience; upgradable(o) })
+	next.serve()
+	first.ready()
+	first.leave()
+	testutil.WaitFor(t, "it serves", next.Begun)
+	s.Pause() // the queue is its successor's
+	b := next.fake("2.0.0")
+	underWay := next.dial()
+	send(t, underWay, helloFor(t, usherClient, func(r *hello.Request) { r.Version = "2.0.0" }))
+	o := b.receive() // keeps it from ending
+	next.upgrade()
+	testutil.WaitFor(t, "it drains", next.Draining)
+	far, passed, with := first.backend()
+	first.say(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_BACKEND, Backend: wire.Marshal(passed)}, with...)
+	s.handsTo(&fake{tb: t, ch: far})
 	b.adopt(o)
 	b.ack(o, nil)
 	readHandedOver(t, underWay)

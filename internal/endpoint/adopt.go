@@ -75,7 +75,7 @@ func (b *Binding) Own(lock *sock.FD, keepName bool) {
 	b.mu.Lock()
 	b.unlinked = keepName
 	b.mu.Unlock()
-	b.ownLock(lock)
+	go b.ownLock(lock)
 }
 
 // Disown leaves the name to a successor, and the lock, if that was passed on (ShareLock):

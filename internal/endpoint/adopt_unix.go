@@ -43,7 +43,7 @@ func succeed(path string, l *net.UnixListener) (*Binding, error) {
 }
 
 // ownLock has the Binding own the lock beside the socket, whose descriptor the predecessor
-// has passed. With nil, or where that is no lock, it is taken as soon as whoever holds it has
+// has passed. With nil, or where that is no lock, it waits until whoever holds the lock has
 // ended.
 func (b *Binding) ownLock(passed *sock.FD) {
 	path := b.Path + ".lock"
@@ -56,11 +56,9 @@ func (b *Binding) ownLock(passed *sock.FD) {
 			_ = file.Close()
 		}
 	}
-	go func() { // until the predecessor has ended
-		if l, err := lockName(path, unix.LOCK_EX); err == nil { // else there is none, as where locks can't be had
-			b.setLock(l)
-		}
-	}()
+	if l, err := lockName(path, unix.LOCK_EX); err == nil { // else there is none, as where locks can't be had
+		b.setLock(l)
+	}
 }
 
 // setLock has the Binding own l from now on.
