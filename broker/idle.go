@@ -75,7 +75,7 @@ func (s *server) lookIdle() { s.loop.WakeAt(s.tickIdle(time.Now())) }
 // tickIdle ends a broker that has had nothing to do for its time, and returns when to look
 // again.
 func (s *server) tickIdle(now time.Time) (next time.Time) {
-	if s.opts.IdleExit <= 0 || s.draining {
+	if s.opts.IdleExit <= 0 || s.draining || s.replacing.underWay { // goOn looks again
 		return time.Time{}
 	}
 	if s.conns.open > 0 || s.backends.Len() > 0 || len(s.starts.pending) > 0 || s.processes.all > 0 || s.relays > 0 {

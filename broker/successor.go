@@ -257,6 +257,7 @@ func (s *server) goOn() {
 	for _, f := range then {
 		f()
 	}
+	s.lookIdle()
 }
 
 // offerPlace tells the successor that it may begin.

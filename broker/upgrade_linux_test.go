@@ -402,3 +402,33 @@ func TestVerbThatNeverBegan(t *testing.T) {
 	}
 	_ = next.end()
 }
+
+// TestIdleMeanwhile: a broker that is idle does not end while its place is offered, which would
+// take the name from the successor; it does when nobody takes it.
+func TestIdleMeanwhile(t *testing.T) {
+	s := newSite(t, func(o *options) {
+		oddly("hangs behind GO")(o)
+		o.IdleExit, o.FirstHello = time.Nanosecond, time.Hour
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = s.Upgrade(ctx)
+	}()
+	testutil.WaitFor(t, "its place is offered", s.Offered)
+	for range 20 { // time enough to end in between
+		c := s.dial()
+		send(t, c, helloFor(t, usherClient, nil))
+		readRefusal(t, c, wire.ErrorCode_ERROR_BACKEND_SPAWN_FAILED, "")
+	}
+	if !s.Offered() || s.Draining() {
+		t.Error("it ends")
+	}
+	cancel()
+	<-ended
+	if err := s.end(); err != nil {
+		t.Error(err)
+	}
+}
