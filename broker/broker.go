@@ -121,6 +121,7 @@ func (b *Broker) Serve(ctx context.Context) error {
 	}
 	s.loop.Stop()
 	s.jobs.finish(s.abandonReaders)
+	s.closeGiven()
 	s.emit(event.Stopped{})
 	b.lines.Flush(context.WithoutCancel(ctx))
 	return err

@@ -37,10 +37,11 @@ type connection struct {
 	server  *server
 	conn    *sock.Conn
 	cred    sock.Credentials
-	demoted bool // for want of descriptors, when it was accepted
-	counted bool // among the Hellos of its process: once, however often it is resolved
-	given   bool // conn is somebody else's by now
-	plain   bool // it came on a socket of its service alone, and is told nothing
+	demoted bool         // for want of descriptors, when it was accepted
+	counted bool         // among the Hellos of its process: once, however often it is resolved
+	given   bool         // conn is somebody else's by now
+	plain   bool         // it came on a socket of its service alone, and is told nothing
+	socket  *plainSocket // that one; nil for others
 	steps   steps
 
 	phase    phase     // set by enter alone

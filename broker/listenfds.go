@@ -145,14 +145,15 @@ func (s *server) endPassed(p *plainSocket) {
 func (s *server) passedEnded(e *entry, exit launch.Exit, now time.Time) {
 	switch lived := now.Sub(e.Since); {
 	case e.Handle.socket == nil:
-	case e.Handle.letGo:
-		s.starts.proven(e.Key)
+	case e.Handle.letGo: // which says nothing about it
 	case lived >= startWindow/startsPerWindow:
 		s.starts.proven(e.Key)
 	case lived < sameFailure && exit != launch.Exit{}:
 		why := fmt.Sprintf("the daemon of %s %v", e.Service, exit)
 		s.starts.failed(e.Key, why, now)
 		s.refuseQueued(e.Handle.socket, hello.StartFailed(why, 0))
+	default:
+		s.starts.unproven(e.Key, fmt.Sprintf("the daemon of %s %v", e.Service, exit))
 	}
 }
 

@@ -14,8 +14,12 @@ import (
 // passFrame gives the successor a connection whose frame has been read. It is false when
 // there is none.
 func (c *connection) passFrame(f *wire.Frame) bool {
-	if c.server.successor == nil || c.plain {
+	switch {
+	case c.server.successor == nil, c.plain && !c.socket.handedOn:
 		return false
+	case c.plain:
+		c.passOn(nil)
+		return true
 	}
 	received, err := frame.Append(nil, f)
 	if err != nil {
@@ -35,9 +39,12 @@ func (c *connection) passOn(received []byte) {
 	if c.phase != phaseResolving {
 		c.enter(next, c.deadline)
 	}
-	ch, conn, deadline := c.server.successor.channel, c.conn, c.deadline
+	ch, conn, deadline, path := c.server.successor.channel, c.conn, c.deadline, ""
+	if c.plain {
+		path = c.socket.binding.Path
+	}
 	begun := offload(c, false, func(ctx context.Context) error {
-		return sendPatiently(ctx, deadline, ch, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_CONNECTION, Received: received}, conn)
+		return sendPatiently(ctx, deadline, ch, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_CONNECTION, Received: received, Path: path}, conn)
 	}, func(err error) {
 		if err != nil {
 			c.refuseAndClose(nil, hello.ShuttingDown())

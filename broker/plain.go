@@ -30,6 +30,7 @@ import (
 type plainSocket struct {
 	service, version string
 	passed           bool // to a program, which accepts in the broker's place
+	handedOn         bool // to a successor: it is not this broker's any more
 	failing          bool // nothing has come of it for want of descriptors
 	binding          *endpoint.Binding
 	acceptor         *loop.Acceptor
@@ -50,7 +51,7 @@ func (s *server) admitPlain(p *plainSocket, c *sock.Conn) {
 	if conn == nil {
 		return
 	}
-	conn.plain, conn.service = true, p.service
+	conn.plain, conn.socket, conn.service = true, p, p.service
 	conn.enter(phaseResolving, conn.deadline)
 	conn.resolve(new(wire.Frame), &wire.Hello{
 		ServiceName: p.service, WantedVersion: p.version, ClientCapabilities: frame.CapUsher | frame.CapHandlePassing,
@@ -99,6 +100,11 @@ func (s *server) watchPlain(ctx context.Context, w *watch.Waiter, err error) {
 		defer w.Close()
 	}
 	sockets := plainSockets{s, make(map[string]*plainSocket), make(map[string]string)}
+	select {
+	case <-s.opens: // a predecessor has them until then
+	case <-ctx.Done():
+	}
+	s.jobs.asked(func() { maps.Copy(sockets.bound, s.plain) })
 	pause := firstRebind
 	for ctx.Err() == nil {
 		watched := w != nil && w.AddName(s.opts.DefinitionDir) == nil // first: what happens after the look is told

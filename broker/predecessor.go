@@ -90,7 +90,7 @@ func (s *server) takeOver() {
 	defer func() { _ = ch.Close() }()
 	defer s.jobs.post(func() { s.begin(0, nil) }) // one that has died meanwhile gives no word
 	_ = ch.SetDeadline(time.Time{})
-	_ = sendHandover(ch, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_READY, Capabilities: frame.CapTaken | frame.CapBackends}) // else the end is read
+	_ = sendHandover(ch, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_READY, Capabilities: frame.CapTaken | frame.CapBackends | frame.CapSockets}) // else the end is read
 	for {
 		h, msg, err := receiveHandover(ch)
 		var damaged *damagedError
@@ -110,9 +110,11 @@ func (s *server) takeOver() {
 			}
 		case h.Kind == wire.HandoverKind_HANDOVER_KIND_BACKEND:
 			s.backendPassed(h, &msg.FDs)
+		case h.Kind == wire.HandoverKind_HANDOVER_KIND_SOCKET && msg.FDs.Len() == 1:
+			s.socketPassed(h, &msg.FDs)
 		case h.Kind == wire.HandoverKind_HANDOVER_KIND_CONNECTION && msg.FDs.Len() == 1:
-			conn, received := msg.FDs.TakeConn(0), h.Received
-			if !s.jobs.post(func() { s.admitPassed(conn, received) }) {
+			conn, received, path := msg.FDs.TakeConn(0), h.Received, h.Path
+			if !s.jobs.post(func() { s.admitPassed(conn, received, path) }) {
 				_ = conn.Close()
 			}
 		}
@@ -166,13 +168,19 @@ func (s *server) begin(backends int, lock *sock.FD) {
 		s.binding.Own(lock, p.keepName)
 	}
 	s.acceptor.Start()
+	s.openSockets()
 	s.tellServing()
 	s.lookIdle()
 }
 
-// admitPassed takes in a connection of the predecessor, of which received has been read.
-func (s *server) admitPassed(c *sock.Conn, received []byte) {
+// admitPassed takes in a connection of the predecessor, of which received has been read, or
+// which came on the socket of a service at path.
+func (s *server) admitPassed(c *sock.Conn, received []byte, path string) {
 	s.emit(event.TakenOver{})
+	if path != "" {
+		s.admitPlainPassed(c, path)
+		return
+	}
 	s.admitRead(c, received)
 }
 

@@ -50,6 +50,8 @@ type server struct {
 	// Connections without a verdict: step 1.
 	acceptor  *loop.Acceptor
 	plain     map[string]*plainSocket // by path
+	opens     chan struct{}           // closed when it has begun, with the sockets that it was given
+	given     []*plainSocket          // by a predecessor, until then
 	conns     connections
 	admission admission
 	pressure  pressure
@@ -101,6 +103,7 @@ func newServer(opts Options, binding *endpoint.Binding, log event.Log) (*server,
 		definitions: definitions{dir: opts.DefinitionDir},
 		waiting:     newWaiting(opts),
 		starts:      newStarts(),
+		opens:       make(chan struct{}),
 		leaving:     make(map[*entry]bool),
 		paused:      make(map[registry.Key]time.Time),
 		controls:    make(map[*connection]bool),

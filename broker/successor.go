@@ -253,6 +253,7 @@ func (s *server) startsChanged() {
 func (s *server) goOn() {
 	then := s.replacing.then
 	s.replacing = replacing{}
+	s.keepSockets()
 	s.startAwaited()
 	for _, f := range then {
 		f()
@@ -268,6 +269,7 @@ func (s *server) offerPlace(next *successor) error {
 	if err := s.mayGiveWay(); err != nil {
 		return err
 	}
+	s.offerSockets(next)
 	come := 0 // backends, to the next one
 	for _, e := range s.backends.All() {
 		if e.Handle.channel != nil && !e.Handle.gone() {
@@ -297,13 +299,14 @@ func (s *server) giveWay(next *successor) {
 	s.acceptor.Stop()
 	s.successor = next
 	s.binding.Disown(next.lock)
+	s.leaveSockets()
 	for _, c := range s.conns.all() {
 		switch c.phase {
 		case phaseReading:
 			c.stopReading()
 			c.passOn(c.in.Received())
 		case phaseWaiting:
-			if c.plain { // there is no frame to pass
+			if c.plain && !c.socket.handedOn { // there is nobody to pass it to
 				continue
 			}
 			c.leaveQueue()

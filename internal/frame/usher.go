@@ -21,6 +21,9 @@ const CapTaken uint64 = 1 << 0
 // included: who changes that takes another bit.
 const CapBackends uint64 = 1 << 1
 
+// CapSockets is another: it goes on with the sockets of services, which come before GO.
+const CapSockets uint64 = 1 << 2
+
 // UnknownOnChannel reports whether f is a sound message of another kind than the one
 // that its reader expects: kind, with the protocol Channel.
 func UnknownOnChannel(f *wire.Frame, kind wire.FrameKind) bool {

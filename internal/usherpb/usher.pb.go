@@ -98,6 +98,7 @@ const (
 	HandoverKind_HANDOVER_KIND_GO          HandoverKind = 5 // first to second, with the lock beside the socket: it may begin
 	HandoverKind_HANDOVER_KIND_TAKEN       HandoverKind = 6 // second to first: it begins
 	HandoverKind_HANDOVER_KIND_BACKEND     HandoverKind = 7 // first to second, with a backend's channel, its process and its page
+	HandoverKind_HANDOVER_KIND_SOCKET      HandoverKind = 8 // first to second, before GO, with a socket of a service alone
 )
 
 // Enum value maps for HandoverKind.
@@ -111,6 +112,7 @@ var (
 		5: "HANDOVER_KIND_GO",
 		6: "HANDOVER_KIND_TAKEN",
 		7: "HANDOVER_KIND_BACKEND",
+		8: "HANDOVER_KIND_SOCKET",
 	}
 	HandoverKind_value = map[string]int32{
 		"HANDOVER_KIND_UNSPECIFIED": 0,
@@ -121,6 +123,7 @@ var (
 		"HANDOVER_KIND_GO":          5,
 		"HANDOVER_KIND_TAKEN":       6,
 		"HANDOVER_KIND_BACKEND":     7,
+		"HANDOVER_KIND_SOCKET":      8,
 	}
 )
 
@@ -626,6 +629,10 @@ type Handover struct {
 	Backends      uint32                 `protobuf:"varint,6,opt,name=backends,proto3" json:"backends,omitempty"`                 // of GO: how many are about to come to the second
 	Capabilities  uint64                 `protobuf:"varint,7,opt,name=capabilities,proto3" json:"capabilities,omitempty"`         // of READY: bit set of what the second can; 0: built before it was
 	Backend       []byte                 `protobuf:"bytes,8,opt,name=backend,proto3" json:"backend,omitempty"`                    // of BACKEND: a PassedBackend
+	Path          string                 `protobuf:"bytes,9,opt,name=path,proto3" json:"path,omitempty"`                          // of SOCKET: where it listens; of CONNECTION: of the SOCKET that it came on, if any
+	Service       string                 `protobuf:"bytes,10,opt,name=service,proto3" json:"service,omitempty"`                   // of SOCKET: what those want who connect there
+	Version       string                 `protobuf:"bytes,11,opt,name=version,proto3" json:"version,omitempty"`                   // likewise
+	Passed        bool                   `protobuf:"varint,12,opt,name=passed,proto3" json:"passed,omitempty"`                    // of SOCKET: a program accepts from it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -714,6 +721,34 @@ func (x *Handover) GetBackend() []byte {
 		return x.Backend
 	}
 	return nil
+}
+
+func (x *Handover) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Handover) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *Handover) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Handover) GetPassed() bool {
+	if x != nil {
+		return x.Passed
+	}
+	return false
 }
 
 // PassedBackend is what a broker knows of a backend whose channel it passes on.
@@ -1087,7 +1122,7 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\x03dir\x18\x02 \x01(\tR\x03dir\x12\x10\n" +
 	"\x03env\x18\x03 \x03(\tR\x03env\x12\x17\n" +
 	"\aidle_ms\x18\x04 \x01(\x04R\x06idleMs\x12\x19\n" +
-	"\bstart_ms\x18\x05 \x01(\x04R\astartMs\"\xf9\x01\n" +
+	"\bstart_ms\x18\x05 \x01(\x04R\astartMs\"\xd9\x02\n" +
 	"\bHandover\x12*\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x16.usher.v1.HandoverKindR\x04kind\x12\x16\n" +
 	"\x06format\x18\x02 \x01(\rR\x06format\x12\x16\n" +
@@ -1096,7 +1131,12 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\tkeep_name\x18\x05 \x01(\bR\bkeepName\x12\x1a\n" +
 	"\bbackends\x18\x06 \x01(\rR\bbackends\x12\"\n" +
 	"\fcapabilities\x18\a \x01(\x04R\fcapabilities\x12\x18\n" +
-	"\abackend\x18\b \x01(\fR\abackend\"\xf5\x03\n" +
+	"\abackend\x18\b \x01(\fR\abackend\x12\x12\n" +
+	"\x04path\x18\t \x01(\tR\x04path\x12\x18\n" +
+	"\aservice\x18\n" +
+	" \x01(\tR\aservice\x12\x18\n" +
+	"\aversion\x18\v \x01(\tR\aversion\x12\x16\n" +
+	"\x06passed\x18\f \x01(\bR\x06passed\"\xf5\x03\n" +
 	"\rPassedBackend\x12\x1a\n" +
 	"\binstance\x18\x01 \x01(\tR\binstance\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x18\n" +
@@ -1143,7 +1183,7 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\x16NACK_REASON_CLAIM_LOST\x10\x03\x12\x14\n" +
 	"\x10NACK_REASON_BUSY\x10\x04\x12\x17\n" +
 	"\x13NACK_REASON_CLOSING\x10\x05\x12\x1b\n" +
-	"\x17NACK_REASON_UNSUPPORTED\x10\x06*\xe4\x01\n" +
+	"\x17NACK_REASON_UNSUPPORTED\x10\x06*\xfe\x01\n" +
 	"\fHandoverKind\x12\x1d\n" +
 	"\x19HANDOVER_KIND_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16HANDOVER_KIND_LISTENER\x10\x01\x12\x17\n" +
@@ -1152,7 +1192,8 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\x18HANDOVER_KIND_CONNECTION\x10\x04\x12\x14\n" +
 	"\x10HANDOVER_KIND_GO\x10\x05\x12\x17\n" +
 	"\x13HANDOVER_KIND_TAKEN\x10\x06\x12\x19\n" +
-	"\x15HANDOVER_KIND_BACKEND\x10\a*\x8d\x01\n" +
+	"\x15HANDOVER_KIND_BACKEND\x10\a\x12\x18\n" +
+	"\x14HANDOVER_KIND_SOCKET\x10\b*\x8d\x01\n" +
 	"\bNoteKind\x12\x19\n" +
 	"\x15NOTE_KIND_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fNOTE_KIND_READY\x10\x01\x12\x12\n" +

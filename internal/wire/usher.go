@@ -111,6 +111,10 @@ type Handover struct {
 	Backends     uint32 // of GO: how many are about to come to the second
 	Capabilities uint64 // of READY: bit set of what the second can; 0: built before it was
 	Backend      []byte // of BACKEND: a PassedBackend
+	Path         string // of SOCKET: where it listens; of CONNECTION: of the SOCKET that it came on, if any
+	Service      string // of SOCKET: what those want who connect there
+	Version      string // likewise
+	Passed       bool   // of SOCKET: a program accepts from it
 }
 
 // Name implements Message.
@@ -125,6 +129,10 @@ func (m *Handover) fields(c *coder) {
 	scalar(c, 6, &m.Backends)
 	scalar(c, 7, &m.Capabilities)
 	c.bytes(8, &m.Backend)
+	c.text(9, &m.Path)
+	c.text(10, &m.Service)
+	c.text(11, &m.Version)
+	c.bool(12, &m.Passed)
 }
 
 // PassedBackend is what a broker knows of a backend whose channel it passes on.
@@ -186,6 +194,7 @@ const (
 	HandoverKind_HANDOVER_KIND_GO          HandoverKind = 5 // first to second, with the lock beside the socket: it may begin
 	HandoverKind_HANDOVER_KIND_TAKEN       HandoverKind = 6 // second to first: it begins
 	HandoverKind_HANDOVER_KIND_BACKEND     HandoverKind = 7 // first to second, with a backend's channel, its process and its page
+	HandoverKind_HANDOVER_KIND_SOCKET      HandoverKind = 8 // first to second, before GO, with a socket of a service alone
 )
 
 var handoverKindNames = [...]string{
@@ -197,6 +206,7 @@ var handoverKindNames = [...]string{
 	HandoverKind_HANDOVER_KIND_GO:          "HANDOVER_KIND_GO",
 	HandoverKind_HANDOVER_KIND_TAKEN:       "HANDOVER_KIND_TAKEN",
 	HandoverKind_HANDOVER_KIND_BACKEND:     "HANDOVER_KIND_BACKEND",
+	HandoverKind_HANDOVER_KIND_SOCKET:      "HANDOVER_KIND_SOCKET",
 }
 
 func (v HandoverKind) String() string { return enumName(handoverKindNames[:], int32(v)) }

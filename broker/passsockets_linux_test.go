@@ -1,0 +1,88 @@
+package broker_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/testutil"
+)
+
+// echoes reports whether who is reached at path echoes a line, and ends.
+func echoes(path string) error {
+	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return echoesOn(c)
+}
+
+func echoesOn(c *net.UnixConn) error {
+	_ = c.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(c, "line\n"); err != nil {
+		return err
+	}
+	_ = c.CloseWrite()
+	if got, err := io.ReadAll(c); string(got) != "line\n" || err != nil {
+		return fmt.Errorf("got %q, %w", got, err)
+	}
+	return nil
+}
+
+// TestUpgradePassesSockets: nobody who connects to the socket of a service while the broker is
+// replaced is refused, and who waits goes on with the next broker.
+func TestUpgradePassesSockets(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	s := newSite(t, func(o *options) {
+		upgradable(o)
+		o.LogDir, o.BackendWait = filepath.Join(filepath.Dir(o.Socket), "logs"), patience
+	})
+	path, full := filepath.Join(s.dir, "plain"), filepath.Join(s.dir, "full")
+	s.write(demo+".toml", fmt.Sprintf("binary_path = \"/bin/cat\"\n[start]\nmode = \"inetd\"\nlisten = %q\n", path))
+	s.write("full.toml", fmt.Sprintf("binary_path = \"/bin/cat\"\n[start]\nmode = \"inetd\"\nlisten = %q\nmax_instances = 1\n", full))
+	busy := s.awaitSocket(full)
+	testutil.WaitFor(t, "its process runs", func() bool { return s.Processes() == 1 })
+	waiting := s.awaitSocket(full)
+	testutil.WaitFor(t, "one waits", func() bool { c, _ := s.Pending(); return c == 1 })
+	_ = s.awaitSocket(path).Close()
+
+	var over atomic.Bool
+	failed := make(chan error)
+	for range 2 {
+		go func() {
+			for !over.Load() {
+				if err := echoes(path); err != nil {
+					failed <- err
+					return
+				}
+			}
+			failed <- nil
+		}()
+	}
+	s.upgrade()
+	if err := s.end(); err != nil {
+		t.Error(err)
+	}
+	over.Store(true)
+	for range 2 {
+		if err := <-failed; err != nil {
+			t.Error(err)
+		}
+	}
+	if err := echoesOn(waiting); err != nil {
+		t.Errorf("who waited: %v", err)
+	}
+	if err := echoesOn(busy); err != nil {
+		t.Errorf("who was served: %v", err)
+	}
+	for _, path := range []string{path, full} {
+		if err := echoes(path); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
