@@ -36,8 +36,11 @@ func listeningProcess() error {
 	if os.Getenv(envMode) == "full" {
 		return listenFull(network, address)
 	}
-	if os.Getenv(envMode) == "ignores TERM" {
+	switch os.Getenv(envMode) {
+	case "ignores TERM":
 		signal.Ignore(syscall.SIGTERM)
+	case "frozen":
+		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 	}
 	l, err := net.Listen(network, address)
 	if err != nil {
