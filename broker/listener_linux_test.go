@@ -243,3 +243,70 @@ func TestPlainSocketOfDamaged(t *testing.T) {
 		t.Errorf("process %d serves, not %d", now, pid)
 	}
 }
+
+// TestPlainSocketInTheWay: what is there and is not a dead socket is left alone, and said to be
+// in the way; as soon as it has gone the socket is there.
+func TestPlainSocketInTheWay(t *testing.T) {
+	for name, way := range map[string]struct {
+		put  func(t *testing.T, path string) (gone func() error)
+		says string
+	}{
+		"a symbolic link": {func(t *testing.T, path string) func() error {
+			if err := os.Symlink(path+".elsewhere", path); err != nil {
+				t.Fatal(err)
+			}
+			return func() error {
+				_, err := os.Lstat(path + ".elsewhere")
+				if !errors.Is(err, os.ErrNotExist) {
+					t.Errorf("the link was followed: %v", err)
+				}
+				return os.Remove(path)
+			}
+		}, "symbolic link"},
+		"somebody's socket": {func(t *testing.T, path string) func() error {
+			l, err := net.Listen("unix", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			go testAccept(l)
+			return func() error {
+				c, err := net.Dial("unix", path)
+				if err == nil {
+					err = c.Close()
+				}
+				return errors.Join(err, l.Close()) // which removes its name
+			}
+		}, "already serves"},
+		"a file": {func(t *testing.T, path string) func() error {
+			if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return func() error {
+				if text, err := os.ReadFile(path); string(text) != "mine" || err != nil {
+					t.Errorf("the file has %q, %v", text, err)
+				}
+				return os.Remove(path)
+			}
+		}, "regular file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			log := new(lines)
+			s := newSite(t, func(o *options) {
+				o.LogDir, o.Logger = filepath.Join(filepath.Dir(o.Socket), "logs"), slog.New(slog.NewTextHandler(log, nil))
+			})
+			path := filepath.Join(s.dir, "plain")
+			gone := way.put(t, path)
+			s.defineAtOnce(demo, fmt.Sprintf("binary_path = \"/bin/echo\"\n[start]\nmode = \"inetd\"\nargs = [\"usher's\"]\nlisten = %q\n", path))
+			testutil.WaitFor(t, "it is said", func() bool {
+				return strings.Contains(log.String(), "listen.failed") && strings.Contains(log.String(), way.says)
+			})
+			if err := gone(); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := io.ReadAll(s.awaitSocket(path)); string(got) != "usher's\n" || err != nil {
+				t.Errorf("got %q, %v", got, err)
+			}
+			testutil.WaitFor(t, "no process is left", func() bool { return s.Processes() == 0 })
+		})
+	}
+}
