@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 )
 
@@ -24,17 +25,28 @@ type Conn interface {
 // Join copies both ways. The end of one direction is passed on as such (half-close), and a
 // side that takes no more is told to the other. What is on the way is bounded by the
 // sockets' buffers and one pipe a direction: a slow reader holds up his writer. Join returns
-// when both directions have ended, or ctx has, and closes both connections.
+// when both directions have ended, or ctx has, and closes both connections. It also does when
+// a's peer has closed both of its own, where the system tells (Linux): nobody reads what b
+// still may have to say.
 //
 // The error is that of ctx, or says what failed first other than a peer that has gone.
 func Join(ctx context.Context, a, b Conn) error {
-	stop := context.AfterFunc(ctx, func() { _ = a.Close(); _ = b.Close() })
+	joined, end := context.WithCancel(ctx)
+	defer end()
+	stop := context.AfterFunc(joined, func() { _ = a.Close(); _ = b.Close() })
 	defer stop()
 	there := make(chan error, 1)
-	go func() { there <- oneWay(b, a) }()
+	var from sync.WaitGroup
+	from.Go(func() {
+		there <- oneWay(b, a)
+		if gone(a) {
+			end()
+		}
+	})
 	err := errors.Join(oneWay(a, b), <-there)
 	_ = a.Close()
 	_ = b.Close()
+	from.Wait()
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

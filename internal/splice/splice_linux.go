@@ -145,3 +145,20 @@ func move(to, from, most int) (n int64, err error) {
 		}
 	}
 }
+
+// gone waits until the peer of c has closed both directions; it is false when c has been closed
+// before.
+func gone(c Conn) bool {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return false
+	}
+	hangup := false
+	err = raw.Read(func(fd uintptr) bool { // the poller tells of it
+		fds := [1]unix.PollFd{{Fd: int32(fd)}}
+		_, err := unix.Poll(fds[:], 0)
+		hangup = err == nil && fds[0].Revents&unix.POLLHUP != 0
+		return hangup
+	})
+	return err == nil && hangup
+}
