@@ -310,3 +310,23 @@ func (s *site) status(into any) {
 		s.tb.Fatalf("%v in %s", err, reply.Body)
 	}
 }
+
+// TestRestartRelayFollows: the new program begins when the old one has ended, which may remove
+// the name that is the new one's by then.
+func TestRestartRelayFollows(t *testing.T) {
+	s, path := programs(t, "relay")
+	own := filepath.Join(s.dir, "own")
+	s.write(demo+".toml", listening(t, "removes its name late", fmt.Sprintf("[start]\nmode = \"relay\"\naddress = %q\nlisten = %q", own, path), own))
+	_, pid := s.meet("relay", path)
+	testutil.WaitFor(t, "it is known to be ready", func() bool { return s.Backends() == 1 })
+	if o := s.control(verbRestart, "", patience); o.exit != 0 {
+		t.Errorf("got %+v", o)
+	}
+	awaitEnd(t, pid)
+	if _, err := os.Lstat(own); err != nil {
+		t.Error(err)
+	}
+	if c, next := s.meet("relay", path); next == pid || c.Close() != nil {
+		t.Errorf("process %d serves still", next)
+	}
+}

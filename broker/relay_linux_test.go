@@ -46,8 +46,14 @@ func listeningProcess() error {
 	if err != nil {
 		return err
 	}
+	if os.Getenv(envMode) == "removes its name late" {
+		go removeLate(l, network, address)
+	}
 	for {
 		c, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			select {}
+		}
 		if err != nil {
 			return err
 		}
@@ -57,6 +63,23 @@ func listeningProcess() error {
 			_, _ = io.Copy(c, c)
 		}()
 	}
+}
+
+// removeLate ends by SIGTERM: it listens no more, and removes the name of its socket when
+// another has bound that, or nobody has in half a second.
+func removeLate(l net.Listener, network, address string) {
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, syscall.SIGTERM)
+	<-told
+	_ = l.Close() // which removes it, too
+	for by := time.Now().Add(time.Second / 2); time.Now().Before(by); {
+		if c, err := net.Dial(network, address); err == nil {
+			_ = c.Close()
+			break
+		}
+	}
+	_ = os.Remove(address)
+	os.Exit(0)
 }
 
 // listenFull has room for one in its queue, and accepts nobody.
