@@ -56,7 +56,8 @@ type Options struct {
 	// DefaultHelloRate by default.
 	HelloRate int
 	// MaxBackends bounds the registered backends; 1024 by default, and never more
-	// than an eighth of the descriptors that the process may have.
+	// than a twelfth of the descriptors that the process may have: each takes three, for its
+	// channel, its process and its page.
 	MaxBackends int
 
 	// MaxRelays bounds the connections that are relayed to programs with a listener of their
@@ -169,7 +170,7 @@ func (o *Options) complete() error {
 	setDefault(&o.MaxRelays, defaultRelays)
 	if limit, ok := nofile.Limit(); ok {
 		o.MaxHandshakes = min(o.MaxHandshakes, max(limit/2, leastRoom))
-		o.MaxBackends = min(o.MaxBackends, max(limit/8, leastRoom))
+		o.MaxBackends = min(o.MaxBackends, max(limit/12, leastRoom))
 		o.MaxRelays = min(o.MaxRelays, max(limit/8, leastRoom))
 	}
 	if o.Logger == nil {
