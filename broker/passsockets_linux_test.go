@@ -39,8 +39,8 @@ func echoesOn(c *net.UnixConn) error {
 func TestUpgradePassesSockets(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
 	s := newSite(t, func(o *options) {
-		upgradable(o)
 		o.LogDir, o.BackendWait = filepath.Join(filepath.Dir(o.Socket), "logs"), patience
+		upgradable(o) // last: the next broker waits as long
 	})
 	path, full := filepath.Join(s.dir, "plain"), filepath.Join(s.dir, "full")
 	s.write(demo+".toml", fmt.Sprintf("binary_path = \"/bin/cat\"\n[start]\nmode = \"inetd\"\nlisten = %q\n", path))

@@ -91,7 +91,11 @@ func TestPlainRefusal(t *testing.T) {
 	s := inetd(t, "", func(o *options) { o.BackendWait = 50 * time.Millisecond })
 	path := filepath.Join(s.dir, "plain")
 	s.defineInetd(ownBinary(t), fmt.Sprintf("listen = %q\nmax_instances = 1", path))
-	_ = s.awaitSocket(path).Close()
+	first := s.awaitSocket(path)
+	if _, err := bufio.NewReader(first).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	_ = first.Close()
 	testutil.WaitFor(t, "its process has ended", func() bool { return s.Processes() == 0 })
 	busy := dial(t, path)
 	if _, err := bufio.NewReader(busy).ReadString('\n'); err != nil {
