@@ -16,8 +16,9 @@ import (
 )
 
 // This file is the start of a program that has a listener of its own, and no channel to the
-// broker: it is ready when it answers there, or says so. Otherwise it is an instance like any other
-// (start.go), but that it ends with the broker, which could not find it again.
+// broker: it is ready when it has said so, where its definition has that, and answers there.
+// Otherwise it is an instance like any other (start.go), but that it ends with the broker,
+// which could not find it again.
 
 // startListener begins to start the program of t.
 func (s *server) startListener(t *target, now time.Time) (*starting, error) {
@@ -28,6 +29,14 @@ func (s *server) startListener(t *target, now time.Time) (*starting, error) {
 	job, work := s.launching(t.key), s.jobs.work
 	ctx, settled := context.WithDeadline(work, st.deadline)
 	st.settled = settled
+	var notify *notifySocket
+	if t.start.Notify {
+		var err error
+		if notify, err = s.listenNotify(ctx, p); err != nil {
+			settled()
+			return nil, err
+		}
+	}
 	var begin func() (launched, error)
 	if t.start.Mode == service.ListenFDs {
 		pass, err := s.passSocket(e, t.start)
@@ -35,15 +44,12 @@ func (s *server) startListener(t *target, now time.Time) (*starting, error) {
 			settled()
 			return nil, err
 		}
-		if pass.notify != nil {
-			s.jobs.wg.Go(func() { <-ctx.Done(); pass.closeNotify() })
-		}
-		st.answers = pass.ready
+		st.answers = notify.ready
 		begin = func() (launched, error) { return job.launchWith(work, p, pass) }
 	} else {
 		before := s.endAt(t.key.Service, address)
 		e.Handle.over = make(chan struct{})
-		st.answers = func() bool { return answers(ctx, address) }
+		st.answers = func() bool { return notify.ready() && answers(ctx, address) }
 		begin = func() (l launched, err error) {
 			if err := awaitVacant(ctx, address, before); err != nil {
 				return l, err

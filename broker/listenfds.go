@@ -1,14 +1,10 @@
 package broker
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"net"
 	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -175,10 +171,8 @@ func (s *server) takeBackAll(service string) {
 
 // passedSocket is what a program is started with that accepts by itself.
 type passedSocket struct {
-	file   *os.File
-	name   string
-	notify *net.UnixConn // where it says that it is ready; nil where it does not
-	path   string        // of notify
+	file *os.File
+	name string
 }
 
 func (p *passedSocket) close() {
@@ -195,42 +189,9 @@ func (s *server) passSocket(e *entry, start *service.StartPolicy) (*passedSocket
 	if err != nil {
 		return nil, err
 	}
-	pass := &passedSocket{file: file, name: e.Service}
-	if start.Notify {
-		pass.path = filepath.Join(filepath.Dir(s.binding.Path), "ready-"+rand.Text())
-		if pass.notify, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: pass.path, Net: "unixgram"}); err != nil {
-			_ = file.Close()
-			return nil, err
-		}
-	}
 	p.acceptor.Stop()
 	e.Handle.socket, p.failing = p, false
-	return pass, nil
-}
-
-// ready waits until the program says that it is ready; it is false when closeNotify has been
-// called before.
-func (p *passedSocket) ready() bool {
-	if p.notify == nil {
-		return true
-	}
-	message := make([]byte, 4<<10)
-	for {
-		n, err := p.notify.Read(message)
-		if err != nil {
-			return false
-		}
-		for line := range bytes.Lines(message[:n]) {
-			if string(bytes.TrimSpace(line)) == "READY=1" {
-				return true
-			}
-		}
-	}
-}
-
-func (p *passedSocket) closeNotify() {
-	_ = p.notify.Close()
-	_ = os.Remove(p.path)
+	return &passedSocket{file: file, name: e.Service}, nil
 }
 
 // withPID gives a program its own process id in LISTEN_PID, which nobody knows before it is
@@ -249,9 +210,6 @@ func (j launching) launchWith(ctx context.Context, p *program, pass *passedSocke
 	spec.Args = append([]string{"-c", withPID, spec.Path}, spec.Args...)
 	spec.Program, spec.Path, spec.Inherit = nil, "/bin/sh", []*os.File{pass.file}
 	spec.Env = append(spec.Env, "LISTEN_FDS=1", "LISTEN_FDNAMES="+pass.name)
-	if pass.notify != nil {
-		spec.Env = append(spec.Env, "NOTIFY_SOCKET="+pass.path)
-	}
 	l.Process, err = launch.Start(spec)
 	return l, err
 }

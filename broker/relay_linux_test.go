@@ -49,6 +49,11 @@ func listeningProcess() error {
 	if os.Getenv(envMode) == "removes its name late" {
 		go removeLate(l, network, address)
 	}
+	if path := os.Getenv("NOTIFY_SOCKET"); path != "" {
+		if err := listensBeforeReady(l, path); err != nil {
+			return err
+		}
+	}
 	for {
 		c, err := l.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -102,9 +107,28 @@ func listenFull(network, address string) error {
 	select {}
 }
 
+// listensBeforeReady has the first who connects decide, and only then says that it is ready:
+// he must not be the broker, who hangs up without a word.
+func listensBeforeReady(l net.Listener, notify string) error {
+	c, err := l.Accept()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if _, err := bufio.NewReader(c).ReadString('\n'); err != nil {
+		return fmt.Errorf("somebody came too early: %w", err)
+	}
+	ready, err := net.Dial("unixgram", notify)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(ready, "READY=1\n")
+	return err
+}
+
 // relayed is a site whose service demo is a program that listens at address, with a plain
 // socket at the path that is returned.
-func relayed(t *testing.T, address, argument string) (s *site, plain string) {
+func relayed(t *testing.T, address, argument string, start ...string) (s *site, plain string) {
 	t.Helper()
 	s = newSite(t, keepLogs)
 	plain = filepath.Join(s.dir, "plain")
@@ -114,8 +138,8 @@ func relayed(t *testing.T, address, argument string) (s *site, plain string) {
 	if argument == "" {
 		argument = address
 	}
-	s.write(demo+".toml", fmt.Sprintf("binary_path = %q\n[start]\nmode = \"relay\"\naddress = %q\nargs = [%q]\nlisten = %q\ntimeout = \"5s\"\n[start.env]\nUSHER_TEST_HELPER = \"listens\"\n",
-		ownBinary(t), address, argument, plain))
+	s.write(demo+".toml", fmt.Sprintf("binary_path = %q\n[start]\nmode = \"relay\"\naddress = %q\nargs = [%q]\nlisten = %q\ntimeout = \"5s\"\n%s\n[start.env]\nUSHER_TEST_HELPER = \"listens\"\n",
+		ownBinary(t), address, argument, plain, strings.Join(start, "\n")))
 	return s, plain
 }
 
@@ -212,6 +236,33 @@ func TestRelay(t *testing.T) {
 				t.Errorf("its process: %v", err)
 			}
 		})
+	}
+}
+
+// TestRelayNotify: a program that listens before it is ready, and says when it is, has nobody
+// sent to it before.
+func TestRelayNotify(t *testing.T) {
+	s, plain := relayed(t, "path", "", "notify = true")
+	first := s.awaitSocket(plain)
+	var own net.Conn
+	testutil.WaitFor(t, "it listens", func() bool {
+		c, err := net.Dial("unix", filepath.Join(s.dir, "own"))
+		own = c
+		return err == nil
+	})
+	defer own.Close()
+	if s.Backends() != 0 {
+		t.Error("it counts as ready before it has said so")
+	}
+	if _, err := io.WriteString(own, "go on\n"); err != nil {
+		t.Fatal(err)
+	}
+	_ = first.SetDeadline(time.Now().Add(patience))
+	if who, err := bufio.NewReader(first).ReadString('\n'); err != nil || !strings.HasPrefix(who, "pid=") {
+		t.Errorf("got %q, %v", who, err)
+	}
+	if left, err := filepath.Glob(filepath.Join(filepath.Dir(s.Socket()), "ready-*")); len(left) > 0 || err != nil {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
 

@@ -62,7 +62,7 @@ func (s *services) addCommand() *cobra.Command {
 	f.StringVar(&a.mode, "mode", string(service.SDK), "how connections reach it, started by the broker: "+strings.Join(service.Modes(), ", "))
 	f.StringVar(&a.startPolicy.Listen, "listen", "", "a socket for clients that know nothing of usher: who connects there gets this service")
 	f.StringVar(&a.startPolicy.Address, "address", "", "where the program listens by itself, with --mode relay: a path, or 127.0.0.1:PORT")
-	f.BoolVar(&a.startPolicy.Notify, "notify", false, "the program says when it is ready (sd_notify), with --mode listen-fds")
+	f.BoolVar(&a.startPolicy.Notify, "notify", false, "the program says when it is ready (sd_notify), with --mode listen-fds or relay")
 	f.StringArrayVar(&a.startPolicy.Args, "arg", nil, "an argument of instances that the broker starts; may be repeated")
 	f.StringArrayVar(&a.startPolicy.Env, "env", nil, "a variable of theirs, as NAME=VALUE, beside those of a login; may be repeated")
 	f.Var(&a.idle, "idle", "how long such an instance lives without a connection (default: for ever)")

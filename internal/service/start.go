@@ -42,7 +42,7 @@ type StartPolicy struct {
 	// Unix socket, or the host and port of a TCP one on the loopback.
 	Address string
 	// Notify says that a program tells when it is ready (sd_notify(3)); else it is as soon as
-	// it runs.
+	// it runs, or answers at Address.
 	Notify bool
 }
 
@@ -180,8 +180,8 @@ func (p *StartPolicy) agree() error {
 		return &LabelError{Label: labelListen, Value: p.Listen, Want: "another path than the program's own"}
 	case p.Mode == ListenFDs && p.Listen == "":
 		return &LabelError{Label: labelListen, Value: p.Listen, Want: "a path with the mode listen-fds"}
-	case p.Mode != ListenFDs && p.Notify:
-		return &LabelError{Label: labelNotify, Value: "true", Want: "it with the mode listen-fds"}
+	case !p.OwnListener() && p.Notify:
+		return &LabelError{Label: labelNotify, Value: "true", Want: "it with the modes listen-fds and relay"}
 	case p.OwnListener() && p.MaxInstances != 0:
 		return &LabelError{Label: labelMaxInstances, Value: strconv.Itoa(p.MaxInstances), Want: "it with a mode that has more than one process"}
 	case p.OwnListener() && p.Idle != 0:

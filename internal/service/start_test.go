@@ -46,7 +46,8 @@ labels = {team = "web"}
 [start]
 mode = "relay"
 address = "127.0.0.1:6379"
-`, &service.StartPolicy{Mode: service.Relay, Address: "127.0.0.1:6379"})
+notify = true
+`, &service.StartPolicy{Mode: service.Relay, Address: "127.0.0.1:6379", Notify: true})
 	testStartPolicy(t, `binary_path = "/usr/bin/notes"
 labels = {team = "web"}
 [start]
@@ -66,7 +67,7 @@ func TestStartPolicyDisagrees(t *testing.T) {
 		"mode=inetd idle=1s":                    "serve many connections",
 		"mode=inetd address=/s":                 "with no other",
 		"mode=listen-fds":                       "a path with the mode listen-fds",
-		"mode=inetd notify=true":                "it with the mode listen-fds",
+		"mode=inetd notify=true":                "it with the modes listen-fds and relay",
 		"mode=relay":                            "an address with the mode relay",
 		"mode=relay address=1.2.3.4:5":          "of the loopback",
 		"mode=relay address=/s listen=/s":       "another path",
