@@ -2,6 +2,9 @@ package test
 
 import (
 	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -22,6 +25,50 @@ func TestReadmeQuotesTheExamples(t *testing.T) {
 		code, _, _ := strings.Cut(block, "```")
 		if !strings.Contains(examples, normal(code)) {
 			t.Errorf("README.md shows code that no example has:\n%s", code)
+		}
+	}
+}
+
+// TestReadmeListsThePrograms holds the table of programs in README against the scripts that
+// start them: each line is one, with the mode and every program that the line names, and each
+// script has a line.
+func TestReadmeListsThePrograms(t *testing.T) {
+	scripts, err := filepath.Glob("programs/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := map[string]bool{"programs/peer.txtar": true} // which is about what a program sees
+	definition := regexp.MustCompile("`usher service add .*--mode ([a-z-]+)[^`]* --binary [^ `]*?([a-z.-]+)[ `]")
+	before := regexp.MustCompile("[`(](?:[A-Z_]+=(?:'[^']*'|\\w+) )?([a-z-]+(?: connect)?) [^`]*`")
+	lines := 0
+	for line := range strings.Lines(read(t, "../README.md")) {
+		cells := strings.Split(line, " | ")
+		if len(cells) != 3 || !definition.MatchString(cells[1]) {
+			continue
+		}
+		lines++
+		found := definition.FindStringSubmatch(cells[1])
+		want := []string{"--mode " + found[1], found[2]}
+		for _, command := range before.FindAllStringSubmatch(cells[2], -1) {
+			want = append(want, command[1])
+		}
+		tested := false
+		for _, path := range scripts {
+			script := read(t, path)
+			if !slices.ContainsFunc(want, func(words string) bool { return !strings.Contains(script, words) }) {
+				shown[path], tested = true, true
+			}
+		}
+		if !tested {
+			t.Errorf("no script in programs has all of %q, for the line\n%s", want, line)
+		}
+	}
+	if lines < 10 {
+		t.Errorf("%d lines", lines)
+	}
+	for _, path := range scripts {
+		if !shown[path] {
+			t.Errorf("README.md has no line for %s", path)
 		}
 	}
 }

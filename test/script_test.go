@@ -3,7 +3,9 @@
 package test
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
@@ -18,6 +20,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Debian keeps the servers of PostgreSQL beside PATH.
+	if dirs, err := filepath.Glob("/usr/lib/postgresql/*/bin"); err == nil && len(dirs) > 0 {
+		_ = os.Setenv("PATH", os.Getenv("PATH")+":"+dirs[len(dirs)-1])
+	}
 	testscript.Main(m, map[string]func(){
 		"usher":   func() { os.Exit(cli.Main()) },
 		"backend": backendMain,
@@ -42,12 +48,27 @@ func runScripts(t *testing.T, dir string) {
 		Dir:                 dir,
 		RequireExplicitExec: true,
 		Setup:               setup,
+		Condition:           condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"until":  until,
 			"signal": signalCommand,
 			"chmod":  chmod,
 		},
 	})
+}
+
+// condition is what a script may ask for beside testscript's own:
+//
+//	[root]    it runs as root
+//	[userns]  a user namespace can be had
+func condition(name string) (bool, error) {
+	switch name {
+	case "root":
+		return os.Geteuid() == 0, nil
+	case "userns":
+		return exec.Command("unshare", "--user", "true").Run() == nil, nil
+	}
+	return false, fmt.Errorf("unknown condition %q", name)
 }
 
 // setup gives each script a private runtime directory $RUN, short enough for
