@@ -60,13 +60,12 @@ func (c *connection) send() (out handoff.Outcome, sent bool) {
 	return handoff.Outcome{}, true
 }
 
-// v1AckDeadline keeps two attempts within the 2 s after which a stock v1 client gives
-// up on a handoff (spec 02 §7).
+// v1AckDeadline keeps two attempts within v1Patience.
 const v1AckDeadline = 900 * time.Millisecond
 
 // ackDeadline is how long the backend has to acknowledge.
 func (c *connection) ackDeadline(t *target) time.Duration {
-	if t.hello.ClientCapabilities&frame.CapUsher == 0 {
+	if !t.fromUsher() {
 		return min(c.server.opts.AckDeadline, v1AckDeadline)
 	}
 	return c.server.opts.AckDeadline

@@ -24,7 +24,11 @@ func (byV1) leadsTo(t *target) bool {
 
 func (byV1) deliver(c *connection) {
 	s, o := c.server, &c.offer
-	if err := c.issue(s.opts.AckDeadline); err != nil {
+	wait := s.opts.AckDeadline
+	if !o.target.fromUsher() {
+		wait = min(wait, v1Patience)
+	}
+	if err := c.issue(wait); err != nil {
 		s.emit(event.NoToken{Problem: err.Error()})
 		s.countInFlight(o.target.backend, -1)
 		byReconnect{}.deliver(c)
@@ -37,7 +41,7 @@ func (byV1) deliver(c *connection) {
 		c.settledV1(o.attempt.NotSent(handoff.StageSend, handoff.Cancelled, err))
 		return
 	}
-	v1, message, wait, now := *o.target.backend.Handle.v1, o.message(), s.opts.AckDeadline, s.now
+	v1, message, now := *o.target.backend.Handle.v1, o.message(), s.now
 	c.enter(phaseOffered, c.deadline)
 	begun := offload(c, false, func(ctx context.Context) exchanged {
 		return exchanged{v1.Exchange(ctx, token, message, raw, wait), now()}
@@ -48,6 +52,11 @@ func (byV1) deliver(c *connection) {
 		c.settledV1(o.attempt.NotSent(handoff.StageSend, handoff.Cancelled, context.Cause(s.jobs.work)))
 	}
 }
+
+// v1Patience is how long a stock v1 client waits for the ready event before it reconnects by
+// itself (spec 02 §7). An ACK that comes later would find nobody, and the sooner it is missed,
+// the fewer clients wait for a backend that is silent.
+const v1Patience = 2 * time.Second
 
 // exchanged is what a v1 exchange came to, and when.
 type exchanged struct {

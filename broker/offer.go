@@ -52,7 +52,7 @@ func (c *connection) deliver(t *target) {
 func (c *connection) decide(t *target, able bool) handoff.Decision {
 	s := c.server
 	capabilities := t.hello.ClientCapabilities
-	usher := capabilities&frame.CapUsher != 0
+	usher := t.fromUsher()
 	early := usher && t.hello.EarlyDataLen > 0
 	unset := usher || t.backend.Pipe == "" // where there is no pipe to reconnect to, this is the way
 	allowed := t.handoff.Enabled == service.On || unset && t.handoff.Enabled == service.Unset
@@ -111,3 +111,6 @@ func (o *offer) message() handoff.Offer {
 		Tracestate:   t.request.Tracestate,
 	}
 }
+
+// fromUsher reports whether the client is of usher's own kind; else it is a stock v1 client.
+func (t *target) fromUsher() bool { return t.hello.ClientCapabilities&frame.CapUsher != 0 }

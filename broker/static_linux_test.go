@@ -192,6 +192,32 @@ func checkUnknown(t *testing.T, s *site) {
 	checkHandoffs(t, s, handoffCounts{Unknown: 1, Fallbacks: noAnswer(1)})
 }
 
+// TestStockClientOfAFrozenV1Backend: the reply of a stock v1 client is there before anything
+// is asked of the backend, and the broker gives up with it, after 2 s.
+func TestStockClientOfAFrozenV1Backend(t *testing.T) {
+	testutil.Leaks(t)
+	b := newV1(t, testutil.SocketDir(t), nil)
+	s := newSite(t, func(o *options) {
+		o.Static = []broker.StaticBackend{{Service: demo, Version: demoVersion, Pipe: b.pipe, HandoffEndpoint: b.endpoint}}
+	})
+	s.define(demo, `labels = {"handoff.enabled" = "true"}`)
+	testutil.WaitFor(t, "the static backend is found", func() bool { return s.Backends() == 1 })
+	began := time.Now()
+	c := s.dial()
+	send(t, c, helloFor(t, v1Client, nil))
+	g := readGrant(t, c)
+	if took := time.Since(began); len(g.HandlePassedToken) == 0 || g.BackendPipe != b.pipe || took > time.Second {
+		t.Errorf("granted %v after %v", g, took)
+	}
+	o := b.receive() // and it does nothing more
+	checkUnknown(t, s)
+	if took := time.Since(began); took < 2*time.Second || took > 4*time.Second {
+		t.Errorf("the broker gave up after %v", took)
+	}
+	_ = o.client.Close()
+	readEnd(t, c) // the broker holds it no longer
+}
+
 // TestStaticWithoutEndpoint: its clients reconnect, and so do those of a backend
 // whose endpoint nobody serves.
 func TestStaticWithoutEndpoint(t *testing.T) {

@@ -24,6 +24,7 @@ type Status struct {
 	} `json:"clients"`
 	Handoffs struct {
 		NotTaken     int `json:"not_taken"`
+		Unknown      int `json:"unknown"`
 		Retried      int `json:"retried"`
 		StrayAck     int `json:"stray_ack"`
 		ProvenUnread int `json:"proven_unread"`

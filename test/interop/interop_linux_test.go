@@ -228,6 +228,41 @@ func TestRustClient(t *testing.T) {
 	}
 }
 
+// TestFrozenRustBackend: a stock client whose backend is frozen gives up on the handoff by
+// itself, after 2 s, and so does usher. Its request runs once, after the thaw.
+func TestFrozenRustBackend(t *testing.T) {
+	f := newFixture(t, map[string]string{"handoff.enabled": "true"})
+	at := broker.StaticBackend{Service: rustService, Version: version, Pipe: f.Path("rust.sock"), HandoffEndpoint: f.Path("rust-handoff.sock")}
+	frozen := f.start("backend", at.Pipe, at.HandoffEndpoint)
+	f.listens(at.Pipe)
+	f.usher(f.Socket(), at)
+	if out, code := f.run(f.peer, "client", f.Socket(), rustService, version, "adopt", "warm"); code != 0 {
+		t.Fatal(out)
+	}
+	if err := frozen.Freeze(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan string, 1)
+	began := time.Now()
+	go func() {
+		out, _ := f.run(f.peer, "client", f.Socket(), rustService, version, "adopt", "line")
+		asked <- out
+	}()
+	testutil.WaitFor(t, "usher has given up", func() bool {
+		s, err := world.AskStatus(t.Context(), f.Socket())
+		return err == nil && s.Handoffs.Unknown == 1
+	})
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("that took %v", took)
+	}
+	if err := frozen.Thaw(); err != nil {
+		t.Fatal(err)
+	}
+	if out := <-asked; out != "BrokerNegotiated line done\n" {
+		t.Error(out)
+	}
+}
+
 // TestRustBroker: our client, the crate's broker, backends of both kinds.
 func TestRustBroker(t *testing.T) {
 	for _, handoff := range []bool{false, true} {
