@@ -75,7 +75,7 @@ type Process struct {
 
 // Exit is how a process ended.
 type Exit struct {
-	Code   int    // of exit; −1 after a signal
+	Code   int    // of exit; −1 after a signal, or where nobody knows
 	Signal string // that ended it; "" otherwise
 }
 
@@ -83,6 +83,9 @@ type Exit struct {
 func (e Exit) String() string {
 	if e.Signal != "" {
 		return "was ended by signal: " + e.Signal
+	}
+	if e.Code < 0 {
+		return "ended, and another part of this process was told how"
 	}
 	return fmt.Sprintf("exited with code %d", e.Code)
 }

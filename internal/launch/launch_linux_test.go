@@ -299,6 +299,22 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	p.End(within(t), 20*time.Second)
 }
 
+// TestWaitedForByAnother: a program that has the broker in it may wait for all its children.
+func TestWaitedForByAnother(t *testing.T) {
+	testutil.Leaks(t)
+	p, err := launch.Start(launch.Spec{Path: "/bin/true"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unix.Wait4(p.PID(), nil, 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	exit, err := p.Wait(t.Context())
+	if err != nil || exit == (launch.Exit{}) || !strings.Contains(exit.String(), "another part") {
+		t.Errorf("it %v, %v", exit, err)
+	}
+}
+
 // TestStartFails: the error names the program, and a directory that can't be gone to, and nothing is left open.
 func TestStartFails(t *testing.T) {
 	testutil.Leaks(t)

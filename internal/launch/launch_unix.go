@@ -28,7 +28,12 @@ func endGroup(leader int, now bool) error {
 // NotifyUpgrade has c told when somebody asks for an upgrade: SIGUSR2.
 func NotifyUpgrade(c chan<- os.Signal) { signal.Notify(c, syscall.SIGUSR2) }
 
+// exitOf is how a process ended; s is nil where somebody else of this process has waited for
+// it, as a program may that has the broker in it.
 func exitOf(s *os.ProcessState) Exit {
+	if s == nil {
+		return Exit{Code: -1}
+	}
 	exit := Exit{Code: s.ExitCode()}
 	if status, ok := s.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 		exit.Signal = status.Signal().String()
