@@ -3,16 +3,13 @@
  *
  *     cc -pthread -o backend backend.c
  *     backend SERVICE VERSION PIPE
+ *     backend                        (started by the broker)
  *
  * PIPE is its own socket, which clients reach where a handoff is not possible. One thread
  * has the channel, one the socket, and each connection has its own. */
-#include "wire.h"
+#include "life.h"
 
 #include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdatomic.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 
 #ifndef AT
@@ -21,13 +18,6 @@
 
 enum { REJECTED = 1, DESCRIPTORS, CLAIM_LOST, BUSY, UNSUPPORTED = 6 };
 enum { UNTAKEN, TAKEN, ACKED };
-enum { CONNECTIONS = 512, FOREVER = -1 };
-
-typedef struct { /* a channel; the page with it, and the last user frees both */
-	int fd;
-	_Atomic uint64_t *words;
-	atomic_int users;
-} channel;
 
 typedef struct { /* a connection; of one that was handed over, what is owed on it too */
 	int fd, claimed;
@@ -39,14 +29,7 @@ typedef struct { /* a connection; of one that was handed over, what is owed on i
 } connection;
 
 static const char *service, *version, *pipe_path;
-static atomic_int open_connections;
-
-static void release(channel *ch) {
-	if (atomic_fetch_sub(&ch->users, 1) > 1) return;
-	if (ch->words) munmap((void *)ch->words, 4096);
-	close(ch->fd);
-	free(ch);
-}
+static int listener;
 
 static void answer(channel *ch, field token, uint64_t id, bool accepted, int reason) {
 	buffer ack = {.len = 0}, out = {.len = 0};
@@ -103,11 +86,11 @@ static void *run(void *arg) {
 	if (n >= 0) serve(c->fd, line, (size_t)n);
 	close(c->fd);
 	free(c);
-	atomic_fetch_sub(&open_connections, 1);
+	counted(-1);
 	return NULL;
 }
 
-/* start has a thread serve c, which has a place among open_connections. Without one the
+/* start has a thread serve c, which has been counted. Without one the
  * connection ends, and its client learns that the outcome is unknown. */
 static void start(connection *c) {
 	pthread_t t;
@@ -118,7 +101,7 @@ static void start(connection *c) {
 	close(c->fd);
 	if (c->ch) release(c->ch);
 	free(c);
-	atomic_fetch_sub(&open_connections, 1);
+	counted(-1);
 }
 
 static bool check_connection(int fd) { /* judged without reading it */
@@ -148,9 +131,9 @@ static int adopt(connection *c, const message *envelope, const message *offer, c
 	if (!check_connection(fds[0]) || (c->generation && (!c->ch->words || f[8].n > 511))) return DESCRIPTORS;
 	memcpy(c->token, f[1].at, f[1].len);
 	put(&c->preamble, f[4].at, f[4].len);
-	if (atomic_fetch_add(&open_connections, 1) >= CONNECTIONS) return atomic_fetch_sub(&open_connections, 1), BUSY;
+	if (!counted(1)) return BUSY;
 	if (!(c->generation ? swap(c->ch, c->word, c->generation, UNTAKEN, TAKEN) : take(fds[1])))
-		return atomic_fetch_sub(&open_connections, 1), CLAIM_LOST;
+		return counted(-1), CLAIM_LOST;
 	c->fd = fds[0], c->claimed = 1;
 	AT("claimed");
 	return 0;
@@ -194,12 +177,16 @@ static bool take_message(channel *ch) {
 	c->ch = ch;
 	bool sound = whole(&in) && parse(&envelope, in.at + 5, in.len - 5);
 	if (!sound) reason = REJECTED;
-	else if (envelope.f[1].n == 1 && (envelope.f[2].n != REQUEST || envelope.f[3].n != CHANNEL)) reason = UNSUPPORTED;
+	else if (envelope.f[1].n == 1 && (envelope.f[2].n != REQUEST || envelope.f[3].n != CHANNEL)) {
+		draining = is(&envelope, EVENT, CHANNEL) && parse(&offer, envelope.f[4].at, envelope.f[4].len) && offer.f[1].n == DRAIN;
+		reason = UNSUPPORTED, offer = (message){0};
+	}
 	else if (!is(&envelope, REQUEST, CHANNEL) || !parse(&offer, envelope.f[4].at, envelope.f[4].len)) reason = REJECTED;
 	else reason = adopt(c, &envelope, &offer, fds, count);
 	for (int i = reason ? 0 : 1; i < count && count <= 8; i++) close(fds[i]);
 	if (!reason) return atomic_fetch_add(&ch->users, 1), start(c), true;
 	free(c);
+	if (draining) return false; /* all offers came before */
 	if (offer.f[1].len > 32) offer.f[1].len = 32;
 	answer(ch, offer.f[1], offer.f[2].n, false, reason);
 	return sound && (count <= 2 || count == 9);
@@ -209,6 +196,16 @@ static channel *refused(channel *ch, int *fds, int count) {
 	for (int i = 0; i < count && count <= 8; i++) close(fds[i]);
 	free(ch);
 	return NULL;
+}
+
+static bool map(channel *ch, int page) {
+	const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+	struct stat st;
+	int has = fcntl(page, F_GET_SEALS);
+	if (has < 0 || (has & seals) != seals || fstat(page, &st) != 0 || st.st_size != 4096) return false;
+	void *at = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, page, 0);
+	if (at != MAP_FAILED) ch->words = at;
+	return at != MAP_FAILED;
 }
 
 /* join registers with the broker; NULL when that was not possible. */
@@ -231,57 +228,103 @@ static channel *join(void) {
 	    !parse(&reply, envelope.f[4].at, envelope.f[4].len) || !reply.f[1].n || reply.f[5].n ||
 	    count != (reply.f[6].n ? 2 : 1)) return refused(ch, fds, count);
 	if (reply.f[6].n) {
-		const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
-		struct stat st;
-		void *page = MAP_FAILED;
-		int has = fcntl(fds[1], F_GET_SEALS);
-		if (has >= 0 && (has & seals) == seals && fstat(fds[1], &st) == 0 && st.st_size == 4096)
-			page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fds[1], 0);
-		if (page == MAP_FAILED) return refused(ch, fds, count);
+		if (!map(ch, fds[1])) return refused(ch, fds, count);
 		close(fds[1]);
-		ch->words = page;
 	}
 	ch->fd = fds[0];
 	return ch;
 }
 
-static void *accept_all(void *arg) {
-	for (int listener = *(int *)arg, fd;;) {
+static void *accept_all(void *unused) {
+	(void)unused;
+	for (int fd;;) {
 		if ((fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) < 0) {
+			if (draining) return NULL; /* nobody is left in the queue */
 			usleep(10000);
 			continue;
 		}
 		connection *c = calloc(1, sizeof *c);
-		bool place = c && atomic_fetch_add(&open_connections, 1) < CONNECTIONS;
-		if (place && same_user(fd)) {
+		if (c && same_user(fd) && counted(1)) {
 			c->fd = fd;
 			start(c);
 			continue;
 		}
-		if (c) atomic_fetch_sub(&open_connections, 1);
 		free(c);
 		close(fd);
 	}
-	return NULL;
+}
+
+/* inherit takes the channel that the broker has started this process with, and the page. */
+static channel *inherit(const char *numbers) {
+	channel *ch = calloc(1, sizeof *ch);
+	if (!ch) abort();
+	int page = -1;
+	ch->users = 1;
+	if (sscanf(numbers, "%d,%d", &ch->fd, &page) < 1 || fcntl(ch->fd, F_SETFD, FD_CLOEXEC) != 0) abort();
+	if (page >= 0 && !map(ch, page)) abort();
+	if (page >= 0) close(page);
+	return ch;
+}
+
+/* begin finds out what this process is to serve; its channel, where the broker has started it. */
+static channel *begin(int argc, char **argv) {
+	static char path[sizeof ((struct sockaddr_un *)0)->sun_path];
+	const char *numbers = getenv("USHER_CHANNEL"), *broker = getenv("RUNNING_PROCESS_BROKER_V1_SOCKET");
+	if (argc == 4) service = argv[1], version = argv[2], pipe_path = argv[3];
+	if (argc == 4 || !numbers || !broker || !strchr(broker, '/')) return NULL;
+	service = getenv("RUNNING_PROCESS_BROKER_V1_SERVICE_NAME"), version = getenv("RUNNING_PROCESS_BROKER_V1_SERVICE_VERSION");
+	int dir = (int)(strrchr(broker, '/') - broker);
+	if (snprintf(path, sizeof path, "%.*s/%s-%d.sock", dir, broker, service, (int)getpid()) >= (int)sizeof path) return NULL;
+	pipe_path = path, idle = nanoseconds(getenv("USHER_IDLE"));
+	channel *ch = inherit(numbers);
+	unsetenv("USHER_CHANNEL"), unsetenv("USHER_IDLE");
+	return ch;
+}
+
+/* end serves who has come before, and returns when the last of them has gone. */
+static void end(pthread_t accepting, const struct stat *bound) {
+	struct stat st;
+	if (stat(pipe_path, &st) == 0 && st.st_ino == bound->st_ino) unlink(pipe_path); /* else it is a successor's */
+	shutdown(listener, SHUT_RDWR);
+	pthread_join(accepting, NULL);
+	pthread_mutex_lock(&lock);
+	while (open_connections) pthread_cond_wait(&changed, &lock);
+	pthread_mutex_unlock(&lock);
 }
 
 int main(int argc, char **argv) {
-	if (argc != 4) return 64;
-	service = argv[1], version = argv[2], pipe_path = argv[3];
+	channel *ch = begin(argc, argv);
 	struct sockaddr_un at = {.sun_family = AF_UNIX};
-	if (strlen(pipe_path) >= sizeof at.sun_path) return 64;
+	struct stat bound;
+	if (!pipe_path || strlen(pipe_path) >= sizeof at.sun_path) return 64;
 	memcpy(at.sun_path, pipe_path, strlen(pipe_path));
 	umask(077);
 	unlink(pipe_path); /* in a directory that is ours alone */
-	static int listener;
 	listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (bind(listener, (struct sockaddr *)&at, sizeof at) != 0 || listen(listener, 128) != 0) return perror(pipe_path), 1;
-	pthread_t t;
-	if (pthread_create(&t, NULL, accept_all, &listener) != 0) return 1;
+	if (bind(listener, (struct sockaddr *)&at, sizeof at) != 0 || listen(listener, 128) != 0 ||
+	    stat(pipe_path, &bound) != 0) return perror(pipe_path), 1;
+	pthread_condattr_t monotonic;
+	pthread_condattr_init(&monotonic), pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&changed, &monotonic);
+	quiet = now();
+	pthread_t accepting, telling;
+	if (pthread_create(&accepting, NULL, accept_all, NULL) != 0) return 1;
+	if (ch) note(ch, READY, pipe_path, 0);
 	for (;; usleep(200000)) { /* a broker may come, go, and be replaced */
-		channel *ch = join();
-		if (!ch) continue;
+		if (!ch && (ch = join()) == NULL) {
+			pthread_mutex_lock(&lock);
+			bool over = idle && !open_connections && now() - quiet > idle;
+			pthread_mutex_unlock(&lock);
+			if (over) return 0;
+			continue;
+		}
+		ch->users++;
+		if (pthread_create(&telling, NULL, tell, ch) == 0) pthread_detach(telling);
+		else ch->users--;
 		while (take_message(ch)) {}
-		release(ch);
+		if (draining) return end(accepting, &bound), 0;
+		ch->over = true;
+		counted(0);
+		release(ch), ch = NULL;
 	}
 }

@@ -1,6 +1,7 @@
 """A backend: answers each line with "LINE done", and says on standard error what it was asked.
 
     python3 backend.py [--eventfd] SERVICE VERSION PIPE
+    python3 backend.py                                       (started by the broker)
 
 PIPE is its own socket, which clients reach where a handoff is not possible. Claims are
 words of a page where Python finds libatomic, else descriptors; with --eventfd always."""
@@ -9,6 +10,7 @@ import ctypes
 import fcntl
 import mmap
 import os
+import re
 import signal
 import socket
 import sys
@@ -19,6 +21,7 @@ from wire import (CHANNEL, CONTROL, EVENT, REGISTRATION, REQUEST, RESPONSE, Faul
                   check_user, dial, frame, message, payload)
 
 REJECTED, DESCRIPTORS, CLAIM_LOST, BUSY, UNSUPPORTED = 1, 2, 3, 4, 6
+READY, IDLE, DRAIN, ACTIVE = 1, 2, 3, 4  # notes
 MOST = 512  # connections at a time
 
 
@@ -61,34 +64,50 @@ class Backend:
     the client sent along with its Hello, and has been read. The connection stays
     non-blocking, as Python's timeouts have it: its flags are the broker's too."""
 
-    def __init__(self, service, version, pipe, serve, use_page=True):
+    def __init__(self, service, version, pipe, serve, use_page=True, idle=None):
         self.service, self.version, self.pipe, self.serve = service, version, pipe, serve
-        self.use_page = use_page and swap is not None
+        self.use_page, self.idle = use_page and swap is not None, idle  # idle: seconds, None for ever
         self.places = threading.BoundedSemaphore(MOST)
+        self.changed = threading.Condition()
+        self.open, self.changes, self.quiet = 0, 0, time.monotonic()
+        self.draining = False
 
-    def run(self):
+    def run(self, inherited=None):
+        """Serves until the broker lets it go. inherited is the value of USHER_CHANNEL."""
         self.listen()
+        channel, page = self.inherit(inherited) if inherited else (None, None)
+        if channel:
+            note(channel, {1: READY, 2: self.pipe})
         said = ""
-        while True:  # a broker may come, go, and be replaced
+        while not self.draining:  # a broker may come, go, and be replaced
             try:
-                channel, page = self.register()
+                if not channel:
+                    channel, page = self.register()
                 said = ""
                 with channel:
+                    threading.Thread(target=self.tell, args=(channel,), daemon=True).start()
                     while self.receive(channel, page):
                         pass
+                    if self.draining:
+                        self.end()
             except (OSError, EOFError, Fault, TypeError) as e:
                 if said != str(e):
                     said = str(e)
                     print("not registered:", said)
-            time.sleep(0.2)
+                if self.idle and not self.open and time.monotonic() - self.quiet > self.idle:
+                    return
+            channel = None
+            self.count(0)  # tell looks, and ends
+            time.sleep(0 if self.draining else 0.2)
 
     # The backend's own socket.
 
     def listen(self):
         if os.path.exists(self.pipe):
             os.unlink(self.pipe)  # in a directory that is ours alone
-        listener = socket.socket(socket.AF_UNIX)
+        self.listener = listener = socket.socket(socket.AF_UNIX)
         listener.bind(self.pipe)
+        self.inode = os.stat(self.pipe).st_ino
         os.chmod(self.pipe, 0o600)
         listener.listen(128)
         threading.Thread(target=self.accept, args=(listener,), daemon=True).start()
@@ -102,13 +121,64 @@ class Backend:
                 self.start(self.serve_own, conn)
             except OSError:  # no descriptor, perhaps
                 self.places.release()
+                if self.draining:
+                    return  # and nobody is left in the queue
                 time.sleep(0.01)
 
     def serve_own(self, conn):
         check_user(conn)
         self.serve(conn, b"")
 
+    def end(self):
+        """Serves who has come before, and returns when the last of them has gone."""
+        try:
+            if os.stat(self.pipe).st_ino == self.inode:  # else it is a successor's
+                os.unlink(self.pipe)
+        except FileNotFoundError:
+            pass
+        self.listener.shutdown(socket.SHUT_RDWR)
+        for _ in range(MOST):
+            self.places.acquire()
+
     # The channel.
+
+    def inherit(self, numbers):
+        """The channel that the broker has started this process with, and the page."""
+        fds = [int(number) for number in numbers.split(",")]
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        if len(fds) > 1 and swap is None:
+            raise Fault("whom the broker starts takes claims from a page: libatomic.so.1 is missing")
+        channel, page = socket.socket(fileno=fds[0]), Page(fds[1]) if len(fds) > 1 else None
+        close(fds[1:])
+        return channel, page
+
+    def tell(self, channel):
+        """Tells the broker how many connections there are, a while after that has changed,
+        and when there has been none for the idle time."""
+        said = seen = 0
+        while True:
+            with self.changed:
+                wait = self.idle if not self.open and not self.draining else None
+                idle = not self.changed.wait_for(lambda: self.changes != seen or channel.fileno() < 0, wait)
+                seen = self.changes
+            if not idle and not self.draining:
+                time.sleep(0.1)
+            now = self.open
+            if channel.fileno() < 0:
+                return
+            if idle or now != said:
+                try:
+                    note(channel, {1: IDLE} if idle else {1: ACTIVE, 3: now})
+                except OSError:
+                    return  # the channel has ended
+            said = now
+
+    def count(self, by):
+        with self.changed:
+            if by:
+                self.open, self.changes, self.quiet = self.open + by, self.changes + 1, time.monotonic()
+            self.changed.notify_all()
 
     def register(self):
         with dial(os.environ["RUNNING_PROCESS_BROKER_V1_SOCKET"], 2) as conn:
@@ -140,6 +210,9 @@ class Backend:
             envelope = parse(data)
             sound = len(fds) <= 2
             if envelope.get(1) == 1 and (envelope.get(2, 0), envelope.get(3)) != (REQUEST, CHANNEL):
+                if lets_go(envelope):
+                    self.draining = True  # all offers came before
+                    return False
                 raise Nack(UNSUPPORTED, "a message that is not known")
             offer = payload(envelope, REQUEST, CHANNEL)
             token, offer_id = offer.get(1, b"")[:32], offer.get(2, 0)
@@ -185,12 +258,15 @@ class Backend:
             except (OSError, EOFError):
                 pass  # the client has gone
             finally:
+                self.count(-1)
                 self.places.release()
 
+        self.count(1)
         try:
             threading.Thread(target=run, daemon=True).start()
         except RuntimeError:  # no thread to be had: its client learns that the outcome is unknown
             conn.close()
+            self.count(-1)
             self.places.release()
 
     def greet(self, conn, channel, page, offer):
@@ -259,6 +335,17 @@ def answer(channel, ack):
         pass  # a broker that has gone needs none
 
 
+def lets_go(envelope):
+    try:
+        return payload(envelope, EVENT, CHANNEL).get(1) == DRAIN
+    except Fault:
+        return False
+
+
+def note(channel, fields):
+    channel.sendall(frame(EVENT, CHANNEL, message(fields)))
+
+
 def serve_lines(conn, first):
     while True:
         while b"\n" not in first:
@@ -272,10 +359,21 @@ def serve_lines(conn, first):
         conn.sendall(line + b" done\n")
 
 
+def seconds(duration):
+    """Of a duration such as 1h30m or 500ms; None where there is none."""
+    units = {"h": 3600, "m": 60, "s": 1, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}
+    return sum(float(n) * units[unit] for n, unit in re.findall(r"([0-9.]+)([hmsµn]+)", duration)) or None
+
+
 def main(*arguments):
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    started, idle = os.environ.pop("USHER_CHANNEL", None), os.environ.pop("USHER_IDLE", "")
+    if started:
+        service, version = (os.environ["RUNNING_PROCESS_BROKER_V1_SERVICE_" + name] for name in ("NAME", "VERSION"))
+        beside = os.path.dirname(os.environ["RUNNING_PROCESS_BROKER_V1_SOCKET"])
+        arguments = service, version, f"{beside}/{service}-{os.getpid()}.sock"
     service, version, pipe = (a for a in arguments if a != "--eventfd")
-    Backend(service, version, pipe, serve_lines, "--eventfd" not in arguments).run()
+    Backend(service, version, pipe, serve_lines, "--eventfd" not in arguments, seconds(idle)).run(started)
 
 
 if __name__ == "__main__":

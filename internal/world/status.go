@@ -17,6 +17,8 @@ type Status struct {
 	BrokerPID int       `json:"broker_pid"`
 	Open      int       `json:"connections_open"` // this one included
 	Backends  []Backend `json:"backends"`
+	// Instances are those, and what is being started or drains.
+	Instances []Instance `json:"instances"`
 	Clients   struct {
 		Reconnected int            `json:"reconnected"`
 		Waited      int            `json:"waited"`
@@ -34,6 +36,12 @@ type Status struct {
 // Backend is a backend that is registered.
 type Backend struct {
 	PID int `json:"pid"`
+}
+
+// Instance is a backend's process.
+type Instance struct {
+	PID         int `json:"pid"`
+	Connections int `json:"connections"` // 0 too where it does not tell
 }
 
 const statusTimeout = 10 * time.Second

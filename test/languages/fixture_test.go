@@ -35,6 +35,7 @@ type fixture struct {
 	program    backendProgram
 	executable string
 	journal    *os.File
+	log        string // what the backends write down, by path: the journal's, or the log of those that the broker starts
 	started    int
 	atRest     int // descriptors of a backend of this kind
 	stopBroker func()
@@ -57,6 +58,7 @@ func newFixture(t *testing.T, program backendProgram) *fixture {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.journal.Close() })
+	f.log = f.journal.Name()
 	f.startBroker()
 	return f
 }
@@ -64,13 +66,15 @@ func newFixture(t *testing.T, program backendProgram) *fixture {
 func (w *fixture) startBroker() {
 	w.t.Helper()
 	b, err := broker.Listen(broker.Options{
-		Socket: w.Socket(), DefinitionDir: w.Definitions(), AckDeadline: ackDeadline, Logger: slog.New(slog.DiscardHandler),
+		Socket: w.Socket(), DefinitionDir: w.Definitions(), LogDir: w.logs(), AckDeadline: ackDeadline, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	w.stopBroker = testutil.Background(w.t, b.Serve)
 }
+
+func (w *fixture) logs() string { return w.Path("logs") }
 
 // start runs a backend, and waits until the broker knows it.
 func (w *fixture) start(f fault) *world.Process {
@@ -117,7 +121,7 @@ func (w *fixture) healthy(c clientProgram, early bool) {
 // wrote is all that the backends wrote down.
 func (w *fixture) wrote() string {
 	w.t.Helper()
-	content, err := os.ReadFile(w.journal.Name())
+	content, err := os.ReadFile(w.log)
 	if err != nil {
 		w.t.Fatal(err)
 	}
