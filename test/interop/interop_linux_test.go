@@ -332,7 +332,10 @@ func TestRustBrokerLaunches(t *testing.T) {
 }
 
 func dial(opts client.Options, early bool) (*client.Conn, error) {
-	const request = "hello\n"
+	return dialWith(opts, "hello\n", early)
+}
+
+func dialWith(opts client.Options, request string, early bool) (*client.Conn, error) {
 	if early {
 		return client.DialWith(context.Background(), opts, []byte(request))
 	}
