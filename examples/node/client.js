@@ -139,12 +139,15 @@ async function connect (service, version) {
 
 async function main (service, version, ...lines) {
   const socket = await connect(service, version)
-  for (const line of lines) {
-    const answer = await exchange(socket, line + '\n', received => received.includes('\n') ? received : undefined)
-      .catch(e => { throw new Unknown(e.message) })
-    process.stdout.write(answer)
+  try {
+    for (const line of lines) {
+      const answer = await exchange(socket, line + '\n', received => received.includes('\n') ? received : undefined)
+        .catch(e => { throw new Unknown(e.message) })
+      process.stdout.write(answer)
+    }
+  } finally {
+    socket.destroy() // else the process would wait for the backend's end
   }
-  socket.destroy()
 }
 
 main(...process.argv.slice(2)).catch(e => {

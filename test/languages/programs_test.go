@@ -101,7 +101,10 @@ var (
 		return run(t, w, id, []string{compiled("client")(t)}, early)
 	}, false}
 	nodeClient = clientProgram{"Node", func(t *testing.T, w *fixture, id string, _ bool) result {
-		return run(t, w, id, []string{found(t, "node"), absolute(t, examples+"/node/client.js")}, true)
+		return run(t, w, id, []string{
+			"env", fmt.Sprintf("PATIENCE=%d", patience.Milliseconds()),
+			found(t, "node"), "--require", absolute(t, "testdata/patience.js"), absolute(t, examples+"/node/client.js"),
+		}, true)
 	}, true}
 )
 
@@ -129,7 +132,9 @@ func run(t *testing.T, w *fixture, id string, command []string, early bool) resu
 	if !early {
 		command = append(command, "--late")
 	}
-	cmd := exec.CommandContext(t.Context(), command[0], append(command[1:], service, version, id)...)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, command[0], append(command[1:], service, version, id)...)
 	var out, stderr bytes.Buffer
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = w.Env, w.Dir, &out, &stderr
 	err := cmd.Run()
