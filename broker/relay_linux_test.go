@@ -290,7 +290,7 @@ func TestRelayOccupied(t *testing.T) {
 	go testAccept(l)
 	s, _ := relayed(t, l.Addr().String(), "")
 	s.write(demo+".toml", fmt.Sprintf("binary_path = %q\n[start]\nmode = \"relay\"\naddress = %q\ntimeout = \"100ms\"\n", ownBinary(t), l.Addr()))
-	if _, err := s.once(); err == nil || !strings.Contains(err.Error(), "another program answers at "+l.Addr().String()) {
+	if _, err := s.dialWith(""); err == nil || !strings.Contains(err.Error(), "another program answers at "+l.Addr().String()) {
 		t.Errorf("got %v", err)
 	}
 }
