@@ -180,16 +180,10 @@ func (s *server) leave(e *entry, l launched) {
 // and to write what it has to.
 const listenerGrace = 5 * time.Second
 
-// listensFor reports whether a program listens where start says. A listener can't be shared by
-// two builds: the one that has it serves.
-func (s *server) listensFor(h *backend, start *service.StartPolicy) bool {
-	switch {
-	case !start.OwnListener() || !h.listens || h.address != start.Address:
-		return false
-	case h.socket == nil:
-		return start.Mode == service.Relay
-	}
-	return s.plain[start.Listen] == h.socket // else it has one that nobody can connect to any more
+// listensFor reports whether a program listens where start says; one whose socket is closed has
+// been let go. A listener can't be shared by two builds: the one that has it serves.
+func (b *backend) listensFor(start *service.StartPolicy) bool {
+	return b.listens && start.OwnListener() && b.address == start.Address && (b.socket == nil) == (start.Mode == service.Relay)
 }
 
 // endOthers lets the programs of a service go that one with a listener of its own has taken

@@ -203,7 +203,7 @@ func (s *server) find(t *target, suits func(*entry) bool) *entry {
 	fits := func(e *entry) bool {
 		allowed := t.definition.AllowsExecutable(e.ExePath, e.ExeHash, t.build)
 		if t.start.OwnListener() || e.Handle.listens {
-			allowed = s.listensFor(e.Handle, t.start)
+			allowed = t.start != nil && e.Handle.listensFor(t.start)
 		}
 		return allowed && !e.Handle.gone() && (suits == nil || suits(e))
 	}

@@ -1,0 +1,40 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"io"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7265657e/usher/internal/filehash"
+	"github.com/seed-7265657e/usher/internal/sock"
+	"github.com/seed-7265657e/usher/internal/testutil"
+)
+
+// TestReclaimed: no process is started for a connection that has been taken back, and its
+// client is told nothing by who would have started it.
+func TestReclaimed(t *testing.T) {
+	for name, first := range map[string][]byte{"who said Hello": []byte("first words"), "a plain client": nil} {
+		t.Run(name, func(t *testing.T) {
+			testutil.Leaks(t)
+			fds := testutil.FDPair(t, unix.SOCK_STREAM)
+			client, conn := testutil.Conn(t, fds[0]), sock.NewConn(sock.Own(fds[1]))
+			var taken atomic.Bool
+			taken.Store(true)
+			p := &program{path: "/bin/echo", args: []string{"it runs"}}
+			defer p.close()
+			j := launching{logDir: filepath.Join(t.TempDir(), "logs"), service: "demo", hashes: new(filehash.Cache)}
+			if r := j.serve(context.Background(), p, conn, false, first, &taken); !errors.Is(r.err, errReclaimed) || r.answered {
+				t.Errorf("got %+v", r)
+			}
+			_ = conn.Close()
+			if got, err := io.ReadAll(client); len(got) > 0 || err != nil {
+				t.Errorf("the client got %q, %v", got, err)
+			}
+		})
+	}
+}
