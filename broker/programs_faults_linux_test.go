@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -182,8 +183,8 @@ func TestInetdCrowd(t *testing.T) {
 	const most, crowd, room = 4, 40, 16
 	for name, wait := range map[string]time.Duration{"in vain": 100 * time.Millisecond, "served": patience} {
 		t.Run(name, func(t *testing.T) {
-			before := len(testutil.Children(t, os.Getpid())) // of other tests
 			s := inetd(t, fmt.Sprintf("max_instances = %d", most), func(o *options) { o.BackendWait, o.MaxHandshakes = wait, 4*room })
+			before := testutil.Children(t, os.Getpid()) // of other tests
 			var holders []net.Conn
 			for range most {
 				c := s.mustDialWith("")
@@ -233,7 +234,10 @@ func TestInetdCrowd(t *testing.T) {
 			for _, c := range holders {
 				_ = c.Close()
 			}
-			testutil.WaitFor(t, "no process is left, no zombie either", func() bool { return s.Processes()+len(testutil.Children(t, os.Getpid())) <= before })
+			testutil.WaitFor(t, "no process is left, no zombie either", func() bool {
+				left := slices.DeleteFunc(testutil.Children(t, os.Getpid()), func(pid int) bool { return slices.Contains(before, pid) })
+				return s.Processes()+len(left) == 0
+			})
 		})
 	}
 }
