@@ -3,6 +3,10 @@
 // one interleaved run.
 //
 //	go run ./bench/peers [--json] [--rounds N] [--only NAME,…]
+//	go run ./bench/peers modes [--json] [--rounds N | --quick]
+//
+// modes compares what starts, or stands before, programs that know nothing of it: usher's
+// modes inetd, listen-fds and relay.
 //
 // Programs that are not installed get a row that says so; install.sh beside this
 // file installs them on Debian. Linux.
@@ -16,6 +20,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -31,25 +36,51 @@ func run(ctx context.Context, args []string) error {
 	if len(args) > 0 && args[0] == "role" {
 		return role(ctx, args[1:])
 	}
+	modes := len(args) > 0 && args[0] == "modes"
+	if modes {
+		args = args[1:]
+	}
 	flags := flag.NewFlagSet("peers", flag.ExitOnError)
 	asJSON := flags.Bool("json", false, "print JSON")
-	rounds := flags.Int("rounds", 40, "rounds; in each, every peer has its turn")
-	only := flags.String("only", "", "names of the rows to measure, with commas between; all when empty")
-	_ = flags.Parse(args) // ends the program by itself
-	if *rounds < 1 || flags.NArg() > 0 {
-		flags.Usage()
-		return fmt.Errorf("--rounds must be at least 1, and no argument follows")
+	rounds := flags.Int("rounds", 40, "rounds, at most 500; in each, every peer has its turn")
+	var only string
+	var quick bool
+	if modes {
+		flags.BoolVar(&quick, "quick", false, "few rounds, which judge nothing")
+	} else {
+		flags.StringVar(&only, "only", "", "names of the rows to measure, with commas between; all when empty")
 	}
+	_ = flags.Parse(args) // ends the program by itself
+	if *rounds < 1 || *rounds > 500 || flags.NArg() > 0 {
+		flags.Usage()
+		return fmt.Errorf("--rounds must be from 1 to 500, and no argument follows")
+	}
+	if quick {
+		*rounds = 5
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute+time.Duration(*rounds)*longestRound)
+	defer cancel()
 	s, err := newSite(ctx)
 	if err != nil {
 		return err
 	}
 	defer s.close()
+	progress := func(line string) { fmt.Fprintln(os.Stderr, line) }
+	if modes {
+		rows, err := s.measureModes(ctx, *rounds, progress)
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			return writeJSON(os.Stdout, rows)
+		}
+		return writeModesText(os.Stdout, rows)
+	}
 	chosen := map[string]bool{}
-	for _, name := range strings.FieldsFunc(*only, func(r rune) bool { return r == ',' }) {
+	for _, name := range strings.FieldsFunc(only, func(r rune) bool { return r == ',' }) {
 		chosen[name] = true
 	}
-	rows, err := s.measure(ctx, *rounds, chosen, func(line string) { fmt.Fprintln(os.Stderr, line) })
+	rows, err := s.measure(ctx, *rounds, chosen, progress)
 	if err != nil {
 		return err
 	}
@@ -58,3 +89,6 @@ func run(ctx context.Context, args []string) error {
 	}
 	return writeText(os.Stdout, rows)
 }
+
+// longestRound bounds a run: a round takes a tenth of it where nothing else runs.
+const longestRound = 5 * time.Second

@@ -36,12 +36,16 @@ type row struct {
 type entry struct {
 	*stack
 	row
-	processes   []*world.Process
-	between     []*world.Process // of them: what stands between
-	conn        net.Conn
-	first, trip []float64
+	processes []*world.Process
+	between   []*world.Process // of them: what stands between
+	conn      net.Conn
+	samples   []sample // one a round
+}
+
+// sample is what one turn of a stack has given.
+type sample struct {
+	first, trip []float64     // µs
 	moved       time.Duration // for how long bulk bytes travelled
-	bytes       int64
 	cpu         time.Duration
 	conns       int // that cpu was spent on
 }
@@ -64,6 +68,25 @@ func (s *site) measure(ctx context.Context, rounds int, chosen map[string]bool, 
 			return nil, fmt.Errorf("no row is called %q", name)
 		}
 	}
+	entries, err := s.play(ctx, rounds, stacks, chosen, backend, progress)
+	if err != nil {
+		return nil, err
+	}
+	progress("memory")
+	rows := make([]row, 0, len(entries))
+	for _, e := range entries {
+		if e.Reason == "" {
+			e.finish(ctx, s)
+		}
+		e.close()
+		rows = append(rows, e.row)
+	}
+	return rows, nil
+}
+
+// play starts the stacks that are chosen, all when none is, and gives each its turn in every
+// round, in random order. The caller closes the entries.
+func (s *site) play(ctx context.Context, rounds int, stacks []stack, chosen map[string]bool, backend []*world.Process, progress func(string)) ([]*entry, error) {
 	var entries, able []*entry
 	for i := range stacks {
 		k := &stacks[i]
@@ -88,7 +111,10 @@ func (s *site) measure(ctx context.Context, rounds int, chosen map[string]bool, 
 		}
 		rand.Shuffle(len(able), func(a, b int) { able[a], able[b] = able[b], able[a] })
 		for _, e := range able {
-			if err := s.turn(ctx, e); err != nil && e.Reason == "" {
+			if e.Reason != "" {
+				continue // it has failed
+			}
+			if err := s.turn(ctx, e); err != nil {
 				e.Reason = err.Error()
 			}
 		}
@@ -96,18 +122,15 @@ func (s *site) measure(ctx context.Context, rounds int, chosen map[string]bool, 
 			return nil, ctx.Err()
 		}
 	}
-	progress("memory")
-	rows := make([]row, 0, len(entries))
-	for _, e := range entries {
-		if e.Reason == "" {
-			e.finish(ctx, s)
-		}
-		if e.conn != nil {
-			_ = e.conn.Close()
-		}
-		rows = append(rows, e.row)
+	return entries, nil
+}
+
+// close ends the connection for round trips.
+func (e *entry) close() {
+	if e.conn != nil {
+		_ = e.conn.Close()
+		e.conn = nil
 	}
-	return rows, nil
 }
 
 // begin starts a stack and opens the connection for round trips.
@@ -122,6 +145,9 @@ func (s *site) begin(ctx context.Context, e *entry, backend []*world.Process) (e
 		}
 		e.processes, e.between = append(e.processes, p...), p
 	}
+	if e.fresh != nil {
+		return nil
+	}
 	if err := s.ready(ctx, e.stack); err != nil {
 		return err
 	}
@@ -130,7 +156,15 @@ func (s *site) begin(ctx context.Context, e *entry, backend []*world.Process) (e
 }
 
 // turn is one stack's part of a round.
-func (s *site) turn(ctx context.Context, e *entry) error {
+func (s *site) turn(ctx context.Context, e *entry) (err error) {
+	var t sample
+	connects, cold := connects, drop
+	if e.fresh != nil { // the first connection is the one that counts
+		connects, cold = 1, 0
+		if e.processes, err = e.fresh(ctx, s, len(e.samples)); err != nil {
+			return err
+		}
+	}
 	before, err := world.GroupCPU(e.processes...)
 	if err != nil {
 		return err
@@ -142,33 +176,54 @@ func (s *site) turn(ctx context.Context, e *entry) error {
 			return err
 		}
 		took := time.Since(began)
-		_ = c.Close()
-		if n >= drop {
-			e.first = append(e.first, micros(took))
+		if n >= cold {
+			t.first = append(t.first, micros(took))
+		}
+		if e.fresh != nil {
+			e.close()
+			e.conn = c
+		} else if err := end(c, e.wait); err != nil {
+			return err
 		}
 	}
 	after, err := world.GroupCPU(e.processes...)
 	if err != nil {
 		return err
 	}
-	e.cpu += after - before
-	e.conns += connects
+	t.cpu, t.conns = after-before, connects
 	for n := range trips {
 		began := time.Now()
 		if err := exchange(e.conn, s.request, s.answer); err != nil {
 			return err
 		}
 		if n >= drop {
-			e.trip = append(e.trip, micros(time.Since(began)))
+			t.trip = append(t.trip, micros(time.Since(began)))
 		}
 	}
 	began := time.Now()
 	if err := move(e.conn, bulk); err != nil {
 		return err
 	}
-	e.moved += time.Since(began)
-	e.bytes += bulk
+	t.moved = time.Since(began)
+	e.samples = append(e.samples, t)
+	if e.over != nil {
+		return e.over(e)
+	}
 	return nil
+}
+
+// end ends a connection. With wait it returns when the other end has closed it too: the end
+// of a process does not disturb the start of the next.
+func end(c net.Conn, wait bool) error {
+	defer func() { _ = c.Close() }()
+	if !wait {
+		return nil
+	}
+	if err := c.(*net.UnixConn).CloseWrite(); err != nil {
+		return err
+	}
+	_, err := io.Copy(io.Discard, c)
+	return err
 }
 
 func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
@@ -203,9 +258,12 @@ func (e *entry) finish(ctx context.Context, s *site) {
 		}
 		return &f.Value
 	}
-	e.FirstP50, e.FirstP90, e.Trip = figure(e.first, 0.50), figure(e.first, 0.90), figure(e.trip, 0.50)
-	throughput := float64(e.bytes) / 1e6 / e.moved.Seconds()
-	perConnection := micros(e.cpu) / float64(e.conns)
+	var first, trip []float64
+	for _, t := range e.samples {
+		first, trip = append(first, t.first...), append(trip, t.trip...)
+	}
+	e.FirstP50, e.FirstP90, e.Trip = figure(first, 0.50), figure(first, 0.90), figure(trip, 0.50)
+	throughput, perConnection := bulk/1e6/moved(e.samples), cpuPerConnection(e.samples)
 	e.Throughput, e.CPU = &throughput, &perConnection
 	if e.between == nil {
 		return
@@ -243,7 +301,7 @@ func (s *site) hold(ctx context.Context, e *entry) (*float64, error) {
 	return &per, nil
 }
 
-func writeJSON(w io.Writer, rows []row) error {
+func writeJSON(w io.Writer, rows any) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	return enc.Encode(rows)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strings"
 	"syscall"
@@ -72,8 +73,84 @@ func TestMeasure(t *testing.T) {
 	}
 }
 
+// TestMeasureModes takes every figure of usher's modes, whatever else is installed: what is
+// not has a line that says so.
+func TestMeasureModes(t *testing.T) {
+	testutil.Leaks(t)
+	s, err := newSite(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := s.measureModes(t.Context(), 3, func(string) {})
+	var groups []int
+	for _, p := range s.all {
+		groups = append(groups, p.PID())
+	}
+	s.close()
+	if err != nil || len(rows) != 9 {
+		t.Fatalf("%d rows, %v", len(rows), err)
+	}
+	best := map[string]int{}
+	for _, r := range rows {
+		if r.Reason != "" {
+			if r.Name == "usher" || !strings.Contains(r.Reason, "install.sh") || r.First != nil {
+				t.Errorf("%+v", r)
+			}
+			continue
+		}
+		for _, f := range []*figure{r.First, r.Trip, r.Throughput, r.CPU} {
+			if f.Ratio < 1 {
+				t.Errorf("%s, %s: %+v is better than the best", r.Mode, r.Name, f)
+			}
+		}
+		if r.First.Value <= 0 || r.Trip.Value <= 0 || r.Throughput.Value <= 0 {
+			t.Errorf("%+v", r)
+		}
+		if r.First.Ratio == 1 {
+			best[r.Mode]++
+		}
+	}
+	if len(best) != 3 {
+		t.Errorf("the best of each mode: %v", best)
+	}
+	var text strings.Builder
+	if err := writeModesText(&text, rows); err != nil || strings.Count(text.String(), "usher") != 3 {
+		t.Errorf("%s, %v", text.String(), err)
+	}
+	for _, pid := range groups {
+		if err := syscall.Kill(-pid, 0); !errors.Is(err, syscall.ESRCH) {
+			t.Errorf("group %d: %v", pid, err)
+		}
+	}
+}
+
+// TestCompare: how many times worse than the best, of rounds that both had.
+func TestCompare(t *testing.T) {
+	of := func(factor float64) *entry {
+		e := new(entry)
+		for round := range 20 { // each of its own speed, which the ratio is not to show
+			e.samples = append(e.samples, sample{first: []float64{factor * float64(round+1)}})
+		}
+		return e
+	}
+	quick, slow := of(2), of(3)
+	mean := func(samples []sample) (sum float64) {
+		for _, t := range samples {
+			sum += t.first[0] / float64(len(samples))
+		}
+		return sum
+	}
+	f := compare(slow, []*entry{slow, quick}, mean)
+	if math.Abs(f.Value-31.5) > 1e-9 || math.Abs(f.Ratio-1.5) > 1e-9 || f.Low < 1.49 || f.High > 1.51 {
+		t.Errorf("%+v", f)
+	}
+	if f := compare(quick, []*entry{slow, quick}, mean); f.Ratio != 1 || f.Low != 1 || f.High != 1 {
+		t.Errorf("%+v", f)
+	}
+}
+
 func TestBadArguments(t *testing.T) {
-	for _, args := range [][]string{{"--rounds", "0"}, {"--only", "nobody"}, {"surplus"}, {"role", "nobody"}} {
+	for _, args := range [][]string{{"--rounds", "0"}, {"--only", "nobody"}, {"surplus"}, {"role", "nobody"}, {"modes", "--rounds", "501"}, {"modes", "surplus"}} {
 		ctx, cancel := context.WithCancel(t.Context())
 		if err := run(ctx, args); err == nil {
 			t.Errorf("%q is no mistake", args)

@@ -35,6 +35,18 @@ func role(ctx context.Context, args []string) error {
 	case len(args) == 1 && args[0] == "stdio":
 		_, err := io.Copy(os.Stdout, os.Stdin)
 		return err
+	case len(args) == 1 && args[0] == "listen":
+		ln, err := net.FileListener(os.NewFile(3, "socket")) // sd_listen_fds(3)
+		if err != nil {
+			return err
+		}
+		return serveUntilTold(ctx, ln)
+	case len(args) == 2 && args[0] == "listen":
+		ln, err := net.Listen("unix", args[1])
+		if err != nil {
+			return err
+		}
+		return serveUntilTold(ctx, ln)
 	case len(args) == 2 && args[0] == "fdpass":
 		return serveDescriptors(ctx, args[1])
 	}
@@ -50,11 +62,24 @@ func serveBackend(ctx context.Context, socket, pipe string) error {
 		return err
 	}
 	context.AfterFunc(ctx, func() { _ = ln.Close() })
-	return serve(ln)
+	return serve(ln, echo)
 }
 
-// serve echoes on every connection of ln until it ends.
-func serve(ln net.Listener) error {
+// quitByte, alone in a message, ends a program that serves until it is told.
+const quitByte = '!'
+
+// serveUntilTold echoes until ctx or a client ends it.
+func serveUntilTold(ctx context.Context, ln net.Listener) error {
+	context.AfterFunc(ctx, func() { _ = ln.Close() })
+	return serve(ln, func(c net.Conn) {
+		if echoUntil(c, func(b []byte) bool { return len(b) == 1 && b[0] == quitByte }) {
+			_ = ln.Close()
+		}
+	})
+}
+
+// serve has each connection of ln served until ln ends.
+func serve(ln net.Listener, each func(net.Conn)) error {
 	for {
 		c, err := ln.Accept()
 		switch {
@@ -63,20 +88,26 @@ func serve(ln net.Listener) error {
 		case err != nil:
 			return err
 		}
-		go echo(c)
+		go each(c)
 	}
 }
 
-func echo(c net.Conn) {
+func echo(c net.Conn) { echoUntil(c, func([]byte) bool { return false }) }
+
+// echoUntil echoes until c ends, or what is read is the last; then it is true.
+func echoUntil(c net.Conn, last func([]byte) bool) bool {
 	defer func() { _ = c.Close() }()
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := c.Read(buf)
 		if err != nil {
-			return
+			return false
+		}
+		if last(buf[:n]) {
+			return true
 		}
 		if _, err := c.Write(buf[:n]); err != nil {
-			return
+			return false
 		}
 	}
 }

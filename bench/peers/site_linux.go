@@ -17,6 +17,7 @@ type site struct {
 	self            string
 	request, answer []byte
 	apache          string // its address
+	fresh           string // the socket of this round, of a stack that has one a round
 	all             []*world.Process
 	brokers         []*world.Process
 }

@@ -27,6 +27,14 @@ type stack struct {
 	first func(ctx context.Context, s *site) (net.Conn, error)
 	// alone says that no backend stands behind it.
 	alone bool
+	// mode is the group of stacks that it is compared in, where there is more than one.
+	mode string
+	// wait says that the other end closes a connection when its client says no more.
+	wait bool
+	// fresh, where it is not nil, makes ready for a round, whose first connection alone is
+	// measured; over ends it.
+	fresh func(ctx context.Context, s *site, round int) ([]*world.Process, error)
+	over  func(e *entry) error
 }
 
 var stacks = []stack{

@@ -49,6 +49,7 @@ func kib(pid int, file, name string) (int64, error) {
 // Fields of /proc/PID/stat behind the name of the program.
 const (
 	statState   = 0
+	statParent  = 1
 	statGroup   = 2
 	statSession = 3
 	statCUTime  = 13

@@ -24,7 +24,7 @@ func CPUTime(pid int) (time.Duration, error) {
 }
 
 // GroupCPU is the processor time that foreign processes, and those they started,
-// have had.
+// have had, in groups of their own too.
 func GroupCPU(leaders ...*Process) (sum time.Duration, err error) {
 	const tick = 10 * time.Millisecond // of the times of ended children
 	err = eachMember(leaders, func(pid int, stat []string) error {
@@ -69,7 +69,8 @@ func GroupMemory(leaders ...*Process) (sum int64, err error) {
 	return sum, err
 }
 
-// eachMember calls f for every process of the groups.
+// eachMember calls f for every process of the groups, and for the leaders' children, which
+// a broker gives groups of their own.
 func eachMember(leaders []*Process, f func(pid int, stat []string) error) error {
 	names, err := filepath.Glob("/proc/[0-9]*")
 	for _, name := range names {
@@ -78,7 +79,10 @@ func eachMember(leaders []*Process, f func(pid int, stat []string) error) error 
 			continue
 		}
 		stat, ended := readStat(pid)
-		if ended != nil || !slices.ContainsFunc(leaders, func(p *Process) bool { return stat[statGroup] == strconv.Itoa(p.PID()) }) {
+		if ended != nil || !slices.ContainsFunc(leaders, func(p *Process) bool {
+			leader := strconv.Itoa(p.PID())
+			return stat[statGroup] == leader || stat[statParent] == leader
+		}) {
 			continue
 		}
 		err = errors.Join(err, f(pid, stat))
