@@ -141,7 +141,9 @@ func offload[T any](c *connection, readsFiles bool, work func(context.Context) T
 	}
 	ctx, cancel := context.WithCancel(jobs.work)
 	c.job = &job{cancel, readsFiles}
-	_ = c.conn.SetDeadline(c.deadline)
+	if !c.plain { // no job says anything to one that is told nothing, and a deadline costs a place in the poller
+		_ = c.conn.SetDeadline(c.deadline)
+	}
 	c.server.loop.WakeAt(c.expires())
 	if drop == nil {
 		drop = func(T) {}

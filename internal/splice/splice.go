@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"sync"
 	"syscall"
 )
 
@@ -25,37 +24,22 @@ type Conn interface {
 // Join copies both ways. The end of one direction is passed on as such (half-close), and a
 // side that takes no more is told to the other. What is on the way is bounded by the
 // sockets' buffers and one pipe a direction: a slow reader holds up his writer. Join returns
-// when both directions have ended, or ctx has, and closes both connections. It also does when
-// a's peer has closed both of its own, where the system tells (Linux): nobody reads what b
-// still may have to say.
+// when both directions have ended, or ctx has, and closes both connections, which nobody
+// else closes before.
 //
 // The error is that of ctx, or says what failed first other than a peer that has gone.
 func Join(ctx context.Context, a, b Conn) error {
-	joined, end := context.WithCancel(ctx)
-	defer end()
-	stop := context.AfterFunc(joined, func() { _ = a.Close(); _ = b.Close() })
-	defer stop()
-	there := make(chan error, 1)
-	var from sync.WaitGroup
-	from.Go(func() {
-		there <- oneWay(b, a)
-		if gone(a) {
-			end()
-		}
-	})
-	err := errors.Join(oneWay(a, b), <-there)
+	err := join(ctx, a, b)
 	_ = a.Close()
 	_ = b.Close()
-	from.Wait()
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	return err
 }
 
-// oneWay copies until from ends or to takes no more.
-func oneWay(to, from Conn) error {
-	err := copyAll(to, from)
+// endWay ends a direction, for the reason err, and returns nil where a peer has gone.
+func endWay(to, from Conn, err error) error {
 	_ = to.CloseWrite()
 	_ = from.CloseRead() // of a Unix socket its writer is told
 	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.ENOTCONN) || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed) {

@@ -1,164 +1,234 @@
 package splice
 
 import (
+	"context"
+	"errors"
 	"io"
-	"sync"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// pipeSize is what a pipe holds by default, in bytes: the most that is on its way.
-const pipeSize = 64 << 10
+// Both connections are in an epoll set of their own, and that is one descriptor in the
+// runtime's poller: one goroutine carries both directions, and is woken for what it can do
+// something about. The poller itself would wake it for room to write as well, each time a
+// reader has read.
 
-type pipe struct{ r, w int }
-
-// spare are empty pipes that nobody uses, for those who copy: who waits holds none. Behind
-// the last who copies there are none.
-var spare struct {
-	sync.Mutex
-	pipes  []*pipe
-	copies int
+// joint is two connections that are joined.
+type joint struct {
+	set     int
+	ways    [2]way
+	watched []watched // the descriptors of both: two of sockets, up to four of pipes
 }
 
-// mostSpare bounds them.
-const mostSpare = 64
-
-func begin() {
-	spare.Lock()
-	defer spare.Unlock()
-	spare.copies++
+// watched is a descriptor with what it is in the set for; 0: it is not.
+type watched struct {
+	fd     int
+	events uint32
 }
 
-func end() {
-	spare.Lock()
-	defer spare.Unlock()
-	if spare.copies--; spare.copies > 0 {
-		return
-	}
-	for _, p := range spare.pipes {
-		p.close()
-	}
-	spare.pipes = nil
+// way is one direction. What it has read and not written is in its pipe.
+//
+//	idle ──something to read──▶ loaded ──all written──▶ idle
+//	 └──────────the end, or an error───────┴─▶ over ──endWay──▶ ended
+type way struct {
+	from, to      Conn
+	reads, writes int // their descriptors, good until it has ended
+	pipe          *pipe
+	loaded        int
+	over, ended   bool
+	err           error // why it is over; once it has ended, what Join returns of it
 }
 
-func newPipe() (*pipe, error) {
-	spare.Lock()
-	defer spare.Unlock()
-	if last := len(spare.pipes) - 1; last >= 0 {
-		p := spare.pipes[last]
-		spare.pipes = spare.pipes[:last]
-		return p, nil
-	}
-	var fds [2]int
-	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
-		return nil, err
-	}
-	return &pipe{fds[0], fds[1]}, nil
-}
-
-// free gives an empty pipe back.
-func (p *pipe) free() {
-	spare.Lock()
-	defer spare.Unlock()
-	if len(spare.pipes) < mostSpare {
-		spare.pipes = append(spare.pipes, p)
-	} else {
-		p.close()
-	}
-}
-
-func (p *pipe) close() {
-	_ = unix.Close(p.r)
-	_ = unix.Close(p.w)
-}
-
-// copyAll copies until the end of from, which is nil, or an error.
-func copyAll(to, from Conn) error {
+// join carries both directions on the caller's goroutine.
+func join(ctx context.Context, a, b Conn) error {
 	begin()
 	defer end()
-	in, err := from.SyscallConn()
+	set, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return err
 	}
-	out, err := to.SyscallConn()
+	if _, _, errno := unix.RawSyscall(unix.SYS_FCNTL, uintptr(set), unix.F_SETFL, unix.O_NONBLOCK); errno != 0 { // else os.NewFile keeps it from the poller
+		_ = unix.Close(set)
+		return errno
+	}
+	waits := os.NewFile(uintptr(set), "joined connections")
+	defer waits.Close()
+	raw, err := waits.SyscallConn()
 	if err != nil {
 		return err
 	}
+	stop := context.AfterFunc(ctx, func() { _ = waits.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	j := &joint{set: set, ways: [2]way{{from: a, to: b}, {from: b, to: a}}}
+	defer j.close()
+	if err := j.open(); err != nil {
+		return err
+	}
+	var events [4]unix.EpollEvent
 	for {
-		var p *pipe
-		var n int64
-		var failed error
-		err := in.Read(func(fd uintptr) bool {
-			if p, failed = newPipe(); failed != nil {
-				return true
-			}
-			if n, failed = move(p.w, int(fd), pipeSize); failed != unix.EAGAIN {
-				return true
-			}
-			p.free()
-			p, failed = nil, nil
-			return false
+		j.ways[0].move()
+		j.ways[1].move()
+		if err := j.settle(); err != nil || j.ways[0].ended && j.ways[1].ended {
+			return errors.Join(err, j.ways[0].err, j.ways[1].err)
+		}
+		var errno syscall.Errno
+		err := raw.Read(func(uintptr) bool {
+			var n uintptr
+			n, _, errno = unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(set), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+			return n > 0 || errno != 0
 		})
-		if err == nil {
-			err = failed
-		}
-		if err == nil && n > 0 {
-			err = out.Write(func(fd uintptr) bool {
-				for n > 0 && failed == nil {
-					var k int64
-					if k, failed = move(int(fd), p.r, int(n)); failed == unix.EAGAIN {
-						failed = nil
-						return false
-					}
-					if k == 0 && failed == nil {
-						failed = io.ErrShortWrite
-					}
-					n -= k
-				}
-				return true
-			})
-			if err == nil {
-				err = failed
-			}
-			if err == nil {
-				p.free()
-				continue
-			}
-		}
 		switch {
-		case p == nil:
-		case err == nil: // the end
-			p.free()
-		default:
-			p.close() // something may be left in it
-		}
-		return err
-	}
-}
-
-// move is splice(2), without waiting.
-func move(to, from, most int) (n int64, err error) {
-	for {
-		n, err := unix.Splice(from, nil, to, nil, most, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
-		if err != unix.EINTR {
-			return max(int64(n), 0), err // an int on 32 bits
+		case err != nil:
+			return err
+		case errno != 0 && errno != unix.EINTR:
+			return errno
 		}
 	}
 }
 
-// gone waits until the peer of c has closed both directions; it is false when c has been closed
-// before.
-func gone(c Conn) bool {
-	raw, err := c.SyscallConn()
+func (j *joint) close() {
+	for _, w := range j.ways {
+		if w.pipe != nil {
+			w.pipe.close() // something is left in it
+		}
+	}
+}
+
+// open asks for the descriptors. They stay what they are: nobody but Join closes the
+// connections.
+func (j *joint) open() error {
+	for i := range j.ways {
+		w := &j.ways[i]
+		from, err := w.from.SyscallConn()
+		if err != nil {
+			return err
+		}
+		to, err := w.to.SyscallConn()
+		if err != nil {
+			return err
+		}
+		err = errors.Join(
+			from.Read(func(fd uintptr) bool { w.reads = int(fd); return true }),
+			to.Write(func(fd uintptr) bool { w.writes = int(fd); return true }),
+		)
+		if err != nil {
+			return err
+		}
+		for _, fd := range []int{w.reads, w.writes} {
+			if !slices.ContainsFunc(j.watched, func(d watched) bool { return d.fd == fd }) {
+				j.watched = append(j.watched, watched{fd: fd})
+			}
+		}
+	}
+	return nil
+}
+
+// settle has the set tell what each direction waits for, something to read or room to write,
+// and ends those that are over. What nobody waits for is not in the set, which would tell of
+// its end again and again; nor is what endWay may close.
+func (j *joint) settle() error {
+	for i := range j.watched {
+		if err := j.watch(&j.watched[i]); err != nil {
+			return err
+		}
+	}
+	for i := range j.ways {
+		if w := &j.ways[i]; w.over && !w.ended {
+			w.ended, w.err = true, endWay(w.to, w.from, w.err)
+		}
+	}
+	return nil
+}
+
+func (j *joint) watch(d *watched) error {
+	event := unix.EpollEvent{Fd: int32(d.fd)}
+	for i := range j.ways {
+		switch w := &j.ways[i]; {
+		case w.over:
+		case w.loaded > 0 && w.writes == d.fd:
+			event.Events |= unix.EPOLLOUT
+		case w.loaded == 0 && w.reads == d.fd:
+			event.Events |= unix.EPOLLIN
+		}
+	}
+	op := unix.EPOLL_CTL_MOD
+	switch {
+	case event.Events == d.events:
+		return nil
+	case d.events == 0:
+		op = unix.EPOLL_CTL_ADD
+	case event.Events == 0:
+		op = unix.EPOLL_CTL_DEL
+	}
+	if _, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(j.set), uintptr(op), uintptr(d.fd), uintptr(unsafe.Pointer(&event)), 0, 0); errno != 0 {
+		return errno
+	}
+	d.events = event.Events
+	return nil
+}
+
+// atOnce is how many full pipes one direction moves before the other has its turn.
+const atOnce = 4
+
+// move moves what can be moved now.
+func (w *way) move() {
+	for range atOnce {
+		if w.over {
+			return
+		}
+		if w.loaded == 0 && !w.load() {
+			return
+		}
+		size := w.loaded
+		for w.loaded > 0 {
+			n, err := move(w.writes, w.pipe.r, w.loaded)
+			switch {
+			case err == unix.EAGAIN:
+				return
+			case err == nil && n == 0:
+				err = io.ErrShortWrite
+				fallthrough
+			case err != nil:
+				w.end(err)
+				return
+			}
+			w.loaded -= n
+		}
+		more := size >= w.pipe.size
+		if more {
+			w.pipe.grow()
+		}
+		w.pipe.free()
+		w.pipe = nil
+		if !more { // if there is, the set says so
+			return
+		}
+	}
+}
+
+// load reads, and is false where there is nothing.
+func (w *way) load() bool {
+	p, err := newPipe()
 	if err != nil {
+		w.end(err)
 		return false
 	}
-	hangup := false
-	err = raw.Read(func(fd uintptr) bool { // the poller tells of it
-		fds := [1]unix.PollFd{{Fd: int32(fd)}}
-		_, err := unix.Poll(fds[:], 0)
-		hangup = err == nil && fds[0].Revents&unix.POLLHUP != 0
-		return hangup
-	})
-	return err == nil && hangup
+	n, err := move(p.w, w.reads, p.size)
+	if err == nil && n > 0 {
+		w.pipe, w.loaded = p, n
+		return true
+	}
+	p.free()
+	if err != unix.EAGAIN {
+		w.end(err) // nil is the end
+	}
+	return false
 }
+
+// end notes why the direction is over: nil for the end of what it reads.
+func (w *way) end(err error) { w.over, w.err = true, err }

@@ -2,12 +2,23 @@
 
 package splice
 
-import "io"
+import (
+	"context"
+	"errors"
+	"io"
+)
 
-// copyAll copies until the end of from, which is nil, or an error.
-func copyAll(to, from Conn) error {
-	_, err := io.Copy(to, from)
-	return err
+// join has a goroutine for each direction.
+func join(ctx context.Context, a, b Conn) error {
+	stop := context.AfterFunc(ctx, func() { _ = a.Close(); _ = b.Close() })
+	defer stop()
+	oneWay := func(to, from Conn) error {
+		_, err := io.Copy(to, from)
+		return endWay(to, from, err)
+	}
+	there := make(chan error, 1)
+	go func() { there <- oneWay(b, a) }()
+	return errors.Join(oneWay(a, b), <-there)
 }
 
 // gone is false: nothing is told of a peer that has gone on this system.

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -71,6 +73,41 @@ func TestGone(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+}
+
+// TestSlowReader: it holds up his writer, and what was on its way arrives though the writer
+// has gone meanwhile. Who waits for him sleeps.
+func TestSlowReader(t *testing.T) {
+	near, far, ended := joined(t, t.Context())
+	if err := near.SetWriteDeadline(time.Now().Add(patience / 100)); err != nil {
+		t.Fatal(err)
+	}
+	before, began := processorTime(t), time.Now()
+	sent, err := near.Write(make([]byte, 16<<20))
+	if !errors.Is(err, os.ErrDeadlineExceeded) || sent > 4<<20 {
+		t.Fatalf("%d bytes went, %v", sent, err)
+	}
+	if spent, waited := processorTime(t)-before, time.Since(began); spent > waited/2 {
+		t.Errorf("%v of %v were spent", spent, waited)
+	}
+	_ = near.Close()
+	if got, err := io.Copy(io.Discard, far); got != int64(sent) || err != nil {
+		t.Errorf("%d bytes of %d arrived, %v", got, sent, err)
+	}
+	_ = far.Close()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// processorTime is what this process has had.
+func processorTime(t *testing.T) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // TestCancelled: with its context, Join ends whoever is silent.
