@@ -194,10 +194,6 @@ func (s *server) passSocket(e *entry, start *service.StartPolicy) (*passedSocket
 	return &passedSocket{file: file, name: e.Service}, nil
 }
 
-// withPID gives a program its own process id in LISTEN_PID, which nobody knows before it is
-// there: the shell has it, and becomes the program.
-const withPID = `LISTEN_PID=$$; export LISTEN_PID; exec "$0" "$@"`
-
 // launchWith is launch for a program that accepts by itself. It is started by its path.
 func (j launching) launchWith(ctx context.Context, p *program, pass *passedSocket) (launched, error) {
 	defer pass.close()
@@ -207,8 +203,7 @@ func (j launching) launchWith(ctx context.Context, p *program, pass *passedSocke
 	}
 	defer log.Close()
 	spec := j.spec(p, log)
-	spec.Args = append([]string{"-c", withPID, spec.Path}, spec.Args...)
-	spec.Program, spec.Path, spec.Inherit = nil, "/bin/sh", []*os.File{pass.file}
+	spec.OwnPID, spec.Inherit = "LISTEN_PID", []*os.File{pass.file}
 	spec.Env = append(spec.Env, "LISTEN_FDS=1", "LISTEN_FDNAMES="+pass.name)
 	l.Process, err = launch.Start(spec)
 	return l, err

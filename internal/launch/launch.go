@@ -54,6 +54,9 @@ type Spec struct {
 	// program be held (see mayHold), Run is called before the start, whose error then
 	// may come behind it.
 	Run func() error
+	// OwnPID, where it is not empty, names a variable in which the program finds its own
+	// process id. It is run by Path then, and has no Run.
+	OwnPID string
 	// Inherit are the child's descriptors 3, 4, … . Start borrows them.
 	Inherit []*os.File
 }
@@ -101,13 +104,16 @@ func Start(s Spec) (*Process, error) {
 }
 
 func start(s Spec) (*Process, error) {
+	if s.OwnPID != "" && !mayHold(s.Program) {
+		s = s.throughShell()
+	}
 	path := s.Path
 	files, err := s.files()
 	if err != nil {
 		return nil, err
 	}
 	defer files[0].Close() // the null device
-	if s.Program != nil {
+	if s.Program != nil && s.OwnPID == "" {
 		opened, err := reopen(s.Program, files)
 		if err != nil {
 			return nil, err
@@ -115,6 +121,28 @@ func start(s Spec) (*Process, error) {
 		defer opened.close()
 		path = opened.path(path)
 	}
+	cmd, err := s.command(path, files)
+	if err != nil {
+		return nil, err
+	}
+	first := s.Run
+	if s.OwnPID != "" {
+		first = s.withPID(cmd)
+	}
+	if err := run(cmd, first, s.Program); err != nil {
+		return nil, err
+	}
+	p := &Process{cmd: cmd, pid: cmd.Process.Pid}
+	if p.handle, err = peer.OpenPID(cmd.Process.Pid); err != nil { // the pid is its own: nobody has reaped it
+		_ = endGroup(cmd.Process.Pid, true)
+		_ = cmd.Wait()
+		return nil, err
+	}
+	return p, nil
+}
+
+// command is what runs path with the null device and the standard streams in files.
+func (s Spec) command(path string, files []*os.File) (*exec.Cmd, error) {
 	cmd := &exec.Cmd{
 		Stdin: files[1], Stdout: files[2], Stderr: files[3],
 		Path: path, Args: append([]string{s.Path}, s.Args...), Dir: s.Dir,
@@ -126,16 +154,7 @@ func start(s Spec) (*Process, error) {
 	} else if _, err := os.Stat(cmd.Dir + "/."); err != nil { // that can be gone to; else the error would name the program
 		return nil, err
 	}
-	if err := run(cmd, s.Run, s.Program); err != nil {
-		return nil, err
-	}
-	p := &Process{cmd: cmd, pid: cmd.Process.Pid}
-	if p.handle, err = peer.OpenPID(cmd.Process.Pid); err != nil { // the pid is its own: nobody has reaped it
-		_ = endGroup(cmd.Process.Pid, true)
-		_ = cmd.Wait()
-		return nil, err
-	}
-	return p, nil
+	return cmd, nil
 }
 
 // files are the null device, which the caller closes, and those that the child gets.

@@ -386,6 +386,47 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// TestOwnPID: a program finds its own id in its environment, beside what else is there, whether
+// it could be held or not.
+func TestOwnPID(t *testing.T) {
+	testutil.Leaks(t)
+	content, err := os.ReadFile("/bin/sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range []os.FileMode{0o755, 0o755 | os.ModeSetgid} { // which can't be held
+		path := filepath.Join(t.TempDir(), "sh")
+		if err := errors.Join(os.WriteFile(path, content, 0o755), os.Chmod(path, mode)); err != nil {
+			t.Fatal(err)
+		}
+		program, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer program.Close()
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		p, err := launch.Start(launch.Spec{
+			Program: program, Path: path, Args: []string{"-c", `echo "$1 $THE_PID $$ [$BEFORE] [$AFTER]"`, "any", "a b"}, Stdout: w,
+			Env: []string{"BEFORE=THE_PID=0000000", "AFTER="}, OwnPID: "THE_PID",
+		})
+		_ = w.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		said, err := bufio.NewReader(r).ReadString('\n')
+		if want := fmt.Sprintf("a b %d %[1]d [THE_PID=0000000] []\n", p.PID()); said != want || err != nil {
+			t.Errorf("%v: %q, %v; want %q", mode, said, err, want)
+		}
+		if exit, err := p.Wait(context.Background()); exit != (launch.Exit{}) || err != nil {
+			t.Errorf("%v, %v", exit, err)
+		}
+	}
+}
+
 // TestProgramKeepsItsNumber: whatever the numbers of the descriptors that the child gets, and
 // of those that are free, it is the program that runs.
 func TestProgramKeepsItsNumber(t *testing.T) {
