@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/seed-7265657e/usher/internal/world"
@@ -43,14 +44,22 @@ const (
 
 func listenSocket(round int) string { return fmt.Sprintf("fds-%d.sock", round) }
 
-// define writes the definitions of all modes: for listen-fds a service a round.
+// define writes the definitions of all modes: for listen-fds a service a round, which has
+// run before, for its log is there: how long a disk takes to make one is not the question.
 func (s *site) define(rounds int) error {
+	logs := s.Path("running-process/shared")
+	if err := os.MkdirAll(logs, 0o700); err != nil {
+		return err
+	}
 	definitions := map[string]string{
 		"inetd": fmt.Sprintf("binary_path = %q\n[start]\nmode = \"inetd\"\nlisten = %q\n", inetdEcho, s.Path(inetdSocket)),
 		"relay": fmt.Sprintf("binary_path = %q\n[start]\nmode = \"relay\"\nargs = [\"role\", \"listen\", %q]\naddress = %q\nlisten = %q\n",
 			s.self, s.Path("own.sock"), s.Path("own.sock"), s.Path(relaySocket)),
 	}
 	for round := range rounds {
+		if err := os.WriteFile(filepath.Join(logs, fmt.Sprintf("fds-%d.log", round)), nil, 0o600); err != nil {
+			return err
+		}
 		definitions[fmt.Sprintf("fds-%d", round)] = fmt.Sprintf("binary_path = %q\n[start]\nmode = \"listen-fds\"\nargs = [\"role\", \"listen\"]\nlisten = %q\n",
 			s.self, s.Path(listenSocket(round)))
 	}
