@@ -28,6 +28,7 @@ type backend struct {
 	v1      *handoff.V1      // its handoff endpoint; nil without one
 
 	listens  bool            // a program with a listener of its own, which ends with the broker
+	local    bool            // its socket's path waits for this machine alone
 	address  string          // where that listens; empty for one that accepts from socket
 	socket   *plainSocket    // that it accepts from in the broker's place; nil for others
 	program  *launch.Process // of one that was started here and has no channel: signals end it; nil for others

@@ -45,6 +45,12 @@ func (byRelay) deliver(c *connection) {
 	t.backend.LastHello = time.Now()
 	s.relays++
 	c.enter(phaseOffered, c.deadline)
+	if c.plain && t.backend.Handle.local && filepath.IsAbs(address) {
+		if far, err := endpoint.DialNow(address); err == nil { // else the job waits for room, or says why
+			c.relay(relaying{far: far})
+			return
+		}
+	}
 	conn, patience := c.conn, s.opts.AckDeadline
 	begun := offload(c, false, func(ctx context.Context) relaying {
 		ctx, cancel := context.WithTimeout(ctx, patience) // its queue may be full, and nobody there who empties it

@@ -11,6 +11,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/launch"
 	"github.com/seed-7265657e/usher/internal/service"
+	"github.com/seed-7265657e/usher/internal/stamp"
 	"github.com/seed-7265657e/usher/internal/wait"
 	"github.com/seed-7265657e/usher/internal/watch"
 )
@@ -132,7 +133,8 @@ func (s *server) awaitListener(starting *starting) {
 	e := starting.entry
 	s.jobs.wg.Go(func() {
 		if starting.answers() {
-			s.jobs.post(func() { s.becameReady(e, e.Pipe) })
+			local := stamp.Local(e.Pipe)
+			s.jobs.post(func() { e.Handle.local = local; s.becameReady(e, e.Pipe) })
 		}
 	})
 }

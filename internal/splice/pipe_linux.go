@@ -1,8 +1,6 @@
 package splice
 
 import (
-	"sync"
-
 	"golang.org/x/sys/unix"
 )
 
@@ -15,41 +13,9 @@ const (
 
 type pipe struct{ r, w, size int }
 
-// spare are empty pipes that nobody uses, for those who copy: who waits holds none. Behind
-// the last who copies there are none.
-var spare struct {
-	sync.Mutex
-	pipes  []*pipe
-	copies int
-}
-
-// mostSpare bounds them.
-const mostSpare = 64
-
-func begin() {
-	spare.Lock()
-	defer spare.Unlock()
-	spare.copies++
-}
-
-func end() {
-	spare.Lock()
-	defer spare.Unlock()
-	if spare.copies--; spare.copies > 0 {
-		return
-	}
-	for _, p := range spare.pipes {
-		p.close()
-	}
-	spare.pipes = nil
-}
-
+// newPipe is an empty pipe, which whoever has it frees or closes.
 func newPipe() (*pipe, error) {
-	spare.Lock()
-	defer spare.Unlock()
-	if last := len(spare.pipes) - 1; last >= 0 {
-		p := spare.pipes[last]
-		spare.pipes = spare.pipes[:last]
+	if p := spare.pipe(); p != nil {
 		return p, nil
 	}
 	var fds [2]int
@@ -60,15 +26,7 @@ func newPipe() (*pipe, error) {
 }
 
 // free gives an empty pipe back.
-func (p *pipe) free() {
-	spare.Lock()
-	defer spare.Unlock()
-	if len(spare.pipes) < mostSpare {
-		spare.pipes = append(spare.pipes, p)
-	} else {
-		p.close()
-	}
-}
+func (p *pipe) free() { give(&spare.pipes, p) }
 
 // grow makes room for more. A user has so much of that; without, it stays as it is.
 func (p *pipe) grow() {
@@ -80,8 +38,9 @@ func (p *pipe) grow() {
 }
 
 func (p *pipe) close() {
-	_ = unix.Close(p.r)
-	_ = unix.Close(p.w)
+	for _, fd := range []int{p.r, p.w} { // of a pipe it can't block, as splice can't
+		_, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
+	}
 }
 
 // move is splice(2), without waiting. It can't block, so the scheduler is not told: else the

@@ -4,11 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
 	"slices"
-	"syscall"
-	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,7 +16,7 @@ import (
 
 // joint is two connections that are joined.
 type joint struct {
-	set     int
+	set     *set
 	ways    [2]way
 	watched []watched // the descriptors of both: two of sockets, up to four of pipes
 }
@@ -48,45 +44,35 @@ type way struct {
 func join(ctx context.Context, a, b Conn) error {
 	begin()
 	defer end()
-	set, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	set, err := newSet()
 	if err != nil {
 		return err
 	}
-	if _, _, errno := unix.RawSyscall(unix.SYS_FCNTL, uintptr(set), unix.F_SETFL, unix.O_NONBLOCK); errno != 0 { // else os.NewFile keeps it from the poller
-		_ = unix.Close(set)
-		return errno
-	}
-	waits := os.NewFile(uintptr(set), "joined connections")
-	defer waits.Close()
-	raw, err := waits.SyscallConn()
-	if err != nil {
-		return err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = waits.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
+	stop := context.AfterFunc(ctx, set.interrupt)
 	j := &joint{set: set, ways: [2]way{{from: a, to: b}, {from: b, to: a}}}
-	defer j.close()
+	err = j.run()
+	j.close()
+	if stop() && err == nil { // nobody is about to interrupt it, and nothing is in it
+		set.free()
+	} else {
+		set.close()
+	}
+	return errors.Join(err, j.ways[0].err, j.ways[1].err)
+}
+
+// run returns when both directions have ended, with nothing left in the set.
+func (j *joint) run() error {
 	if err := j.open(); err != nil {
 		return err
 	}
-	var events [4]unix.EpollEvent
 	for {
 		j.ways[0].move()
 		j.ways[1].move()
 		if err := j.settle(); err != nil || j.ways[0].ended && j.ways[1].ended {
-			return errors.Join(err, j.ways[0].err, j.ways[1].err)
-		}
-		var errno syscall.Errno
-		err := raw.Read(func(uintptr) bool {
-			var n uintptr
-			n, _, errno = unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(set), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
-			return n > 0 || errno != 0
-		})
-		switch {
-		case err != nil:
 			return err
-		case errno != 0 && errno != unix.EINTR:
-			return errno
+		}
+		if err := j.set.await(); err != nil {
+			return err
 		}
 	}
 }
@@ -146,30 +132,19 @@ func (j *joint) settle() error {
 }
 
 func (j *joint) watch(d *watched) error {
-	event := unix.EpollEvent{Fd: int32(d.fd)}
+	var events uint32
 	for i := range j.ways {
 		switch w := &j.ways[i]; {
 		case w.over:
 		case w.loaded > 0 && w.writes == d.fd:
-			event.Events |= unix.EPOLLOUT
+			events |= unix.EPOLLOUT
 		case w.loaded == 0 && w.reads == d.fd:
-			event.Events |= unix.EPOLLIN
+			events |= unix.EPOLLIN
 		}
 	}
-	op := unix.EPOLL_CTL_MOD
-	switch {
-	case event.Events == d.events:
-		return nil
-	case d.events == 0:
-		op = unix.EPOLL_CTL_ADD
-	case event.Events == 0:
-		op = unix.EPOLL_CTL_DEL
-	}
-	if _, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(j.set), uintptr(op), uintptr(d.fd), uintptr(unsafe.Pointer(&event)), 0, 0); errno != 0 {
-		return errno
-	}
-	d.events = event.Events
-	return nil
+	err := j.set.change(d.fd, d.events, events)
+	d.events = events
+	return err
 }
 
 // atOnce is how many full pipes one direction moves before the other has its turn.
