@@ -25,7 +25,8 @@ type Conn interface {
 // side that takes no more is told to the other. What is on the way is bounded by the
 // sockets' buffers and one pipe a direction: a slow reader holds up his writer. Join returns
 // when both directions have ended, or ctx has, and closes both connections, which nobody
-// else closes before.
+// else closes before. It also does when a's peer has closed both of its own, where the system
+// tells (Linux): nobody reads what b still may have to say.
 //
 // The error is that of ctx, or says what failed first other than a peer that has gone.
 func Join(ctx context.Context, a, b Conn) error {

@@ -74,7 +74,23 @@ func (j *joint) run() error {
 		if err := j.set.await(); err != nil {
 			return err
 		}
+		if j.gone() {
+			j.ways[1].end(nil)
+		}
 	}
+}
+
+// forgoes reports whether nothing comes from a any more while b may have something to say.
+func (j *joint) forgoes() bool { return j.ways[0].over && !j.ways[1].over }
+
+// gone reports whether a's peer has closed both directions.
+func (j *joint) gone() bool {
+	if !j.forgoes() {
+		return false
+	}
+	a := []unix.PollFd{{Fd: int32(j.ways[1].writes)}}
+	_, err := unix.Poll(a, 0)
+	return err == nil && a[0].Revents&unix.POLLHUP != 0
 }
 
 func (j *joint) close() {
@@ -116,7 +132,8 @@ func (j *joint) open() error {
 
 // settle has the set tell what each direction waits for, something to read or room to write,
 // and ends those that are over. What nobody waits for is not in the set, which would tell of
-// its end again and again; nor is what endWay may close.
+// its end again and again; nor is what endWay may close. But a is, to be told once when its
+// peer has gone.
 func (j *joint) settle() error {
 	for i := range j.watched {
 		if err := j.watch(&j.watched[i]); err != nil {
@@ -141,6 +158,9 @@ func (j *joint) watch(d *watched) error {
 		case w.loaded == 0 && w.reads == d.fd:
 			events |= unix.EPOLLIN
 		}
+	}
+	if events == 0 && d.fd == j.ways[1].writes && d.fd == j.ways[0].reads && j.forgoes() {
+		events = unix.EPOLLET
 	}
 	err := j.set.change(d.fd, d.events, events)
 	d.events = events

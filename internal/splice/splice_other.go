@@ -20,6 +20,3 @@ func join(ctx context.Context, a, b Conn) error {
 	go func() { there <- oneWay(b, a) }()
 	return errors.Join(oneWay(a, b), <-there)
 }
-
-// gone is false: nothing is told of a peer that has gone on this system.
-func gone(Conn) bool { return false }
