@@ -112,9 +112,11 @@ func start(s Spec) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer files[0].Close() // the null device
+	if files[0] != nil {
+		defer files[0].Close() // the null device
+	}
 	if s.Program != nil && s.OwnPID == "" {
-		opened, err := reopen(s.Program, files)
+		opened, err := reopen(s.Program, files[1:])
 		if err != nil {
 			return nil, err
 		}
@@ -157,13 +159,17 @@ func (s Spec) command(path string, files []*os.File) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// files are the null device, which the caller closes, and those that the child gets.
+// files are the null device, which the caller closes and which is nil where nothing is it,
+// and those that the child gets.
 func (s Spec) files() ([]*os.File, error) {
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		return nil, err
-	}
 	stdin, stdout, stderr := s.Stdin, s.Stdout, s.Output
+	var null *os.File
+	if stdin == nil || stderr == nil {
+		var err error
+		if null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {
+			return nil, err
+		}
+	}
 	if stderr == nil {
 		stderr = null
 	}
