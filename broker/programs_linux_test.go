@@ -77,6 +77,7 @@ func TestStopPrograms(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			s, path := programs(t, kind)
 			c, pid := s.meet(kind, path)
+			testutil.WaitFor(t, "it is known to be ready", func() bool { return s.Backends()+s.Processes() == 1 })
 			o := s.control(verbStop, "", patience)
 			if o.exit != 0 || o.results() != "ended" || o.Instances[0].PID != pid || !strings.Contains(o.Text[0], "the next client starts") {
 				t.Errorf("got %+v, of process %d", o, pid)
@@ -161,6 +162,7 @@ func TestStopThatIgnoresIt(t *testing.T) {
 	own := filepath.Join(s.dir, "own")
 	s.write(demo+".toml", listening(t, "ignores TERM", fmt.Sprintf("[start]\nmode = \"relay\"\naddress = %q\nlisten = %q", own, path), own))
 	_, pid := s.meet("relay", path)
+	testutil.WaitFor(t, "it is known to be ready", func() bool { return s.Backends() == 1 })
 	begun := time.Now()
 	if o := s.control(verbStop, "", patience); o.exit != 0 || o.results() != "ended" {
 		t.Errorf("got %+v after %v", o, time.Since(begun))
@@ -199,6 +201,7 @@ func TestPausePlain(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			s, path := programs(t, kind)
 			c, _ := s.meet(kind, path)
+			testutil.WaitFor(t, "it is known to be ready", func() bool { return s.Backends()+s.Processes() == 1 })
 			_ = c.Close()
 			if o := s.control(verbPause, "", 0); o.exit != 0 {
 				t.Errorf("got %+v", o)
@@ -207,6 +210,7 @@ func TestPausePlain(t *testing.T) {
 				t.Errorf("got %+v", o)
 			}
 			_ = os.Remove(filepath.Join(s.dir, "own")) // which this program does not do
+			testutil.WaitFor(t, "its room is free", func() bool { return s.Processes() == 0 })
 			waiting := dial(t, path)
 			if kind != "listen-fds" { // the kernel's queue is as good
 				testutil.WaitFor(t, "it waits", func() bool { c, _ := s.Pending(); return c == 1 })
@@ -280,6 +284,7 @@ func TestProcessesShown(t *testing.T) {
 func TestRelaysShown(t *testing.T) {
 	s, path := programs(t, "relay")
 	first, _ := s.meet("relay", path)
+	testutil.WaitFor(t, "it is known to be ready", func() bool { return s.Backends() == 1 })
 	second, _ := s.meet("relay", path)
 	type shown struct {
 		Instances []struct{ Relayed int }
