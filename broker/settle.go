@@ -121,6 +121,10 @@ func (c *connection) proveUnread() bool {
 	}, func(bool) { attempt.Close() })
 }
 
+// proofTime is how long the proof waits for the death of a process whose channel has ended: on
+// a machine that has more to do than it can, a process that was killed is not gone at once.
+const proofTime = time.Second
+
 // unread proves that a backend read nothing. It acknowledges after it has read at least
 // one of the bytes that the client declared, and before it writes anything. So once its
 // process is known dead, no acknowledgement and as many unread bytes as declared prove
@@ -134,7 +138,7 @@ func (c *connection) proveUnread() bool {
 // acknowledgement in the page can be looked for so: that a message has not come proves
 // nothing.
 func unread(ctx context.Context, conn *sock.Conn, backend *entry, attempt *handoff.Attempt, declared uint32) bool {
-	ctx, cancel := context.WithTimeout(ctx, exitGrace)
+	ctx, cancel := context.WithTimeout(ctx, proofTime)
 	defer cancel()
 	if backend.Handle.process.Wait(ctx) != nil || attempt.Acknowledged() {
 		return false
