@@ -116,9 +116,11 @@ func (s *server) startOf(e *entry) *starting {
 func (c *connection) registerStarted(request *wire.Frame, req *wire.Register, starting *starting, e *entry) {
 	s, ours := c.server, starting.entry
 	e.Handle.process.Close()
-	given, notes := ours.Handle.channel, ours.Handle.takesNotes
+	h := ours.Handle
+	given, notes, retired := h.channel, h.takesNotes, h.retired
+	h.retired = false // it may have closed the one that it was given
 	if err := c.takeIn(request, ours, req); err != nil {
-		ours.Handle.channel, ours.Handle.takesNotes = given, notes
+		h.channel, h.takesNotes, h.retired = given, notes, retired
 		s.emit(event.RegistrationFailed{Backend: known(e), Problem: err.Error()})
 		return
 	}

@@ -64,7 +64,8 @@ func startedProcess() error {
 		mark, changed, _ := strings.Cut(words, " ")
 		return idleAtOnce(mark, changed)
 	}
-	if os.Getenv(envMode) == "registers" {
+	switch os.Getenv(envMode) {
+	case "registers", "closes and registers":
 		refuseChannel()
 	}
 	l, err := backend.Listen(context.Background(), backend.Options{Busy: startedBusy()})

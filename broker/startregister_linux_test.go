@@ -27,6 +27,10 @@ func refuseChannel() {
 	if err != nil {
 		return
 	}
+	if os.Getenv(envMode) == "closes and registers" { // as a daemon does with what it has inherited
+		_ = syscall.Close(fd)
+		return
+	}
 	_ = syscall.SetNonblock(fd, false)
 	go func() {
 		n, err := syscall.Read(fd, make([]byte, 1))
@@ -77,6 +81,24 @@ func TestStartedAndRegistered(t *testing.T) {
 	}
 	third := pidOf(t, s.mustAsk(demoVersion))
 	if o := s.control(verbStop, "", patience); !o.Done || o.results() != "ended" || o.Instances[0].PID != third {
+		t.Errorf("stop: %+v", o)
+	}
+}
+
+// TestClosedAndRegistered: an instance that has closed the channel that it was given is one as
+// any other once it has registered: what it was given is over, and what it asked for is not.
+func TestClosedAndRegistered(t *testing.T) {
+	s := starting(t, "", "closes and registers")
+	first := pidOf(t, s.mustAsk(demoVersion))
+	if again := pidOf(t, s.mustAsk(demoVersion)); again != first {
+		t.Errorf("served by %d, then by %d", first, again)
+	}
+	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	testutil.WaitFor(t, "none is left", func() bool { return len(s.instances()) == 0 })
+	second := pidOf(t, s.mustAsk(demoVersion))
+	if o := s.control(verbStop, "", patience); !o.Done || o.results() != "ended" || o.Instances[0].PID != second {
 		t.Errorf("stop: %+v", o)
 	}
 }
