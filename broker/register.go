@@ -71,15 +71,19 @@ func (c *connection) refuseRegistration(request *wire.Frame, req *wire.Register,
 func (c *connection) register(request *wire.Frame, req *wire.Register, e *entry) {
 	s := c.server
 	older, err := s.place(e)
-	if s.successor != nil {
+	starting := s.startOf(e)
+	switch {
+	case s.successor != nil:
 		err = errUpgraded // which it finds when it asks again
+	case starting != nil && (starting.late || starting.stopped):
+		err = errEnding // else clients are sent to it
 	}
 	if err != nil {
 		e.Handle.process.Close()
 		c.refuseRegistration(request, req, err)
 		return
 	}
-	if starting := s.startOf(e); starting != nil {
+	if starting != nil {
 		c.registerStarted(request, req, starting, e)
 		return
 	}
@@ -96,12 +100,15 @@ func (c *connection) register(request *wire.Frame, req *wire.Register, e *entry)
 	s.orphanCame()
 }
 
+// errEnding is told to an instance whose start has failed, which is being ended.
+var errEnding = errors.New("it was not ready in time, or was stopped, and is being ended")
+
 // startOf is the start whose process has registered, although it was given a channel: its
 // SDK may not know that one can be. nil where e is of no start. Two processes that live have
 // not one pid, so both being alive they are one.
 func (s *server) startOf(e *entry) *starting {
 	st := s.starts.pending[e.Key]
-	if st == nil || st.process == nil || st.late || st.entry.Handle.channel == nil || st.entry.PID != e.PID {
+	if st == nil || st.process == nil || st.entry.Handle.channel == nil || st.entry.PID != e.PID {
 		return nil
 	}
 	if !st.entry.Handle.process.Alive() || !e.Handle.process.Alive() {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -67,6 +68,11 @@ func startedProcess() error {
 	switch os.Getenv(envMode) {
 	case "registers", "closes and registers":
 		refuseChannel()
+	case "registers when it is to end":
+		end := make(chan os.Signal, 1)
+		signal.Notify(end, syscall.SIGTERM)
+		refuseChannel()
+		<-end
 	}
 	l, err := backend.Listen(context.Background(), backend.Options{Busy: startedBusy()})
 	if err != nil {

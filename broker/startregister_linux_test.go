@@ -103,6 +103,15 @@ func TestClosedAndRegistered(t *testing.T) {
 	}
 }
 
+// TestRegistersTooLate: an instance that registers when its start is over, and it is being
+// ended, gets nobody who waits.
+func TestRegistersTooLate(t *testing.T) {
+	s := starting(t, `timeout = "1s"`, "registers when it is to end")
+	if answer, err := s.who(demoVersion); err == nil || !strings.Contains(err.Error(), "was not ready in 1s") {
+		t.Errorf("got %q, %v", answer, err)
+	}
+}
+
 // TestStartedAndAnotherRegistered: a backend that somebody has started by hand serves those
 // who wait for a start, and is not what was started.
 func TestStartedAndAnotherRegistered(t *testing.T) {
