@@ -28,7 +28,7 @@ func (s *server) offerSockets(next *successor) {
 	}
 }
 
-// keepSockets is for a successor that has not begun.
+// keepSockets is for a successor that has ended, and never began.
 func (s *server) keepSockets() {
 	for _, p := range s.plain {
 		if p.handedOn {

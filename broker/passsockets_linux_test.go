@@ -1,14 +1,17 @@
 package broker_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
@@ -84,4 +87,36 @@ func TestUpgradePassesSockets(t *testing.T) {
 		t.Error(err)
 	}
 	testutil.WaitFor(t, "the process of who waited has ended, and another may begin", func() bool { return echoes(full) == nil })
+}
+
+// TestSocketsKept: the sockets of services are the broker's behind a successor that was given
+// them, and did not begin, whatever that does with them until its end.
+func TestSocketsKept(t *testing.T) {
+	s := newSite(t, func(o *options) {
+		oddly("listens at its end")(o)
+		o.LogDir = filepath.Join(filepath.Dir(o.Socket), "logs")
+	})
+	path := filepath.Join(s.dir, "plain")
+	s.write(demo+".toml", fmt.Sprintf("binary_path = \"/bin/cat\"\n[start]\nmode = \"inetd\"\nlisten = %q\n", path))
+	_ = s.awaitSocket(path).Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = s.Upgrade(ctx)
+	}()
+	testutil.WaitFor(t, "its place is offered", s.Offered)
+	cancel()
+	<-ended
+	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if whose, err := sock.PeerOf(c); err != nil || whose.PID != os.Getpid() {
+		t.Errorf("process %d listens, %v", whose.PID, err)
+	}
+	if err := echoesOn(c); err != nil {
+		t.Error(err)
+	}
 }

@@ -127,6 +127,7 @@ func (s *server) upgrade(ctx context.Context, program *os.File, path string) (pi
 		if back := s.binding.ListenAgain(); back != nil {
 			err = errors.Join(err, back)
 		}
+		s.jobs.asked(s.keepSockets)
 		return 0, fmt.Errorf("%w (the other broker %v)", err, exit)
 	}
 	pid = p.PID()
@@ -253,7 +254,6 @@ func (s *server) startsChanged() {
 func (s *server) goOn() {
 	then := s.replacing.then
 	s.replacing = replacing{}
-	s.keepSockets()
 	s.startAwaited()
 	for _, f := range then {
 		f()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -48,6 +49,16 @@ func oddSuccessor() error {
 		return errors.Join(say(&wire.Handover{Kind: 99, Format: 99}), hear())
 	case "hangs before READY":
 		return errors.Join(untilTold(), hear())
+	}
+	if os.Getenv(envMode) == "listens at its end" {
+		end := make(chan os.Signal, 1)
+		signal.Notify(end, syscall.SIGTERM)
+		if err := say(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_READY, Capabilities: frame.CapTaken | frame.CapSockets}); err != nil {
+			return err
+		}
+		msg, err := first.Recv()
+		<-end
+		return errors.Join(err, unix.Listen(sock.Number(msg.FDs.Take(0)), 1))
 	}
 	err = errors.Join(say(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_READY, Capabilities: frame.CapTaken}), hear())
 	switch os.Getenv(envMode) {
