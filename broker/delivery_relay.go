@@ -89,6 +89,11 @@ func (r relaying) close() {
 // relay joins both connections, on a goroutine of their own.
 func (c *connection) relay(r relaying) {
 	s, t := c.server, c.offer.target
+	if c.plain && c.passFrame(t.request) { // nothing has been said yet, and here it would end with the broker
+		s.relays--
+		r.close()
+		return
+	}
 	if r.err != nil {
 		s.relays--
 		t.backend.LastError = r.err.Error()

@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -87,6 +88,34 @@ func TestUpgradePassesSockets(t *testing.T) {
 		t.Error(err)
 	}
 	testutil.WaitFor(t, "the process of who waited has ended, and another may begin", func() bool { return echoes(full) == nil })
+}
+
+// TestPassedBeforeRelay: who is about to be joined to a program that ends with the broker goes
+// on with the next broker, and with its program.
+func TestPassedBeforeRelay(t *testing.T) {
+	s := newSite(t, func(o *options) {
+		o.LogDir, o.AckDeadline, o.BackendWait = filepath.Join(filepath.Dir(o.Socket), "logs"), patience, patience
+		upgradable(o)
+	})
+	told, address, plain := s.told(), filepath.Join(s.dir, "own"), filepath.Join(s.dir, "plain")
+	s.write(demo+".toml", listening(t, "full until told", fmt.Sprintf("[start]\nmode = \"relay\"\naddress = %q\nlisten = %q", address, plain), address)+
+		fmt.Sprintf("env.%s = %q\n", envSocket, s.dir))
+	client := bufio.NewReader(s.awaitSocket(plain))
+	tell, err := told.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	testutil.WaitFor(t, "one is about to be joined", func() bool { return s.Relays() == 1 })
+	first := s.instances()[0].PID
+	s.upgrade()
+	_ = tell.Close()
+	line, err := client.ReadString('\n')
+	if pid := pidOf(t, line); pid == first || err != nil {
+		t.Errorf("process %d serves, which ends with the first broker: %v", pid, err)
+	}
+	if err := s.end(); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestSocketsKept: the sockets of services are the broker's behind a successor that was given

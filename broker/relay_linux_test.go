@@ -33,16 +33,22 @@ func listeningProcess() error {
 	case filepath.IsAbs(address):
 		network = "unix"
 	}
-	if os.Getenv(envMode) == "full" {
-		return listenFull(network, address)
-	}
 	switch os.Getenv(envMode) {
+	case "full":
+		if _, err := listenFull(network, address); err != nil {
+			return err
+		}
+		select {}
 	case "ignores TERM":
 		signal.Ignore(syscall.SIGTERM)
 	case "frozen":
 		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 	}
-	l, err := net.Listen(network, address)
+	listen := net.Listen
+	if os.Getenv(envMode) == "full until told" && os.Remove(address) != nil { // the one before was told
+		listen = listenWhenTold
+	}
+	l, err := listen(network, address)
 	if err != nil {
 		return err
 	}
@@ -88,23 +94,32 @@ func removeLate(l net.Listener, network, address string) {
 }
 
 // listenFull has room for one in its queue, and accepts nobody.
-func listenFull(network, address string) error {
+func listenFull(network, address string) (fd int, err error) {
 	family, to := unix.AF_UNIX, unix.Sockaddr(&unix.SockaddrUnix{Name: address})
 	if network == "tcp" {
 		at := netip.MustParseAddrPort(address)
 		family, to = unix.AF_INET, &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
 	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM, 0)
+	fd, err = unix.Socket(family, unix.SOCK_STREAM, 0)
 	if err == nil {
 		err = unix.Bind(fd, to)
 	}
 	if err == nil {
 		err = unix.Listen(fd, 0)
 	}
-	if err != nil {
-		return err
+	return fd, err
+}
+
+// listenWhenTold is listenFull until the test says so.
+func listenWhenTold(network, address string) (net.Listener, error) {
+	fd, err := listenFull(network, address)
+	if err == nil {
+		err = untilTold()
 	}
-	select {}
+	if err != nil {
+		return nil, err
+	}
+	return net.FileListener(os.NewFile(uintptr(fd), address))
 }
 
 // listensBeforeReady has the first who connects decide, and only then says that it is ready:
