@@ -39,6 +39,9 @@ func (b *Broker) Processes() int { return ask(b, func(s *server) int { return s.
 // Relays returns how many connections are relayed.
 func (b *Broker) Relays() int { return ask(b, func(s *server) int { return s.relays }) }
 
+// Plain returns how many sockets of services it has.
+func (b *Broker) Plain() int { return ask(b, func(s *server) int { return len(s.plain) }) }
+
 // Known reports whether the definition of a service is in the cache.
 func (b *Broker) Known(service string) bool {
 	return ask(b, func(s *server) bool { return s.definitions.lookup(service, time.Now()) != nil })

@@ -34,7 +34,7 @@ func (s *server) wanted(p *plainSocket) {
 // startWanted is step 4, wait, for those who wait in the kernel.
 func (s *server) startWanted(p *plainSocket, r reading) {
 	d, now := r.definition, time.Now()
-	if s.draining || s.plain[p.binding.Path] != p {
+	if s.draining || s.plain[p.binding.Path] != p || p.handedOn { // else keepSockets looks at it again
 		return
 	}
 	if s.isPaused(p.service, p.version) {
@@ -81,7 +81,7 @@ func (p *plainSocket) refuses(r reading) *hello.Refusal {
 // refuseQueued closes those who wait in the queue of a socket, nil for none, that no program
 // accepts from: they can't be told why. Without descriptors it is tried again soon.
 func (s *server) refuseQueued(p *plainSocket, why *hello.Refusal) {
-	if p == nil || s.plain[p.binding.Path] != p || s.isPassed(p) {
+	if p == nil || s.plain[p.binding.Path] != p || p.handedOn || s.isPassed(p) {
 		return
 	}
 	raw, err := p.binding.Listener.SyscallConn()
@@ -155,7 +155,7 @@ func (s *server) passedEnded(e *entry, exit launch.Exit, now time.Time) {
 
 // takeBack looks at a socket, nil for none, when no program accepts from it any more.
 func (s *server) takeBack(p *plainSocket) {
-	if p != nil && !s.draining && s.plain[p.binding.Path] == p && !s.isPassed(p) && !p.acceptor.Failing() {
+	if p != nil && !s.draining && s.plain[p.binding.Path] == p && !p.handedOn && !s.isPassed(p) && !p.acceptor.Failing() {
 		p.acceptor.Start()
 	}
 }

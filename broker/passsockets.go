@@ -34,6 +34,9 @@ func (s *server) keepSockets() {
 		if p.handedOn {
 			p.handedOn = false
 			_ = p.binding.ListenAgain() // else clients would be told its pid
+			if p.passed {
+				s.takeBack(p)
+			}
 		}
 	}
 }
@@ -53,7 +56,7 @@ func (s *server) leaveSockets() {
 
 // socketPassed takes in a socket of the predecessor. The caller closes what is left in fds.
 func (s *server) socketPassed(h *wire.Handover, fds *sock.Descriptors) {
-	binding, err := takeSocket(h.Path, fds)
+	binding, err := takeSocket(h.Path, h.Passed, fds)
 	if err != nil {
 		return // it is bound anew
 	}
@@ -69,7 +72,9 @@ func (s *server) socketPassed(h *wire.Handover, fds *sock.Descriptors) {
 	}
 }
 
-func takeSocket(path string, fds *sock.Descriptors) (*endpoint.Binding, error) {
+// takeSocket makes a Binding of the socket in fds. One that is passed to programs stays in
+// blocking mode, which is that of all who have it: a program may be waiting in accept(2).
+func takeSocket(path string, passed bool, fds *sock.Descriptors) (*endpoint.Binding, error) {
 	file, err := fds.Take(0).File(path)
 	if err != nil {
 		return nil, err
@@ -78,6 +83,9 @@ func takeSocket(path string, fds *sock.Descriptors) (*endpoint.Binding, error) {
 	l, err := net.FileListener(file) // a copy
 	if err != nil {
 		return nil, err
+	}
+	if raw, err := file.SyscallConn(); passed && err == nil {
+		_ = sock.SetNonblock(raw, false)
 	}
 	listener, ok := l.(*net.UnixListener)
 	if !ok {

@@ -12,8 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // echoes reports whether who is reached at path echoes a line, and ends.
@@ -147,5 +150,72 @@ func TestSocketsKept(t *testing.T) {
 	}
 	if err := echoesOn(c); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestPassedSocketBlocks: a program that waits in accept, on a socket that the broker has
+// bound for it, still does when a successor has got that.
+func TestPassedSocketBlocks(t *testing.T) {
+	s := newSite(t, nil)
+	next, first := successorOf(t, s, true, nil)
+	next.serve()
+	first.ready()
+	path := filepath.Join(s.dir, "passed")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	defer l.Close()
+	raw, err := l.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := sock.ListenerOf(l)
+	if err == nil {
+		err = sock.SetNonblock(raw, false)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.say(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_SOCKET, Path: path, Service: demo, Version: demoVersion, Passed: true}, listener)
+	first.leave()
+	testutil.WaitFor(t, "it serves", next.Begun)
+	flags := 0
+	_ = raw.Control(func(fd uintptr) { flags, err = unix.FcntlInt(fd, unix.F_GETFL, 0) })
+	if flags&unix.O_NONBLOCK != 0 || err != nil {
+		t.Errorf("flags %#o, %v: accept does not wait any more", flags, err)
+	}
+	next.stop()
+	_ = next.end()
+}
+
+// TestWantedMeanwhile: who comes to the socket of a program when it has been offered to a
+// successor is that one's, and this broker's again where it does not begin.
+func TestWantedMeanwhile(t *testing.T) {
+	s := newSite(t, func(o *options) {
+		oddly("listens at its end")(o)
+		keepLogs(o)
+	})
+	path := filepath.Join(s.dir, "passed")
+	s.write(demo+".toml", fmt.Sprintf("binary_path = %q\n[start]\nmode = \"listen-fds\"\nlisten = %q\nenv.USHER_TEST_HELPER = \"passed\"\n", ownBinary(t), path))
+	testutil.WaitFor(t, "it listens", func() bool { _, err := os.Lstat(path); return err == nil && s.Plain() == 1 })
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = s.Upgrade(ctx)
+	}()
+	testutil.WaitFor(t, "its place is offered", s.Offered)
+	c := s.awaitSocket(path)
+	for range 300 {
+		if all := s.instances(); len(all) > 0 {
+			t.Fatalf("instances %+v, of which the successor would not know", all)
+		}
+	}
+	cancel()
+	<-ended
+	if line, err := bufio.NewReader(c).ReadString('\n'); word(line, "name") != demo || err != nil {
+		t.Errorf("got %q, %v", line, err)
 	}
 }
