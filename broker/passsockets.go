@@ -48,6 +48,7 @@ func (s *server) leaveSockets() {
 		if p.handedOn {
 			p.acceptor.Stop()
 			delete(s.plain, path)
+			s.left = append(s.left, p)
 			p.binding.Disown(false)
 			s.jobs.wg.Go(func() { _ = p.binding.Close() })
 		}
@@ -121,9 +122,15 @@ func (s *server) closeGiven() {
 // admitPlainPassed takes in a connection that has waited at the predecessor, where it came on
 // the socket at path.
 func (s *server) admitPlainPassed(c *sock.Conn, path string) {
-	if p := s.plain[path]; p != nil {
-		s.admitPlain(p, c)
+	p := s.plain[path]
+	for _, left := range s.left { // this broker has a successor itself by now
+		if left.binding.Path == path {
+			p = left
+		}
+	}
+	if p == nil { // its definition is gone
+		_ = c.Close()
 		return
 	}
-	_ = c.Close() // its definition is gone
+	s.admitPlain(p, c)
 }

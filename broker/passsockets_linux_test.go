@@ -219,3 +219,46 @@ func TestWantedMeanwhile(t *testing.T) {
 		t.Errorf("got %q, %v", line, err)
 	}
 }
+
+// TestPassedOnFromSocket: a connection of the socket of a service that comes to a broker which
+// has a successor itself by then goes on to that one.
+func TestPassedOnFromSocket(t *testing.T) {
+	s := newSite(t, nil)
+	next, first := successorOf(t, s, true, upgradable)
+	next.serve()
+	first.ready()
+	path := filepath.Join(s.dir, "plain")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	listener, err := sock.ListenerOf(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write("plain.toml", fmt.Sprintf("binary_path = \"/bin/cat\"\n[start]\nmode = \"inetd\"\nlisten = %q\n", path))
+	first.say(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_SOCKET, Path: path, Service: "plain", Version: "0.0.0"}, listener)
+	first.leave()
+	testutil.WaitFor(t, "it serves", next.Begun)
+	s.Pause() // the queue is its successor's
+	b := next.fake(demoVersion)
+	underWay := next.dial()
+	send(t, underWay, helloFor(t, usherClient, nil))
+	o := b.receive() // keeps it from ending
+	next.upgrade()
+	testutil.WaitFor(t, "it drains", next.Draining)
+	c, far := first.client()
+	first.say(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_CONNECTION, Path: path}, far)
+	far.Close()
+	if err := echoesOn(c.(*net.UnixConn)); err != nil {
+		t.Error(err)
+	}
+	b.adopt(o)
+	b.ack(o, nil)
+	readHandedOver(t, underWay)
+	if err := next.end(); err != nil {
+		t.Error(err)
+	}
+	_ = b.ch.Close()
+}

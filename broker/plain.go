@@ -53,6 +53,9 @@ func (s *server) admitPlain(p *plainSocket, c *sock.Conn) {
 	}
 	conn.plain, conn.socket, conn.service = true, p, p.service
 	conn.enter(phaseResolving, conn.deadline)
+	if conn.passFrame(nil) { // it is from this broker's predecessor, who has not ended yet
+		return
+	}
 	conn.resolve(new(wire.Frame), &wire.Hello{
 		ServiceName: p.service, WantedVersion: p.version, ClientCapabilities: frame.CapUsher | frame.CapHandlePassing,
 	})

@@ -52,6 +52,7 @@ type server struct {
 	plain     map[string]*plainSocket // by path
 	opens     chan struct{}           // closed when it has begun, with the sockets that it was given
 	given     []*plainSocket          // by a predecessor, until then
+	left      []*plainSocket          // to a successor
 	conns     connections
 	admission admission
 	pressure  pressure
