@@ -199,7 +199,7 @@ func TestWantedMeanwhile(t *testing.T) {
 	})
 	path := filepath.Join(s.dir, "passed")
 	s.write(demo+".toml", fmt.Sprintf("binary_path = %q\n[start]\nmode = \"listen-fds\"\nlisten = %q\nenv.USHER_TEST_HELPER = \"passed\"\n", ownBinary(t), path))
-	testutil.WaitFor(t, "it listens", func() bool { _, err := os.Lstat(path); return err == nil && s.Plain() == 1 })
+	testutil.WaitFor(t, "it listens", func() bool { return s.Plain() == 1 })
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
@@ -216,6 +216,35 @@ func TestWantedMeanwhile(t *testing.T) {
 	cancel()
 	<-ended
 	if line, err := bufio.NewReader(c).ReadString('\n'); word(line, "name") != demo || err != nil {
+		t.Errorf("got %q, %v", line, err)
+	}
+}
+
+// TestPlainPutOff: nothing is started for a client of a socket that has been offered to a
+// successor, before it is known who serves him.
+func TestPlainPutOff(t *testing.T) {
+	s := newSite(t, func(o *options) {
+		oddly("listens at its end")(o)
+		keepLogs(o)
+	})
+	address, plain := filepath.Join(s.dir, "own"), filepath.Join(s.dir, "plain")
+	s.write(demo+".toml", listening(t, "", fmt.Sprintf("[start]\nmode = \"relay\"\naddress = %q\nlisten = %q", address, plain), address))
+	testutil.WaitFor(t, "it listens", func() bool { return s.Plain() == 1 })
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = s.Upgrade(ctx)
+	}()
+	testutil.WaitFor(t, "its place is offered", s.Offered)
+	c := s.awaitSocket(plain)
+	testutil.WaitFor(t, "he waits", func() bool { return s.PutOff() == 1 })
+	if s.Starts() > 0 {
+		t.Error("a program is started, of which the successor would not know")
+	}
+	cancel()
+	<-ended
+	if line, err := bufio.NewReader(c).ReadString('\n'); word(line, "pid") == "" || err != nil {
 		t.Errorf("got %q, %v", line, err)
 	}
 }

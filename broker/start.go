@@ -78,9 +78,10 @@ func (c *connection) awaitStart(t *target, d *definition) {
 	case len(s.waiting.connections[t.key]) >= s.waiting.most:
 		c.refuseAndClose(t.request, overloaded())
 		return
-	case starting == nil && (s.orphans.awaited(now) || s.replacing.underWay && !c.plain):
+	case starting == nil && (s.orphans.awaited(now) || s.replacing.underWay && (!c.plain || c.socket.handedOn)):
 		// An instance of the broker before this one may be about to register, or the one
-		// behind it is to start it.
+		// behind it is to start it. A plain client whose socket has not been offered has it
+		// started: the offer waits for that, or he can't be passed on.
 		by := s.orphans.by
 		if s.replacing.underWay {
 			by = c.deadline
