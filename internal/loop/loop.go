@@ -1,34 +1,27 @@
 // Package loop waits for many descriptors on one goroutine.
 //
-// The descriptors are in an epoll set of their own, and that set is one
-// descriptor in the runtime's poller. So a connection that is served at once
-// never meets the runtime's poller, an event wakes one goroutine whatever it is
-// about, and the goroutine parks as every other does.
+// How it waits is the system's: an epoll set of its own on Linux (set_linux.go), poll(2)
+// on every other Unix, and on Linux with the build tag usher_portable (set_poll.go).
+// Elsewhere New answers errors.ErrUnsupported.
 //
 // Handlers run on the loop's goroutine one after the other. They must not block,
 // and a handler that has much to do starts a goroutine for it. All is level
 // triggered: an event is a hint, and what a handler leaves unread is announced
 // again.
 //
-// A leaf: of usher it imports sock alone. A Loop owns its epoll set and what wakes
+// A leaf: of usher it imports sock alone. A Loop owns its set and what wakes
 // it; what is in the set stays its owner's, who takes it out (Remove) before he closes
 // it: another process may hold a copy, and the kernel would
 // go on announcing it.
 package loop
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"sync"
-	"syscall"
 	"time"
-	"unsafe"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/internal/sock"
-	"github.com/seed-7265657e/usher/internal/sock/rawsys"
 )
 
 // Handler is called when its descriptor has something to read, or has ended.
@@ -43,17 +36,12 @@ type watched struct {
 // Loop is one goroutine's set of descriptors. Only Post, and Stop, may be called
 // from other goroutines than the one in Run; before Run, its maker may call all.
 type Loop struct {
-	epoll *os.File // in the runtime's poller
-	raw   syscall.RawConn
-	fd    int
-	wake  int // eventfd, written by Post
-	timer int // timerfd, armed for alarm
+	set set
 
 	handlers map[int32]watched // by descriptor
 	tick     func(now time.Time) (next time.Time)
 	rest     func()
-	alarm    time.Time // zero when the timer is not armed
-	events   [64]unix.EpollEvent
+	alarm    time.Time // zero when tick is not asked for
 
 	mu      sync.Mutex
 	posted  []func()
@@ -68,36 +56,12 @@ type Loop struct {
 // called next, zero for not before the next WakeAt. rest, which may be nil, is called
 // each time the events at hand have been handled.
 func New(tick func(now time.Time) (next time.Time), rest func()) (*Loop, error) {
-	l := &Loop{fd: -1, wake: -1, timer: -1, handlers: make(map[int32]watched), tick: tick, rest: rest}
+	l := &Loop{set: noSet(), handlers: make(map[int32]watched), tick: tick, rest: rest}
 	if err := l.open(); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("event loop: %w", err)
 	}
 	return l, nil
-}
-
-func (l *Loop) open() (err error) {
-	if l.fd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return err
-	}
-	if l.wake, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
-		return err
-	}
-	if l.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC); err != nil {
-		return err
-	}
-	if err := l.add(l.wake, watched{nil, l.runPosted}); err != nil {
-		return err
-	}
-	if err := l.add(l.timer, watched{nil, l.ring}); err != nil {
-		return err
-	}
-	if err := unix.SetNonblock(l.fd, true); err != nil { // else os.NewFile keeps it from the poller
-		return err
-	}
-	l.epoll = os.NewFile(uintptr(l.fd), "epoll")
-	l.raw, err = l.epoll.SyscallConn()
-	return err
 }
 
 // Add has handler called whenever from, which stays the caller's, is readable. The error
@@ -112,8 +76,7 @@ func (l *Loop) Add(from sock.Lender, handler Handler) error {
 }
 
 func (l *Loop) add(fd int, w watched) error {
-	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP, Fd: int32(fd)}
-	if err := rawsys.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, fd, &event); err != nil {
+	if err := l.set.add(fd); err != nil {
 		return fmt.Errorf("watch descriptor: %w", err)
 	}
 	l.handlers[int32(fd)] = w
@@ -127,7 +90,14 @@ func (l *Loop) Remove(from sock.Lender) {
 		return
 	}
 	delete(l.handlers, int32(fd))
-	_ = rawsys.EpollCtl(l.fd, unix.EPOLL_CTL_DEL, fd, nil)
+	l.set.remove(fd)
+}
+
+// handle calls the handler of fd, if it has one still: another's may have taken it out.
+func (l *Loop) handle(fd int32) {
+	if w := l.handlers[fd]; w.handle != nil {
+		w.handle()
+	}
 }
 
 // Post has f called on the loop's goroutine, soon. True means that f is called, once,
@@ -141,8 +111,7 @@ func (l *Loop) Post(f func()) bool {
 	}
 	l.posted = append(l.posted, f)
 	if len(l.posted) == 1 {
-		one := [8]byte{1}
-		_, _ = rawsys.Write(l.wake, one[:]) // full means that it is readable already
+		l.set.wakeUp()
 	}
 	return true
 }
@@ -152,8 +121,7 @@ func (l *Loop) Post(f func()) bool {
 func (l *Loop) Stop() { l.Post(func() { l.stopped = true }) }
 
 func (l *Loop) runPosted() {
-	var count [8]byte
-	_, _ = rawsys.Read(l.wake, count[:])
+	l.set.woken()
 	l.mu.Lock()
 	fs := l.posted
 	l.posted = nil
@@ -187,12 +155,10 @@ func (l *Loop) WakeAt(t time.Time) {
 		return
 	}
 	l.alarm = t
-	_ = rawsys.ArmTimer(l.timer, time.Until(t)) // it fails for a bad descriptor alone
+	l.set.arm(t)
 }
 
 func (l *Loop) ring() {
-	var expirations [8]byte
-	_, _ = rawsys.Read(l.timer, expirations[:])
 	l.alarm = time.Time{}
 	l.WakeAt(l.tick(time.Now()))
 }
@@ -202,37 +168,7 @@ func (l *Loop) ring() {
 // out every descriptor that it will close; then it calls Close.
 func (l *Loop) Run() error {
 	defer l.end()
-	var failed error
-	err := l.raw.Read(func(uintptr) bool {
-		failed = l.turn()
-		return failed != nil || l.stopped
-	})
-	return errors.Join(err, failed)
-}
-
-// turn handles events until there are none.
-func (l *Loop) turn() error {
-	for !l.stopped {
-		n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.fd), uintptr(unsafe.Pointer(&l.events[0])), uintptr(len(l.events)), 0, 0, 0)
-		switch {
-		case errno == unix.EINTR:
-			continue
-		case errno != 0:
-			return fmt.Errorf("event loop: %w", errno)
-		case n == 0:
-			return nil
-		}
-		for i := range l.events[:n] {
-			// Looked up each time: a handler may have taken out another's descriptor.
-			if w := l.handlers[l.events[i].Fd]; w.handle != nil {
-				w.handle()
-			}
-		}
-		if l.rest != nil {
-			l.rest()
-		}
-	}
-	return nil
+	return l.run()
 }
 
 // Close frees what the loop owns. Call it when Run has returned, or instead of it; it
@@ -246,14 +182,5 @@ func (l *Loop) Close() {
 	}
 	l.closed = true
 	clear(l.handlers) // what is taken out later is out
-	for _, fd := range []int{l.wake, l.timer} {
-		if fd >= 0 {
-			_ = unix.Close(fd)
-		}
-	}
-	if l.epoll != nil {
-		_ = l.epoll.Close()
-	} else if l.fd >= 0 {
-		_ = unix.Close(l.fd)
-	}
+	l.set.close()
 }

@@ -1,0 +1,141 @@
+//go:build unix && (!linux || usher_portable)
+
+package loop
+
+import (
+	"fmt"
+	"math"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// set is what poll(2) is asked about. Each wait passes all of it to the kernel, in a thread
+// of its own: slower than epoll with many descriptors, and the same on every Unix.
+type set struct {
+	fds   []unix.PollFd
+	at    map[int]int // where in fds a descriptor is
+	ready []int32     // what one wait found
+
+	wake  int // reading end of a pipe: what wakes the wait
+	waker int // its writing end
+}
+
+func noSet() set { return set{at: make(map[int]int), wake: -1, waker: -1} }
+
+func (l *Loop) open() error {
+	if err := l.set.pipe(); err != nil {
+		return err
+	}
+	return l.add(l.set.wake, watched{nil, l.runPosted})
+}
+
+// pipe makes what wakes the loop. The fork lock keeps a child from inheriting it in the
+// moment before it is close-on-exec.
+func (s *set) pipe() error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	var p [2]int
+	if err := unix.Pipe(p[:]); err != nil {
+		return err
+	}
+	s.wake, s.waker = p[0], p[1]
+	for _, fd := range p {
+		unix.CloseOnExec(fd)
+		if err := unix.SetNonblock(fd, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *set) add(fd int) error {
+	if _, twice := s.at[fd]; twice {
+		return unix.EEXIST
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil { // poll would announce it for ever
+		return err
+	}
+	s.at[fd] = len(s.fds)
+	s.fds = append(s.fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+	return nil
+}
+
+func (s *set) remove(fd int) {
+	i, ok := s.at[fd]
+	if !ok {
+		return
+	}
+	delete(s.at, fd)
+	last := len(s.fds) - 1
+	if i != last {
+		s.fds[i] = s.fds[last]
+		s.at[int(s.fds[i].Fd)] = i
+	}
+	s.fds = s.fds[:last]
+}
+
+// wakeUp has woken called, soon.
+func (s *set) wakeUp() { _, _ = unix.Write(s.waker, []byte{1}) } // full means that it is readable already
+
+func (s *set) woken() {
+	var some [16]byte // more are written only when the loop has read these
+	_, _ = unix.Read(s.wake, some[:])
+}
+
+// arm does nothing: the next wait lasts until the alarm.
+func (s *set) arm(time.Time) {}
+
+func (l *Loop) run() error {
+	s := &l.set
+	for !l.stopped {
+		n, err := unix.Poll(s.fds, l.patience())
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return fmt.Errorf("event loop: %w", err)
+		}
+		s.ready = s.ready[:0]
+		for i := range s.fds {
+			if n == 0 {
+				break
+			}
+			if s.fds[i].Revents != 0 {
+				s.ready = append(s.ready, s.fds[i].Fd)
+				n--
+			}
+		}
+		for _, fd := range s.ready { // handlers change fds
+			l.handle(fd)
+		}
+		if !l.alarm.IsZero() && !time.Now().Before(l.alarm) {
+			l.ring()
+		} else if len(s.ready) == 0 {
+			continue
+		}
+		if l.rest != nil {
+			l.rest()
+		}
+	}
+	return nil
+}
+
+// patience is how long the next wait may last, in milliseconds: until the alarm, rather a
+// little longer than a wait too many, and for ever without one.
+func (l *Loop) patience() int {
+	if l.alarm.IsZero() {
+		return -1
+	}
+	left := time.Until(l.alarm) + time.Millisecond - 1
+	return int(min(max(left.Milliseconds(), 0), math.MaxInt32))
+}
+
+func (s *set) close() {
+	for _, fd := range []int{s.wake, s.waker} {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
+	}
+}
