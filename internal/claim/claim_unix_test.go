@@ -210,7 +210,8 @@ func TestCorruptValue(t *testing.T) {
 	}
 }
 
-// TestPipeWithWriter: a read that would wait means taken, as end of file does.
+// TestPipeWithWriter: a read that would wait means taken, as end of file does, and does
+// not wait where the other side has changed the mode.
 func TestPipeWithWriter(t *testing.T) {
 	testutil.Leaks(t)
 	c, err := Receive(sock.Own(pipeHolding(t, []byte{unit})))
@@ -220,6 +221,28 @@ func TestPipeWithWriter(t *testing.T) {
 	defer c.Close()
 	checkTake(t, c, true)
 	checkTake(t, c, false)
+	if err := unix.SetNonblock(sock.Number(c.Descriptor()), false); err != nil {
+		t.Fatal(err)
+	}
+	checkTake(t, c, false)
+}
+
+// TestTakeNeverBlocks: the other side shares the descriptor's mode and may have
+// made it blocking. A claim that is gone is gone at once all the same.
+func TestTakeNeverBlocks(t *testing.T) {
+	testutil.Leaks(t)
+	for name, k := range kinds {
+		c := mustMake(t, k)
+		if err := unix.SetNonblock(sock.Number(c.Descriptor()), false); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []bool{true, false} {
+			if won, err := c.Take(); won != want || err != nil {
+				t.Errorf("%s: took %v, %v, want %v", name, won, err, want)
+			}
+		}
+		c.Close()
+	}
 }
 
 // TestReceiveRefuses what can't be a claim, and closes it.

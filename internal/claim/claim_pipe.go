@@ -1,4 +1,4 @@
-//go:build unix && !linux
+//go:build unix && (!linux || usher_portable)
 
 package claim
 
@@ -29,8 +29,23 @@ func pipeCloexec(p *[2]int) error {
 	return nil
 }
 
-// readNow reads without blocking, as Receive has made sure.
-func readNow(fd int, buf []byte) (int, error) { return unix.Read(fd, buf) }
+// readNow reads without blocking, whatever the descriptor's mode, which is shared with the
+// other side: so it is asked first whether there is anything to read. That the other side
+// takes it in between leaves an end of file, because newPipe has closed the writing end.
+func readNow(fd int, buf []byte) (int, error) {
+	fds := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	if n, err := unix.Poll(fds[:], 0); err != nil || n == 0 {
+		return 0, orAgain(err)
+	}
+	return unix.Read(fd, buf)
+}
+
+func orAgain(err error) error {
+	if err == nil {
+		return unix.EAGAIN
+	}
+	return err
+}
 
 func claimMode(mode uint32) bool { return mode&unix.S_IFMT == unix.S_IFIFO }
 
