@@ -74,7 +74,7 @@ func takingIn(t testing.TB, p place, newPage func() (*claim.Page, *sock.FD, erro
 			defer fd.Close()
 			fds, near.page = append(fds, sock.Number(fd)), page
 		}
-		reply(t, c, frame.Registered(f, &wire.Registered{Accepted: true, ClaimPage: newPage != nil}), fds...)
+		reply(t, c, frame.Registered(f, &wire.Registered{Accepted: true, Channel: sock.ChannelKind, ClaimPage: newPage != nil}), fds...)
 		wires <- near
 	})
 	return wires
@@ -94,8 +94,15 @@ func (w session) end() {
 	}
 }
 
+// onStream is that channels are streams here.
+const onStream = sock.ChannelKind == wire.ChannelKind_CHANNEL_KIND_STREAM
+
 func newWire(t testing.TB) (near session, far int, err error) {
-	fds := testutil.FDPair(t, unix.SOCK_SEQPACKET)
+	sotype := unix.SOCK_SEQPACKET
+	if onStream {
+		sotype = unix.SOCK_STREAM
+	}
+	fds := testutil.FDPair(t, sotype)
 	ch := sock.NewChannel(sock.Own(fds[0]))
 	_ = ch.SetDeadline(time.Now().Add(patience))
 	return session{Channel: ch, fd: fds[0]}, fds[1], nil

@@ -275,7 +275,7 @@ func receiveChannel(c *sock.Conn) (*brokerChannel, error) {
 		return nil, fmt.Errorf("%w: %s", ErrNotRegistered, registered.Reason)
 	case msg.Fault != nil:
 		return nil, msg.Fault
-	case registered.Channel != wire.ChannelKind_CHANNEL_KIND_SEQPACKET:
+	case registered.Channel != wire.ChannelKind_CHANNEL_KIND_SEQPACKET && registered.Channel != wire.ChannelKind_CHANNEL_KIND_STREAM:
 		return nil, fmt.Errorf("%w: its channel is a %s, which this backend can't use", ErrNotRegistered, registered.Channel)
 	}
 	want := 1

@@ -140,7 +140,7 @@ func TestUnusableBrokers(t *testing.T) {
 			reply(t, c, frame.Registered(f, accepted), null)
 		}, "channel ended"},
 		{"another kind of channel", func(t *testing.T, c *net.UnixConn, f *wire.Frame) {
-			reply(t, c, frame.Registered(f, &wire.Registered{Accepted: true, Channel: 1}), null)
+			reply(t, c, frame.Registered(f, &wire.Registered{Accepted: true, Channel: 2}), null)
 		}, "can't use"},
 		{"wrong id", func(t *testing.T, c *net.UnixConn, f *wire.Frame) {
 			f.RequestId++

@@ -221,7 +221,7 @@ func (c *connection) takeIn(request *wire.Frame, e *entry, req *wire.Register) e
 	// is. Nothing is offered to it before this function has returned, on the loop.
 	s.backends.Add(e)
 	err = writeNow(c.conn, frame.Registered(request, &wire.Registered{
-		Accepted: true, BrokerPid: uint32(os.Getpid()), Channel: wire.ChannelKind_CHANNEL_KIND_SEQPACKET, ClaimPage: len(given) > 1,
+		Accepted: true, BrokerPid: uint32(os.Getpid()), Channel: sock.ChannelKind, ClaimPage: len(given) > 1,
 		Capabilities: frame.CapUnknownMessages,
 	}), given...)
 	if err != nil {

@@ -33,8 +33,11 @@ func newLine(t *testing.T) *line {
 // lineOn is one of several channels with one table.
 func lineOn(t *testing.T, table *Table) *line {
 	t.Helper()
-	fds := testutil.FDPair(t, unix.SOCK_SEQPACKET)
-	near, far := sock.NewChannel(sock.Own(fds[0])), sock.NewChannel(sock.Own(fds[1]))
+	near, end, err := sock.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	far := sock.NewChannel(end)
 	pair := testutil.FDPair(t, unix.SOCK_STREAM)
 	client, conn := testutil.Conn(t, pair[0]), sock.NewConn(sock.Own(pair[1]))
 	l := &line{newChannel(near, table), far, client, conn}

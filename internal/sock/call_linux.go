@@ -1,3 +1,5 @@
+//go:build linux && !usher_portable
+
 package sock
 
 import (
@@ -94,10 +96,6 @@ func accept(listener int) (*Conn, error) {
 			return nil, opError("accept", errno)
 		}
 	}
-}
-
-func shutdownListener(listener int) error {
-	return opError("close", shutdown(listener, unix.SHUT_RDWR))
 }
 
 func shutdown(fd, how int) error { return rawsys.Shutdown(fd, how) }

@@ -24,23 +24,33 @@ var ErrProtocol = errors.New("peer broke the channel's framing")
 
 // Channel is one end of the private connection between the broker and one backend: it
 // carries frames, and descriptors beside them, without ever mixing up which belong
-// together. It is a SOCK_SEQPACKET socket, where one message is one datagram
-// (docs/protocol.md, section "Channel").
+// together. It is a SOCK_SEQPACKET socket, where one message is one datagram, or a stream,
+// where the system has none of those (docs/protocol.md, section "Channel").
 //
 // Send may be called from many goroutines at once, Recv and TryRecv from one.
 type Channel struct {
-	sock *Conn
-	buf  []byte
-	in   receiver
+	sock   *Conn
+	buf    []byte
+	in     receiver
+	stream *streamed // nil where a message is a datagram
 }
 
-// NewChannel makes a Channel of a connected Unix socket of type SOCK_SEQPACKET, and owns
-// it from then on.
-func NewChannel(fd *FD) *Channel { return &Channel{sock: NewConn(fd)} }
+// NewChannel makes a Channel of a connected Unix socket of type SOCK_SEQPACKET or
+// SOCK_STREAM, and owns it from then on.
+func NewChannel(fd *FD) *Channel {
+	var s *streamed
+	if isStream(fd.n) {
+		s = new(streamed)
+	}
+	return &Channel{sock: NewConn(fd), stream: s}
+}
 
 // Send sends one framed message with what is lent beside it. It never blocks: a
 // full channel is EAGAIN. With an error nothing was sent. After Close it is
 // os.ErrClosed; any other error is the system's, EBADF for what can't be lent any more.
+//
+// A stream may take a part of the message alone, with what is lent; a goroutine sends the
+// rest when there is room, and a Close before that leaves the peer with ErrUnexpectedEOF.
 func (c *Channel) Send(msg []byte, with ...Lender) error {
 	if len(msg) > MaxMessage {
 		return fmt.Errorf("message of %d bytes does not fit a channel: %w", len(msg), syscall.EMSGSIZE)
@@ -50,7 +60,14 @@ func (c *Channel) Send(msg []byte, with ...Lender) error {
 		return os.ErrClosed
 	}
 	defer c.sock.giveBack()
-	_, err := send(fd, msg, with) // a datagram goes whole or not at all
+	if c.stream == nil {
+		_, err := send(fd, msg, with) // a datagram goes whole or not at all
+		return err
+	}
+	left, err := c.stream.send(fd, msg, with)
+	if left {
+		go c.stream.finish(c.sock)
+	}
 	return err
 }
 
@@ -74,9 +91,13 @@ func (m Message) Frame() (*wire.Frame, error) {
 
 // Recv waits for the next message. It returns io.EOF when the peer is gone,
 // os.ErrDeadlineExceeded and os.ErrClosed as a file does, and an error wrapping
-// ErrProtocol when the bytes are no frame. With any error no descriptor stays
-// open. Only a deadline leaves the channel usable.
+// ErrProtocol when the bytes are no frame; inside a message on a stream the end is
+// io.ErrUnexpectedEOF. With any error no descriptor stays open. Only a deadline leaves the
+// channel usable.
 func (c *Channel) Recv() (Message, error) {
+	if c.stream != nil {
+		return c.recvStream()
+	}
 	m, err := receive(c.sock, &c.in, c.buffer())
 	if err != nil {
 		return Message{}, err
@@ -84,13 +105,33 @@ func (c *Channel) Recv() (Message, error) {
 	return c.datagram(m)
 }
 
-// TryRecv is Recv without the wait: syscall.EAGAIN when no message is there.
+// recvStream is Recv on a stream.
+func (c *Channel) recvStream() (m Message, err error) {
+	raw, err := c.sock.SyscallConn()
+	if err != nil {
+		return m, closed(err)
+	}
+	waitErr := raw.Read(func(fd uintptr) bool {
+		m, err = c.stream.next(int(fd), &c.in)
+		return !errors.Is(err, syscall.EAGAIN)
+	})
+	if waitErr != nil {
+		return Message{}, closed(waitErr)
+	}
+	return m, err
+}
+
+// TryRecv is Recv without the wait: syscall.EAGAIN when no message is there, or not all of
+// it.
 func (c *Channel) TryRecv() (Message, error) {
 	fd, ok := c.sock.borrow()
 	if !ok {
 		return Message{}, os.ErrClosed
 	}
 	defer c.sock.giveBack()
+	if c.stream != nil {
+		return c.stream.next(fd, &c.in)
+	}
 	m, err := c.in.recv(fd, c.buffer())
 	if err != nil {
 		return Message{}, err
@@ -155,7 +196,11 @@ func (c *Channel) End() { _ = c.sock.Shutdown() } // fails on one that has ended
 // Close closes this end. A Recv under way returns os.ErrClosed. Messages
 // already sent stay readable for the peer. It may be called again.
 func (c *Channel) Close() error {
-	if err := c.sock.Close(); !errors.Is(err, net.ErrClosed) {
+	err := c.sock.Close()
+	if c.stream != nil {
+		c.stream.close()
+	}
+	if !errors.Is(err, net.ErrClosed) {
 		return err
 	}
 	return nil

@@ -45,17 +45,17 @@ func TestNoFrame(t *testing.T) {
 			t.Run(c.name, func(t *testing.T) {
 				testutil.Leaks(t)
 				fd := openFile(t)
-				near, far := rawEnd(t)
+				near, far := rawEndOf(t, unix.SOCK_SEQPACKET)
 				defer func() { _ = unix.Close(far) }()
 				sendRaw(t, far, c.data, []int{fd, fd}[:fds]...)
 				wantEnd(t, near, ErrProtocol)
 				if !c.stream {
 					return
 				}
-				read, write := stream(t)
-				defer func() { _ = unix.Close(write) }()
-				sendRaw(t, write, c.data, []int{fd, fd}[:fds]...)
-				wantEnd(t, read, ErrProtocol)
+				near, end := rawEndOf(t, unix.SOCK_STREAM)
+				defer func() { _ = unix.Close(end) }()
+				sendRaw(t, end, c.data, []int{fd, fd}[:fds]...)
+				wantEnd(t, near, ErrProtocol)
 			})
 		}
 	}
@@ -65,7 +65,7 @@ func TestNoFrame(t *testing.T) {
 // with it.
 func TestEmptyDatagram(t *testing.T) {
 	testutil.Leaks(t)
-	near, far := rawEnd(t)
+	near, far := rawEndOf(t, unix.SOCK_SEQPACKET)
 	defer func() { _ = unix.Close(far) }()
 	if _, err := unix.SendmsgN(far, nil, nil, nil, 0); err != nil {
 		t.Fatal(err)
@@ -80,7 +80,7 @@ func TestEmptyDatagram(t *testing.T) {
 // TestTruncatedDatagram: it must be answered, so it comes out, marked.
 func TestTruncatedDatagram(t *testing.T) {
 	testutil.Leaks(t)
-	near, far := rawEnd(t)
+	near, far := rawEndOf(t, unix.SOCK_SEQPACKET)
 	defer func() { _ = unix.Close(far) }()
 	fd := openFile(t)
 	sendRaw(t, far, testMessage(t, 1, MaxMessage), fd, fd)
@@ -153,10 +153,10 @@ func FuzzRecv(f *testing.F) {
 		var far int
 		var end func() error
 		if onStream {
-			read, write := stream(t)
-			near, far, end = read, write, read.sock.Close
+			conn, peer := rawEndOf(t, unix.SOCK_STREAM)
+			near, far, end = conn, peer, conn.Close
 		} else {
-			conn, peer := rawEnd(t)
+			conn, peer := rawEndOf(t, unix.SOCK_SEQPACKET)
 			near, far, end = conn, peer, conn.Close
 		}
 		sent := 0

@@ -23,11 +23,18 @@ func ends(tb testing.TB) (near, far *Channel) {
 	return near, far
 }
 
-// rawEnd makes a channel whose far end is a descriptor that the caller closes.
+// rawEnd makes a channel of this system's kind, whose far end is a descriptor that the
+// caller closes.
 func rawEnd(tb testing.TB) (near *Channel, far int) {
 	tb.Helper()
-	near, end, err := Pair()
-	if errors.Is(err, errors.ErrUnsupported) {
+	return rawEndOf(tb, channelType)
+}
+
+// rawEndOf makes a channel over a socket of a type.
+func rawEndOf(tb testing.TB, sotype int) (near *Channel, far int) {
+	tb.Helper()
+	near, end, err := pairOf(sotype)
+	if errors.Is(err, unix.EPROTONOSUPPORT) {
 		tb.Skip(err)
 	}
 	if err != nil {

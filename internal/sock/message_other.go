@@ -15,6 +15,8 @@ func setNonblock(int, bool) error { return errUnsupported }
 
 func sendRights(int, []byte, []int) (int, error) { return 0, errUnsupported }
 
+func isStream(int) bool { return false }
+
 func checkConnection(int) error { return errUnsupported } // nothing can have arrived
 
 type receiver struct{}

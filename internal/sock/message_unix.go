@@ -101,6 +101,12 @@ func (r *receiver) parse(n int, control []byte, flags int) Received {
 	return m
 }
 
+// isStream reports whether fd is a stream socket.
+func isStream(fd int) bool {
+	sotype, err := socketType(fd)
+	return err == nil && sotype == unix.SOCK_STREAM
+}
+
 // checkConnection is Descriptors.CheckConnection. Two questions are enough: a socket
 // with a peer whose address is a Unix one is connected, of that domain, and no listener.
 func checkConnection(fd int) error {

@@ -3,25 +3,41 @@
 package sock
 
 import (
-	"errors"
 	"fmt"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// Pair makes a channel: the near end, and the far end to be sent or inherited. Both are
-// non-blocking and close-on-exec, and both are the caller's. Where the system has no SOCK_SEQPACKET the error wraps
-// errors.ErrUnsupported: backends are reached through their own pipes there.
-func Pair() (near *Channel, far *FD, err error) {
-	fds, err := socketpair(unix.SOCK_SEQPACKET)
-	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.ESOCKTNOSUPPORT) || errors.Is(err, unix.EPROTOTYPE) {
-		err = fmt.Errorf("%w on this system: %w", errors.ErrUnsupported, err)
-	}
+// Pair makes a channel of this system's kind, ChannelKind: the near end, and the far end to
+// be sent or inherited. Both are non-blocking and close-on-exec, and both are the caller's.
+func Pair() (near *Channel, far *FD, err error) { return pairOf(channelType) }
+
+func pairOf(sotype int) (near *Channel, far *FD, err error) {
+	fds, err := socketpair(sotype)
 	if err != nil {
 		return nil, nil, fmt.Errorf("make a channel: %w", err)
 	}
+	if sotype == unix.SOCK_STREAM {
+		for _, fd := range fds {
+			widen(fd)
+		}
+	}
 	return NewChannel(Own(fds[0])), Own(fds[1]), nil
+}
+
+// room is what a channel over a stream holds of what nobody has read yet, in bytes: many
+// of the largest messages. The default of macOS and the BSDs is half of one.
+const room = 256 << 10
+
+// widen asks for room in both of a socket's buffers. A system that grants less has more
+// messages go in parts.
+func widen(fd int) {
+	for _, buffer := range []int{unix.SO_SNDBUF, unix.SO_RCVBUF} {
+		if have, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, buffer); err == nil && have < room {
+			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, buffer, room)
+		}
+	}
 }
 
 func socketpair(kind int) ([2]int, error) {

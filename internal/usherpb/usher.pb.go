@@ -216,15 +216,18 @@ type ChannelKind int32
 
 const (
 	ChannelKind_CHANNEL_KIND_SEQPACKET ChannelKind = 0 // one message, one datagram
+	ChannelKind_CHANNEL_KIND_STREAM    ChannelKind = 1 // frames on a byte stream, where the system has none of the first
 )
 
 // Enum value maps for ChannelKind.
 var (
 	ChannelKind_name = map[int32]string{
 		0: "CHANNEL_KIND_SEQPACKET",
+		1: "CHANNEL_KIND_STREAM",
 	}
 	ChannelKind_value = map[string]int32{
 		"CHANNEL_KIND_SEQPACKET": 0,
+		"CHANNEL_KIND_STREAM":    1,
 	}
 )
 
@@ -617,8 +620,8 @@ func (x *OwnBuild) GetStartMs() uint64 {
 	return 0
 }
 
-// Handover travels between a broker and the one that takes its place, on a SOCK_SEQPACKET
-// pair that the second inherits; payload protocol 0xF003, kind EVENT.
+// Handover travels between a broker and the one that takes its place, on a channel that
+// the second inherits; payload protocol 0xF003, kind EVENT.
 type Handover struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          HandoverKind           `protobuf:"varint,1,opt,name=kind,proto3,enum=usher.v1.HandoverKind" json:"kind,omitempty"`
@@ -1200,9 +1203,10 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\x0eNOTE_KIND_IDLE\x10\x02\x12\x13\n" +
 	"\x0fNOTE_KIND_DRAIN\x10\x03\x12\x14\n" +
 	"\x10NOTE_KIND_ACTIVE\x10\x04\x12\x12\n" +
-	"\x0eNOTE_KIND_BUSY\x10\x05*/\n" +
+	"\x0eNOTE_KIND_BUSY\x10\x05*B\n" +
 	"\vChannelKind\x12\x1a\n" +
-	"\x16CHANNEL_KIND_SEQPACKET\x10\x00\"\x04\b\x01\x10\x01B1Z/github.com/seed-7265657e/usher/internal/usherpbb\x06proto3"
+	"\x16CHANNEL_KIND_SEQPACKET\x10\x00\x12\x17\n" +
+	"\x13CHANNEL_KIND_STREAM\x10\x01B1Z/github.com/seed-7265657e/usher/internal/usherpbb\x06proto3"
 
 var (
 	file_usher_v1_usher_proto_rawDescOnce sync.Once

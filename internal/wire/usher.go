@@ -100,8 +100,8 @@ func (m *OwnBuild) fields(c *coder) {
 	scalar(c, 5, &m.StartMs)
 }
 
-// Handover travels between a broker and the one that takes its place, on a SOCK_SEQPACKET
-// pair that the second inherits; payload protocol 0xF003, kind EVENT.
+// Handover travels between a broker and the one that takes its place, on a channel that
+// the second inherits; payload protocol 0xF003, kind EVENT.
 type Handover struct {
 	Kind         HandoverKind
 	Format       uint32 // of LISTENER: 1
@@ -304,16 +304,18 @@ var nackReasonNames = [...]string{
 
 func (v NackReason) String() string { return enumName(nackReasonNames[:], int32(v)) }
 
-// ChannelKind is the socket type of a backend's channel. The number 1 is reserved.
+// ChannelKind is the socket type of a backend's channel.
 type ChannelKind int32
 
 // The values of ChannelKind.
 const (
 	ChannelKind_CHANNEL_KIND_SEQPACKET ChannelKind = 0 // one message, one datagram
+	ChannelKind_CHANNEL_KIND_STREAM    ChannelKind = 1 // frames on a byte stream
 )
 
 var channelKindNames = [...]string{
 	ChannelKind_CHANNEL_KIND_SEQPACKET: "CHANNEL_KIND_SEQPACKET",
+	ChannelKind_CHANNEL_KIND_STREAM:    "CHANNEL_KIND_STREAM",
 }
 
 func (v ChannelKind) String() string { return enumName(channelKindNames[:], int32(v)) }

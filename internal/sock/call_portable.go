@@ -1,10 +1,9 @@
-//go:build unix && !linux
+//go:build unix && (!linux || usher_portable)
 
 package sock
 
 import (
-	"errors"
-	"net"
+	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -21,54 +20,69 @@ func recv(fd int, p []byte) (int, error) {
 
 // sendParts may send fewer parts than it is given, as the kernel may.
 func sendParts(fd int, parts [][]byte) (int, error) {
-	done := 0
-	for _, p := range parts {
-		if len(p) == 0 {
-			continue
-		}
-		n, err := unix.SendmsgN(fd, p, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-		if err != nil && done == 0 {
-			return 0, err
-		}
-		if done += max(n, 0); err != nil || n < len(p) {
-			return done, nil
+	if size(parts) == 0 {
+		return 0, nil
+	}
+	for {
+		n, err := unix.SendmsgBuffers(fd, parts, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		if err != unix.EINTR {
+			return max(n, 0), err
 		}
 	}
-	return done, nil
 }
 
 // Dial connects to the Unix socket at path. It never blocks. A Conn that is dropped is
 // closed only once CloseWhenDropped was called.
 func Dial(path string) (*Conn, error) {
-	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = c.Close() }()
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	fd := -1
-	ctlErr := raw.Control(func(own uintptr) {
-		syscall.ForkLock.RLock()
-		defer syscall.ForkLock.RUnlock()
-		if fd, err = unix.Dup(int(own)); err == nil {
-			unix.CloseOnExec(fd)
-		}
-	})
-	if err == nil {
-		err = ctlErr
-	}
+	fd, err := made(func() (int, error) { return unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0) })
 	if err != nil {
 		return nil, opError("dial", err)
+	}
+	for {
+		err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
+		if err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		closeFD(fd)
+		return nil, opError("dial", os.NewSyscallError("connect", err))
 	}
 	return newConn(fd), nil
 }
 
-func accept(int) (*Conn, error) { return nil, opError("accept", errors.ErrUnsupported) }
+func accept(listener int) (*Conn, error) {
+	for {
+		fd, err := made(func() (int, error) {
+			fd, _, err := unix.Accept(listener)
+			return fd, err
+		})
+		switch err {
+		case nil:
+			return newConn(fd), nil
+		case unix.EINTR:
+		default:
+			return nil, opError("accept", err)
+		}
+	}
+}
 
-func shutdownListener(int) error { return opError("close", errors.ErrUnsupported) }
+// made makes a descriptor that is non-blocking and close-on-exec, which these systems don't
+// all do at once; the fork lock keeps a child of this process from being born in between.
+func made(call func() (int, error)) (int, error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	fd, err := call()
+	if err != nil {
+		return -1, err
+	}
+	unix.CloseOnExec(fd)
+	if err := unix.SetNonblock(fd, true); err != nil {
+		closeFD(fd)
+		return -1, err
+	}
+	return fd, nil
+}
 
 func shutdown(fd, how int) error { return unix.Shutdown(fd, how) }
 
@@ -98,10 +112,15 @@ func recvmsg(sock int, buf, control []byte) (n, cn, flags int, err error) {
 	return
 }
 
+// sendmsg takes EMSGSIZE for EAGAIN where descriptors go along: macOS says so when the
+// peer's buffer has no room for them at the moment.
 func sendmsg(sock int, data, control []byte) (int, error) {
 	for {
 		n, err := unix.SendmsgN(sock, data, control, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-		if err != unix.EINTR {
+		switch {
+		case err == unix.EMSGSIZE && len(control) > 0:
+			return 0, unix.EAGAIN
+		case err != unix.EINTR:
 			return n, err
 		}
 	}
