@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/filehash"
@@ -138,9 +137,10 @@ func (f files) executable(ctx context.Context, p *peer.Process) (path string, ha
 		}
 	}()
 	hash, err = f.hashes.Hash(ctx, link)
+	gone := p.Confirm(path)
 	switch {
-	case !p.Alive():
-		return "", hash, fmt.Errorf("process %d: %w", p.PID(), os.ErrProcessDone)
+	case gone != nil:
+		return "", hash, fmt.Errorf("process %d: %w", p.PID(), gone)
 	case err != nil:
 		return "", hash, fmt.Errorf("executable %s of process %d: %w", path, p.PID(), err)
 	}

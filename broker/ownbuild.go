@@ -104,8 +104,8 @@ func identify(process *peer.Process, ownBuild []byte) (p *program, own *ownInsta
 	if err == nil {
 		err = launch.CheckRights(file, fi)
 	}
-	if err == nil && !process.Alive() { // else the link may have led to another's file
-		err = os.ErrProcessDone
+	if err == nil {
+		err = process.Confirm(path)
 	}
 	if err != nil {
 		_ = file.Close()

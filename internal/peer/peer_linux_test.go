@@ -128,10 +128,18 @@ func TestOfThisProcess(t *testing.T) {
 		if err != nil || cred != (sock.Credentials{UID: uint32(os.Getuid()), PID: os.Getpid()}) {
 			t.Errorf("%s: got %+v, %v", name, cred, err)
 		}
-		if pid := peer.TrustedPID(c); pid != os.Getpid() {
+		if pid := peer.TrustedPID(c); pid != trusted(os.Getpid()) {
 			t.Errorf("%s: trusted pid %d", name, pid)
 		}
 	}
+}
+
+// trusted is what TrustedPID says of a process that lives.
+func trusted(pid int) int {
+	if portable {
+		return 0 // nothing tells
+	}
+	return pid
 }
 
 func TestOfNoSocket(t *testing.T) {
@@ -168,7 +176,7 @@ func TestOfClosedConn(t *testing.T) {
 func TestDeadConnector(t *testing.T) {
 	testutil.Leaks(t)
 	c, conn := connected(t)
-	if pid := peer.TrustedPID(conn); pid != c.Process.Pid {
+	if pid := peer.TrustedPID(conn); pid != trusted(c.Process.Pid) {
 		t.Errorf("alive: trusted pid %d, want %d", pid, c.Process.Pid)
 	}
 	c.end(t)
@@ -245,6 +253,30 @@ func TestZombieIsNotAlive(t *testing.T) {
 	}
 }
 
+// TestOpenChild: a child that has ended keeps its pid, and is known as ended.
+func TestOpenChild(t *testing.T) {
+	testutil.Leaks(t)
+	c := start(t, testutil.Helper(t, "connect and stay"), "")
+	before := open(t, c.Process.Pid)
+	if err := c.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := before.Wait(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	p, err := peer.OpenChild(c.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Wait(context.Background()); err != nil || p.Alive() || p.PID() != c.Process.Pid {
+		t.Errorf("waited: %v; alive %v", err, p.Alive())
+	}
+	p.Close()
+	if p.Alive() {
+		t.Error("alive after Close")
+	}
+}
+
 func TestCloseEndsWait(t *testing.T) {
 	testutil.Leaks(t)
 	p := open(t, os.Getpid())
@@ -265,7 +297,7 @@ func TestCloseEndsWait(t *testing.T) {
 }
 
 // TestExecutableSurvivesReplacement: the link opens the file that runs, not the
-// one that has its path by now.
+// one that has its path by now; where there is no such link, Confirm finds out.
 func TestExecutableSurvivesReplacement(t *testing.T) {
 	testutil.Leaks(t)
 	binary, err := os.ReadFile(os.Args[0])
@@ -284,6 +316,9 @@ func TestExecutableSurvivesReplacement(t *testing.T) {
 	cmd.Path = path
 	c := start(t, cmd, "")
 	p := open(t, c.Process.Pid)
+	if _, _, err := p.Executable(); err != nil || p.Confirm(path) != nil {
+		t.Errorf("before: %v, %v", err, p.Confirm(path))
+	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
@@ -294,10 +329,20 @@ func TestExecutableSurvivesReplacement(t *testing.T) {
 	if err != nil || remembered == path {
 		t.Errorf("runs %s, %v", remembered, err)
 	}
+	if portable {
+		if p.Confirm(path) == nil {
+			t.Error("what is at the path by now is taken for what runs")
+		}
+		c.end(t)
+		return
+	}
 	if running, err := os.Stat(link); err != nil || !os.SameFile(running, original) {
 		t.Errorf("the link leads to another file: %v", err)
 	}
 	c.end(t)
+	if err := p.Confirm(path); !errors.Is(err, os.ErrProcessDone) {
+		t.Errorf("after its end: %v", err)
+	}
 }
 
 // ownExecutable is a helper process: it looks up what it runs itself.

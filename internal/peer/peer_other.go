@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !unix
 
 package peer
 
@@ -28,6 +28,9 @@ func OpenProcess(syscall.Conn) (*Process, error) { return nil, errUnsupported }
 // OpenPID answers errors.ErrUnsupported.
 func OpenPID(int) (*Process, error) { return nil, errUnsupported }
 
+// OpenChild answers errors.ErrUnsupported.
+func OpenChild(int) (*Process, error) { return nil, errUnsupported }
+
 // Resume answers errors.ErrUnsupported.
 func Resume(fd *sock.FD) (*Process, error) {
 	fd.Close()
@@ -48,6 +51,9 @@ func (*Process) Wait(context.Context) error { return errUnsupported }
 
 // Executable answers errors.ErrUnsupported.
 func (*Process) Executable() (path, link string, err error) { return "", "", errUnsupported }
+
+// Confirm answers errors.ErrUnsupported.
+func (*Process) Confirm(string) error { return errUnsupported }
 
 // Close does nothing.
 func (*Process) Close() {}

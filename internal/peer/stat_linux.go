@@ -1,14 +1,13 @@
+//go:build linux && !usher_portable
+
 package peer
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"strconv"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -26,10 +25,6 @@ type statFile struct {
 	closing sync.Once
 	closed  chan struct{}
 }
-
-// statPoll is how often a stat file is read by who waits for the process' end: the
-// broker gives a process that has lost its channel four times that to be seen dead.
-const statPoll = 50 * time.Millisecond
 
 func openStat(pid int) (handle, error) {
 	file, err := os.Open("/proc/" + strconv.Itoa(pid) + "/stat")
@@ -63,32 +58,11 @@ func (s *statFile) exited() (bool, error) {
 	return now.ended || now.start != s.start, nil
 }
 
-func (s *statFile) awaitExit() error {
-	ticker := time.NewTicker(statPoll)
-	defer ticker.Stop()
-	for {
-		if ended, err := s.exited(); ended {
-			return nil
-		} else if errors.Is(err, os.ErrClosed) {
-			return os.ErrClosed
-		}
-		select {
-		case <-ticker.C:
-		case <-s.closed:
-			return os.ErrClosed
-		}
-	}
-}
+func (s *statFile) awaitExit() error { return awaitByLooking(s, s.closed) }
 
 func (s *statFile) close() {
 	s.closing.Do(func() { close(s.closed) })
 	_ = s.file.Close()
-}
-
-// processStat is what a stat file says.
-type processStat struct {
-	ended bool
-	start uint64
 }
 
 func (s *statFile) read() (processStat, error) {
@@ -98,24 +72,6 @@ func (s *statFile) read() (processStat, error) {
 		return processStat{}, err
 	}
 	return parseStat(line[:n])
-}
-
-// parseStat reads "PID (NAME) STATE ...", where NAME may hold anything. A zombie
-// has ended, unless other threads of it live on.
-func parseStat(line []byte) (processStat, error) {
-	const state, threads, start = 0, 17, 19 // behind NAME; 3, 20 and 22 in proc(5)
-	_, rest, _ := bytes.Cut(line[max(0, bytes.LastIndexByte(line, ')')):], []byte(" "))
-	fields := bytes.Fields(rest)
-	if len(fields) <= start {
-		return processStat{}, fmt.Errorf("stat file of a process: %d fields behind its name", len(fields))
-	}
-	began, err := strconv.ParseUint(string(fields[start]), 10, 64)
-	if err != nil {
-		return processStat{}, fmt.Errorf("stat file of a process: start time: %w", err)
-	}
-	dead := bytes.ContainsAny(fields[state], "Xx") ||
-		bytes.Equal(fields[state], []byte("Z")) && (string(fields[threads]) == "1" || string(fields[threads]) == "0")
-	return processStat{ended: dead, start: began}, nil
 }
 
 func (s *statFile) share() (*sock.FD, error) { return nil, errors.ErrUnsupported }

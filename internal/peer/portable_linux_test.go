@@ -1,0 +1,9 @@
+//go:build usher_portable
+
+package peer_test
+
+import "errors"
+
+const portable = true
+
+func watchRefused() error { return errors.New("there is nothing to refuse") }
