@@ -116,7 +116,7 @@ func start(s Spec) (*Process, error) {
 		defer files[0].Close() // the null device
 	}
 	if s.Program != nil && s.OwnPID == "" {
-		opened, err := reopen(s.Program, files[1:])
+		opened, err := reopen(s.Program, s.Path, files[1:])
 		if err != nil {
 			return nil, err
 		}
@@ -135,7 +135,7 @@ func start(s Spec) (*Process, error) {
 		return nil, err
 	}
 	p := &Process{cmd: cmd, pid: cmd.Process.Pid}
-	if p.handle, err = peer.OpenPID(cmd.Process.Pid); err != nil { // the pid is its own: nobody has reaped it
+	if p.handle, err = peer.OpenChild(cmd.Process.Pid); err != nil { // the pid is its own: nobody has reaped it
 		_ = endGroup(cmd.Process.Pid, true)
 		_ = cmd.Wait()
 		return nil, err

@@ -1,13 +1,12 @@
+//go:build linux && !usher_portable
+
 package launch
 
 import (
-	"encoding/binary"
 	"fmt"
-	"io/fs"
 	"os"
 	"slices"
 	"strconv"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,7 +20,7 @@ type program int
 // The child moves its files to the numbers from 0 on; on the way it puts those that are in
 // the way, and the pipe that tells of a failure, on the numbers behind the highest of them
 // (package syscall, forkAndExecInChild), whatever has these.
-func reopen(f *os.File, files []*os.File) (program, error) {
+func reopen(f *os.File, _ string, files []*os.File) (program, error) {
 	highest := len(files)
 	for _, file := range files {
 		if err := withNumber(file, func(fd int) error { highest = max(highest, fd); return nil }); err != nil {
@@ -61,34 +60,6 @@ func (p program) path(string) string { return "/proc/self/fd/" + strconv.Itoa(in
 
 func (p program) close() { _ = unix.Close(int(p)) }
 
-// hasCapabilities reports whether f gives who runs it rights beyond his own, or may do so
-// for all that can be told.
-func hasCapabilities(f *os.File) (has bool) {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return true
-	}
-	ctlErr := raw.Control(func(fd uintptr) {
-		_, err = unix.Fgetxattr(int(fd), "security.capability", nil)
-	})
-	switch {
-	case ctlErr != nil:
-		return true
-	case err == nil, err == unix.EIO:
-		return true
-	}
-	return false // there is none, or the file system has no such attribute
-}
-
-// FileID is what tells the file from every other that is there at the same time.
-func FileID(fi fs.FileInfo) []byte {
-	st, ok := fi.Sys().(*syscall.Stat_t)
-	if !ok {
-		return nil
-	}
-	return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, st.Dev), st.Ino)
-}
-
 // CloseStray closes the descriptors that this process got from whoever started it, but
 // for the standard ones, keep, and those that it has opened itself since: Go opens
 // everything close-on-exec, and what came through an exec is not. A daemon calls it first
@@ -119,7 +90,7 @@ func OwnImage(string) string { return "/proc/self/exe" }
 
 // Duplicate opens f once more, with a descriptor of its own, which the caller closes.
 func Duplicate(f *os.File) (*os.File, error) {
-	p, err := reopen(f, nil)
+	p, err := reopen(f, "", nil)
 	if err != nil {
 		return nil, err
 	}

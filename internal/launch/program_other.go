@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !unix
 
 package launch
 
@@ -11,14 +11,11 @@ import (
 // program stands for an opened executable, which this system runs by its path alone.
 type program struct{}
 
-func reopen(*os.File, []*os.File) (program, error) { return program{}, nil }
+func reopen(*os.File, string, []*os.File) (program, error) { return program{}, nil }
 
 func (program) path(own string) string { return own }
 
 func (program) close() {}
-
-// hasCapabilities is false: files have none on this system.
-func hasCapabilities(*os.File) bool { return false }
 
 // FileID is empty: no process is asked for its file on this system yet.
 func FileID(fs.FileInfo) []byte { return nil }

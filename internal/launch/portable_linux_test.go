@@ -1,0 +1,5 @@
+//go:build usher_portable
+
+package launch_test
+
+const portable = true
