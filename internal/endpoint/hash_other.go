@@ -1,13 +1,12 @@
-//go:build !linux && !darwin && !windows
+//go:build !unix && !windows
 
 package endpoint
 
 import (
 	"errors"
 	"fmt"
-	"runtime"
 )
 
 func userHashInput() (string, error) {
-	return "", fmt.Errorf("socket names are not defined on %s: %w", runtime.GOOS, errors.ErrUnsupported)
+	return "", fmt.Errorf("socket names are not defined on this system: %w", errors.ErrUnsupported)
 }

@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -45,4 +46,45 @@ func TestCheckServedByDoesNotWait(t *testing.T) {
 	if !errors.Is(err, unix.EAGAIN) {
 		t.Errorf("a full queue: %v", err)
 	}
+}
+
+// TestProbeIsKnown to the listener, from a client.
+func TestProbeIsKnown(t *testing.T) {
+	b := mustBind(t, filepath.Join(shortDir(t), "s.sock"))
+	dials := []func() error{
+		func() error { return CheckServedBy(b.Path, os.Getpid()) },
+		func() error {
+			c, err := net.Dial("unix", b.Path)
+			if err == nil {
+				t.Cleanup(func() { _ = c.Close() })
+			}
+			return err
+		},
+	}
+	for i, dial := range dials {
+		if err := dial(); err != nil {
+			t.Fatal(err)
+		}
+		c, err := b.Listener.AcceptUnix()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if is := IsProbe(c); is != (i == 0) {
+			t.Errorf("dial %d: a probe: %v", i, is)
+		}
+		_ = c.Close()
+	}
+	if left, err := filepath.Glob(filepath.Join(filepath.Dir(b.Path), "*")); err != nil || len(left) > 2 { // the socket, and its lock
+		t.Errorf("left beside the socket: %q, %v", left, err)
+	}
+}
+
+func socket(t *testing.T) int {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	return fd
 }

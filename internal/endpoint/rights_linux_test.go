@@ -76,13 +76,3 @@ func adopted(t *testing.T, path string) (*Binding, error) {
 	}
 	return b, first.Close()
 }
-
-func socket(t *testing.T) int {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = unix.Close(fd) })
-	return fd
-}

@@ -1,15 +1,14 @@
-//go:build !linux && !darwin && !windows
+//go:build !linux && !darwin && !windows && !freebsd && !openbsd && !netbsd && !dragonfly
 
 package identity
 
 import (
 	"errors"
 	"fmt"
-	"runtime"
 )
 
 func readBootID() (string, error) {
-	return "", fmt.Errorf("boot id is not defined on %s: %w", runtime.GOOS, errors.ErrUnsupported)
+	return "", fmt.Errorf("boot id is not defined on this system: %w", errors.ErrUnsupported)
 }
 
 func ownImageFile(path string) string { return path }

@@ -33,10 +33,17 @@ func sendParts(fd int, parts [][]byte) (int, error) {
 
 // Dial connects to the Unix socket at path. It never blocks. A Conn that is dropped is
 // closed only once CloseWhenDropped was called.
-func Dial(path string) (*Conn, error) {
+func Dial(path string) (*Conn, error) { return DialFrom("", path) }
+
+// DialFrom is Dial from an address that the listener sees; the system may refuse that
+// address, and is then asked without. A file at it stays, and is the caller's.
+func DialFrom(local, path string) (*Conn, error) {
 	fd, err := made(func() (int, error) { return unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0) })
 	if err != nil {
 		return nil, opError("dial", err)
+	}
+	if local != "" {
+		_ = unix.Bind(fd, &unix.SockaddrUnix{Name: local})
 	}
 	for {
 		err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})

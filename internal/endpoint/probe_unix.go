@@ -1,10 +1,8 @@
-//go:build linux && !usher_portable
+//go:build unix
 
 package endpoint
 
 import (
-	"crypto/rand"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -12,13 +10,11 @@ import (
 	"github.com/seed-7265657e/usher/internal/sock"
 )
 
-// probeName begins the address of a socket that only asks who listens. An abstract
-// name: it needs no file, and goes with the socket.
-const probeName = "@usher-probe-"
-
 // probe asks who listens at path: it connects, without waiting, and hangs up.
 func probe(path string) (cred sock.Credentials, err error) {
-	c, err := sock.DialFrom(probeName+rand.Text(), path) // an address is a courtesy to the listener
+	from, forget := probeAddress(path)
+	defer forget()
+	c, err := sock.DialFrom(from, path) // an address is a courtesy to the listener
 	if err != nil {
 		return cred, err
 	}
@@ -36,7 +32,7 @@ func IsProbe(c syscall.Conn) (yes bool) {
 	_ = raw.Control(func(fd uintptr) {
 		addr, err := unix.Getpeername(int(fd))
 		from, _ := addr.(*unix.SockaddrUnix)
-		yes = err == nil && from != nil && strings.HasPrefix(from.Name, probeName)
+		yes = err == nil && from != nil && isProbeAddress(from.Name)
 	})
 	return yes
 }

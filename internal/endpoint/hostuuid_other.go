@@ -1,0 +1,5 @@
+//go:build unix && !linux && !darwin && !freebsd && !openbsd && !netbsd && !dragonfly
+
+package endpoint
+
+func hostUUID() string { return "" }
