@@ -91,21 +91,16 @@ func (l *Loop) run() error {
 	s := &l.set
 	for !l.stopped {
 		n, err := unix.Poll(s.fds, l.patience())
+		s.ready = s.ready[:0]
 		switch {
 		case err == unix.EINTR:
 			continue
+		case err == unix.EINVAL:
+			s.readyUnasked(l.patience())
 		case err != nil:
 			return fmt.Errorf("event loop: %w", err)
-		}
-		s.ready = s.ready[:0]
-		for i := range s.fds {
-			if n == 0 {
-				break
-			}
-			if s.fds[i].Revents != 0 {
-				s.ready = append(s.ready, s.fds[i].Fd)
-				n--
-			}
+		default:
+			s.findReady(n)
 		}
 		for _, fd := range s.ready { // handlers change fds
 			l.handle(fd)
@@ -120,6 +115,33 @@ func (l *Loop) run() error {
 		}
 	}
 	return nil
+}
+
+// findReady notes the n descriptors that the last wait has found.
+func (s *set) findReady(n int) {
+	for i := 0; n > 0 && i < len(s.fds); i++ {
+		if s.fds[i].Revents != 0 {
+			s.ready = append(s.ready, s.fds[i].Fd)
+			n--
+		}
+	}
+}
+
+// unaskedEvery is how often handlers are called that can't be waited for.
+const unaskedEvery = 10 * time.Millisecond
+
+// readyUnasked takes all descriptors for ready, a moment later: poll refuses to be asked
+// about more than the process may have by now (RLIMIT_NOFILE, poll(2), EINVAL), and an
+// event is a hint.
+func (s *set) readyUnasked(patience int) {
+	pause := unaskedEvery
+	if patience >= 0 {
+		pause = min(pause, time.Duration(patience)*time.Millisecond)
+	}
+	time.Sleep(pause)
+	for i := range s.fds {
+		s.ready = append(s.ready, s.fds[i].Fd)
+	}
 }
 
 // patience is how long the next wait may last, in milliseconds: until the alarm, rather a
