@@ -169,7 +169,7 @@ func TestReplacedProgram(t *testing.T) {
 	if err := os.WriteFile(tool, []byte("#!/bin/false\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if portable {
+	if testutil.Portable {
 		if p, err := launch.Start(launch.Spec{Program: program, Path: tool}); p != nil || err == nil || !strings.Contains(err.Error(), "replaced") {
 			t.Errorf("what is at the path by now was started: %v, %v", p, err)
 		}
@@ -383,7 +383,7 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := launch.Start(launch.Spec{Path: broken, Run: func() error {
-		if !portable { // where programs are not held it comes first
+		if !testutil.Portable { // where programs are not held it comes first
 			t.Error("called")
 		}
 		return nil

@@ -136,7 +136,7 @@ func TestOfThisProcess(t *testing.T) {
 
 // trusted is what TrustedPID says of a process that lives.
 func trusted(pid int) int {
-	if portable {
+	if testutil.Portable {
 		return 0 // nothing tells
 	}
 	return pid
@@ -329,7 +329,7 @@ func TestExecutableSurvivesReplacement(t *testing.T) {
 	if err != nil || remembered == path {
 		t.Errorf("runs %s, %v", remembered, err)
 	}
-	if portable {
+	if testutil.Portable {
 		if p.Confirm(path) == nil {
 			t.Error("what is at the path by now is taken for what runs")
 		}

@@ -4,6 +4,4 @@ package peer_test
 
 import "errors"
 
-const portable = true
-
 func watchRefused() error { return errors.New("there is nothing to refuse") }

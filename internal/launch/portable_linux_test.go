@@ -1,5 +1,0 @@
-//go:build usher_portable
-
-package launch_test
-
-const portable = true

@@ -1,5 +1,0 @@
-//go:build !usher_portable
-
-package peer_test
-
-const portable = false
