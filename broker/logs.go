@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/event"
@@ -11,7 +12,8 @@ import (
 
 // logs are the files that the instances which were started here write to by themselves.
 // The kernel tells that one is being written; a second later all are looked at, and those
-// beyond their bound are moved away. Who writes nothing costs nothing.
+// beyond their bound are moved away. Who writes nothing costs nothing. Where files can't be
+// watched, all are looked at every second while an instance logs.
 //
 //	quiet ──a write──▶ written ──lookEvery──▶ looked at, and quiet
 //
@@ -35,11 +37,15 @@ func (s *server) watchLog(path string) {
 	if err == nil {
 		err = s.logs.watch.AddContent(path)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, errors.ErrUnsupported): // nothing tells on this system
+		s.logs.lookAt = time.Now().Add(lookEvery)
+		s.loop.WakeAt(s.logs.lookAt)
+	case err != nil:
 		s.logUnbounded(path, err)
-		return
+	default:
+		s.logsWritten() // what came before the watch
 	}
-	s.logsWritten() // what came before the watch
 }
 
 func (s *server) openLogWatch() error {
@@ -86,12 +92,21 @@ func (s *server) tickLogs(now time.Time) (next time.Time) {
 		return s.logs.lookAt
 	}
 	s.logs.lookAt = time.Time{}
-	s.logs.watch.Changed() // what is written behind this is told
+	if s.logs.watch != nil {
+		s.logs.watch.Changed() // what is written behind this is told
+	}
 	paths := make([]string, 0, len(s.logs.writers))
 	for path := range s.logs.writers {
 		paths = append(paths, path)
 	}
 	s.boundLogs(paths...)
+	switch {
+	case s.logs.watch == nil && len(paths) > 0:
+		s.logs.lookAt = now.Add(lookEvery)
+		return s.logs.lookAt
+	case s.logs.watch == nil:
+		return time.Time{}
+	}
 	if err := s.loop.Add(s.logs.watch.Descriptor(), s.logsWritten); err != nil {
 		s.logUnbounded("", err)
 	}

@@ -174,7 +174,7 @@ func (l *logs) follow(ctx context.Context) error {
 	if err := os.MkdirAll(l.dir, 0o700); err != nil { // an instance may be about to log there
 		return err
 	}
-	w, err := watch.NewWaiter()
+	w, err := watch.NewFollower()
 	if err != nil {
 		return fmt.Errorf("follow the log: %w", err)
 	}

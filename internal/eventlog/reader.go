@@ -22,10 +22,10 @@ func Read(path string, each func(*wire.LifecycleEvent) error) error {
 }
 
 // Follow is Read, and goes on with what is written until ctx ends; then its error is nil.
-// The file need not be there yet. It sleeps while nothing is written. Error:
-// errors.ErrUnsupported where files can't be watched.
+// The file need not be there yet. It sleeps while nothing is written, or looks every second
+// where files can't be watched.
 func Follow(ctx context.Context, path string, each func(*wire.LifecycleEvent) error) error {
-	w, err := watch.NewWaiter()
+	w, err := watch.NewFollower()
 	if err != nil {
 		return fmt.Errorf("follow %s: %w", path, err)
 	}

@@ -206,6 +206,10 @@ func NewWaiter() (*Waiter, error) {
 	return &Waiter{w, os.NewFile(uintptr(fd), "inotify")}, nil
 }
 
+// NewFollower is NewWaiter. Where files can't be watched, a follower comes back now and then
+// instead, for who looks himself after each Wait.
+func NewFollower() (*Waiter, error) { return NewWaiter() }
+
 // Wait returns nil as soon as something has happened since the last call of Wait or
 // Changed, or ctx's error.
 func (w *Waiter) Wait(ctx context.Context) error {

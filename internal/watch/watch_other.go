@@ -5,6 +5,7 @@ package watch
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/seed-7265657e/usher/internal/sock"
 )
@@ -36,11 +37,36 @@ func (w *Watch) Changed() bool { return true }
 // Close does nothing.
 func (w *Watch) Close() {}
 
-// Waiter waits for nothing on this system.
-type Waiter struct{ Watch }
+// Waiter is what NewFollower makes.
+type Waiter struct{}
 
 // NewWaiter answers errors.ErrUnsupported.
 func NewWaiter() (*Waiter, error) { return nil, errors.ErrUnsupported }
 
-// Wait answers errors.ErrUnsupported.
-func (w *Waiter) Wait(context.Context) error { return errors.ErrUnsupported }
+// followEvery is how often a follower looks where nothing tells.
+const followEvery = time.Second
+
+// NewFollower makes a Waiter for who looks himself after each Wait: it comes back every
+// second, whatever has happened.
+func NewFollower() (*Waiter, error) { return new(Waiter), nil }
+
+// Add is nil: all is looked at.
+func (w *Waiter) Add(...string) error { return nil }
+
+// AddName is nil: all is looked at.
+func (w *Waiter) AddName(string) error { return nil }
+
+// Wait returns nil after a second, or ctx's error.
+func (w *Waiter) Wait(ctx context.Context) error {
+	timer := time.NewTimer(followEvery)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close does nothing.
+func (w *Waiter) Close() {}
