@@ -86,6 +86,9 @@ func TestStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	i.calls("call", "GOVERSION=a")
+	if testutil.Portable { // a build whose file was replaced can't be known again by the next broker
+		return
+	}
 	s = i.status()
 	newer := slices.IndexFunc(s.Daemons, func(d usher.Daemon) bool { return d.Build != one.Build }) // anywhere: its broker gives way to one of the new build
 	if len(s.Daemons) != 3 || newer < 0 || !slices.Equal(s.Daemons[newer].DiffersIn, []string{"GOVERSION", "build"}) {
@@ -169,6 +172,7 @@ func TestToolBusy(t *testing.T) {
 // TestToolRestart: the new daemon is of the old one's build, although that lies on no disk
 // any more, and takes its place.
 func TestToolRestart(t *testing.T) {
+	testutil.Needs(t, "a link to the file that a process runs")
 	i := install(t)
 	stays := i.stays()
 	old := pid(t, stays.says("one"))

@@ -327,7 +327,7 @@ func TestDaemonExits(t *testing.T) {
 	if len(alive) != 1 {
 		t.Fatalf("%d processes, want the broker's alone", len(alive))
 	}
-	if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", alive[0])); string(name) != tool.Name+"\n" || err != nil {
+	if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", alive[0])); !testutil.Portable && string(name) != tool.Name+"\n" || err != nil {
 		t.Errorf("the broker is called %q, %v", name, err)
 	}
 }
@@ -757,7 +757,7 @@ func TestNewerBuildIsTheBroker(t *testing.T) {
 	cmd := i.command("x")
 	cmd.Path, cmd.Args[0] = older, older
 	out, err := cmd.Output()
-	if err != nil || pid(t, string(out)) != pid(t, first) {
+	if same := err == nil && pid(t, string(out)) == pid(t, first); err != nil || !same && !testutil.Portable {
 		t.Errorf("the older build: %v, %q, before by %q", err, out, first)
 	}
 	if third := old.says("two"); pid(t, third) != pid(t, first) {

@@ -40,6 +40,7 @@ type hostile struct {
 	reason wire.NackReason
 	silent bool // handoff id and token can't be read, so they are not echoed
 	retire bool
+	cut    bool // a datagram alone can be that
 }
 
 var hostiles = []hostile{
@@ -85,13 +86,16 @@ var hostiles = []hostile{
 	{name: "body is no frame", data: []byte{1, 2, 0, 0, 0, 0xff, 0xff}, reason: rejected, silent: true},
 
 	{name: "garbage", data: []byte("garbage"), reason: rejected, silent: true, retire: true},
-	{name: "cut header", data: []byte{1, 2, 0}, reason: rejected, silent: true, retire: true},
+	{name: "cut header", data: []byte{1, 2, 0}, reason: rejected, silent: true, retire: true, cut: true},
 	{name: "length above the bound", data: binary.LittleEndian.AppendUint32([]byte{1}, 0xffffffff), reason: rejected, silent: true, retire: true},
 }
 
 func TestHostileMessages(t *testing.T) {
 	for _, h := range hostiles {
 		t.Run(h.name, func(t *testing.T) {
+			if onStream && h.cut {
+				t.Skip("on a stream the rest may follow")
+			}
 			testutil.Leaks(t)
 			h.run(t)
 		})

@@ -10,7 +10,6 @@ import (
 	"github.com/seed-7265657e/usher/backend"
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/failpoint"
-	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
@@ -52,6 +51,9 @@ func TestOrderOfAdoption(t *testing.T) {
 				name += ", claim of its own"
 			}
 			t.Run(name, func(t *testing.T) {
+				if inPage {
+					testutil.Needs(t, "pages of claims")
+				}
 				testutil.Leaks(t)
 				a.run(t, inPage)
 			})
@@ -69,11 +71,11 @@ func (a adoption) run(t *testing.T, inPage bool) {
 	})
 	w := next(t, wires)
 	l := newLoad(t)
-	mine, o := w.inPage(t, 1)
-	fds := []int{l.conn}
-	if !inPage {
-		mine, o = l.claim, offer(1)
-		fds = append(fds, sock.Number(mine.Descriptor()))
+	mine, o := l.claim, offer(1)
+	fds := []int{l.conn, l.claimFD()}
+	if inPage {
+		mine, o = w.inPage(t, 1)
+		fds = fds[:1]
 	}
 	if a.early {
 		declared(o)
@@ -147,6 +149,7 @@ func (a adoption) run(t *testing.T, inPage bool) {
 // TestAckOutlivesTheChannel: a connection that waits for its early bytes when the
 // channel ends is acknowledged in the page when they come, and served.
 func TestAckOutlivesTheChannel(t *testing.T) {
+	testutil.Needs(t, "pages of claims")
 	testutil.Leaks(t)
 	p := newPlace(t)
 	wires := takingIn(t, p, claim.NewPage)

@@ -1,3 +1,5 @@
+//go:build linux && !usher_portable
+
 package backend_test
 
 import (
@@ -10,7 +12,6 @@ import (
 
 	"github.com/seed-7265657e/usher/backend"
 	"github.com/seed-7265657e/usher/internal/claim"
-	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
@@ -23,25 +24,6 @@ func behindPage(t testing.TB) (*backend.Listener, session) {
 	wires := takingIn(t, p, claim.NewPage)
 	ln := listen(t, p)
 	return ln, next(t, wires)
-}
-
-// inPage makes a claim in the page, and an offer that names it.
-func (w session) inPage(t testing.TB, id uint64) (*claim.Claim, *wire.Offer) {
-	t.Helper()
-	c, err := w.page.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
-	word, generation, _ := c.InPage()
-	return c, offer(id, func(o *wire.Offer) { o.ClaimWord, o.ClaimGeneration = word, generation })
-}
-
-func (w session) offer(t testing.TB, o *wire.Offer, fds ...int) {
-	t.Helper()
-	if err := w.Send(framed(t, frame.ChannelOffer(o)), fds...); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // TestAdoptFromPage: the ACK stands in the page, and no message comes. A claim that

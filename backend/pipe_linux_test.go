@@ -161,6 +161,7 @@ func TestDirectoryRemoved(t *testing.T) {
 // TestNewPathFirst: the broker knows the new path before the channel that came with the
 // old one ends, and a connection that waits on that is served.
 func TestNewPathFirst(t *testing.T) {
+	testutil.Needs(t, "watches")
 	testutil.Leaks(t)
 	t.Setenv("XDG_RUNTIME_DIR", testutil.SocketDir(t))
 	p := newPlace(t)

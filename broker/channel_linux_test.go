@@ -40,6 +40,9 @@ func TestBackendBreaksProtocol(t *testing.T) {
 		"hangs up": func(f *fake, _, _ *offered) { _ = f.ch.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
+			if name == "length does not fit" {
+				testutil.Needs(t, "datagrams: on a stream the rest may follow")
+			}
 			s := newSite(t, func(o *options) { o.AckDeadline = time.Minute })
 			b := s.fake(demoVersion)
 			first, second := s.dial(), s.dial()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/stamp"
+	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
 // recheck is how long a look at the files may hold where they are watched.
@@ -66,6 +67,9 @@ func TestChangeOfACachedDefinition(t *testing.T) {
 	for _, watched := range []bool{true, false} {
 		for _, c := range changes {
 			t.Run(fmt.Sprintf("%s/watched %t", c.name, watched), func(t *testing.T) {
+				if watched {
+					testutil.Needs(t, "watches")
+				}
 				s := unserved(t, func(o *options) { o.HelloRate = 1 << 20 })
 				if !watched {
 					s.EndWatch()

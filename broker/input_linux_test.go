@@ -195,6 +195,7 @@ func TestDescriptorsFromClient(t *testing.T) {
 			if older {
 				s.PassDescriptors()
 			} else {
+				testutil.Needs(t, "SO_PASSRIGHTS")
 				probe, _ := testutil.SocketPair(t)
 				if _, err := unix.GetsockoptInt(testutil.FD(t, probe), unix.SOL_SOCKET, unix.SO_PASSRIGHTS); err != nil {
 					t.Skipf("this kernel can't refuse descriptors: %v", err)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -70,8 +71,12 @@ func TestTableFullWhileReading(t *testing.T) {
 	limit(t, p, firstFree(t, p))
 	s.define(demo, "") // what the broker has read of it is old
 	send(t, speaks, helloFor(t, usherClient, nil))
-	readHandedOver(t, speaks)
-	checkEcho(t, speaks)
+	if testutil.Portable { // there is no room for a claim
+		readPipe(t, speaks, filepath.Join(s.dir, "echo"))
+	} else {
+		readHandedOver(t, speaks)
+		checkEcho(t, speaks)
+	}
 	b.end()
 	p.end()
 }
@@ -121,6 +126,9 @@ func TestFewDescriptors(t *testing.T) {
 		"lowered later":  func(p *process) { limit(t, p, few) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			if begin != nil {
+				testutil.Needs(t, "a wait for more descriptors than the process may have")
+			}
 			own := ""
 			if begin == nil {
 				own = fmt.Sprint(few)

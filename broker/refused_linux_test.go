@@ -102,6 +102,7 @@ func refusedBackend() error {
 // Clients are served by handoff, the broker states its mode, and sees a backend's
 // end.
 func TestLesserMeans(t *testing.T) {
+	testutil.Needs(t, "all of these")
 	for name, l := range lessers {
 		for _, errno := range []unix.Errno{unix.EPERM, unix.ENOSYS} {
 			t.Run(name+" "+errno.Error(), func(t *testing.T) { servesByLesserMeans(t, name, l, errno) })

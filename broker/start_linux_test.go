@@ -417,6 +417,7 @@ func sayAlone(notes ...*wire.Note) (*sock.Channel, error) {
 // TestDiesWhenReady: a client whose instance has died before it took the connection is
 // served by the next one, in the time that one takes.
 func TestDiesWhenReady(t *testing.T) {
+	testutil.Needs(t, "watches")
 	s := starting(t, "", "")
 	mark := filepath.Join(s.dir, "mark")
 	s.write(demo+".toml", fmt.Sprintf("min_version = \"1.0.0\"\nbinary_path = %q\n[start]\n[start.env]\nUSHER_TEST_HELPER = \"started\"\n%s = %q\n", ownBinary(t), envMode, "dies once "+mark))

@@ -75,7 +75,7 @@ func (s *site) noLongerNew() {
 func TestClientOfADyingBackendWaits(t *testing.T) {
 	s := newSite(t, func(o *options) { o.BackendWait = time.Second })
 	s.noLongerNew()
-	b := start(t, "adopter", envSocket+"="+s.Socket(), envPipe+"="+filepath.Join(s.dir, "adopter"), envMode+"=page wait")
+	b := start(t, "adopter", envSocket+"="+s.Socket(), envPipe+"="+filepath.Join(s.dir, "adopter"), envMode+"=descriptors wait")
 	testutil.WaitFor(t, "it has registered", func() bool { return s.Backends() == 1 })
 	before := clientCounts(t, s).Waited
 	release := s.HoldLoop()
