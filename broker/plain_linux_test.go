@@ -88,7 +88,7 @@ func TestPlainSocket(t *testing.T) {
 // TestPlainRefusal: what can't be served is closed without a byte, and whoever waits for
 // room gets it.
 func TestPlainRefusal(t *testing.T) {
-	s := inetd(t, "", func(o *options) { o.BackendWait = 50 * time.Millisecond })
+	s := inetd(t, "", func(o *options) { o.BackendWait = 500 * time.Millisecond })
 	path := filepath.Join(s.dir, "plain")
 	s.defineInetd(ownBinary(t), fmt.Sprintf("listen = %q\nmax_instances = 1", path))
 	first := s.awaitSocket(path)
