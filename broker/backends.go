@@ -221,24 +221,39 @@ func ownSocket(path string, pid int) error {
 // watchBackend has e's channel served by the loop until channel or process ends.
 // From then on the loop owns the channel, and watchProcess the process handle.
 func (s *server) watchBackend(e *entry) {
-	h := e.Handle
-	err := s.loop.Add(h.channel.Watched(), func() {
-		attempt, ack, err := h.channel.Next()
-		switch {
-		case err != nil:
-			s.backendLeft(e, handoff.Blame(err))
-		case attempt != nil:
-			attempt.Owner.(*connection).answered(ack)
-		}
-		for _, note := range h.channel.TakeNotes() {
-			s.heard(e, note)
-		}
-		if h.drainOwed { // it reads again
-			s.sayDrain(h)
-		}
-	})
-	if err != nil {
+	if err := s.loop.Add(e.Handle.channel.Watched(), func() { s.hear(e) }); err != nil {
 		s.backendLeft(e, err)
+	}
+}
+
+// hear reads one message of a backend's, if there is one.
+func (s *server) hear(e *entry) {
+	h := e.Handle
+	attempt, ack, err := h.channel.Next()
+	switch {
+	case err != nil:
+		s.backendLeft(e, handoff.Blame(err))
+	case attempt != nil:
+		attempt.Owner.(*connection).answered(ack)
+	}
+	for _, note := range h.channel.TakeNotes() {
+		s.heard(e, note)
+	}
+	if h.drainOwed { // it reads again
+		s.sayDrain(h)
+	}
+}
+
+// hearOut reads what a backend whose process has ended has said before: its ACKs may be
+// messages.
+func (s *server) hearOut(e *entry) {
+	h := e.Handle
+	if h.channel == nil {
+		return
+	}
+	h.channel.Close()
+	for !h.retired {
+		s.hear(e)
 	}
 }
 

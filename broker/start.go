@@ -262,6 +262,7 @@ func (s *server) ended(e *entry, exit launch.Exit, log, last string) {
 		s.passedEnded(e, exit, time.Now())
 		s.endedReady(e, exit)
 	}
+	s.hearOut(e)
 	s.backendLeft(e, nil)
 	s.instanceEnded(e)
 	if pipe := e.Pipe; pipe != "" {
