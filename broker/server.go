@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,9 +16,11 @@ import (
 	"github.com/seed-7265657e/usher/internal/eventlog"
 	"github.com/seed-7265657e/usher/internal/filehash"
 	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/launch"
 	"github.com/seed-7265657e/usher/internal/loop"
 	"github.com/seed-7265657e/usher/internal/peer"
 	"github.com/seed-7265657e/usher/internal/registry"
+	"github.com/seed-7265657e/usher/internal/watch"
 	"github.com/seed-7265657e/usher/internal/window"
 )
 
@@ -90,12 +93,20 @@ type server struct {
 	events   *eventlog.Writer // nil where none are kept
 }
 
+// means is what the broker relies on here.
+func means() admin.System {
+	return admin.System{
+		Processes: peer.Means(), Claims: claim.Means(),
+		Without: slices.Concat(watch.Lacks(), endpoint.Lacks(), launch.Lacks()),
+	}
+}
+
 func newServer(opts Options, binding *endpoint.Binding, log event.Log) (*server, error) {
 	s := &server{
 		opts:        opts,
 		binding:     binding,
 		started:     time.Now(),
-		system:      admin.System{Processes: peer.Means(), Claims: claim.Means()},
+		system:      means(),
 		uid:         os.Geteuid(),
 		now:         time.Now,
 		files:       files{dir: opts.DefinitionDir, hashes: new(filehash.Cache)},

@@ -37,8 +37,16 @@ func (s *Snapshot) status() object {
 		"log_dir":          s.LogDir,
 		"handoffs":         s.Handoffs.body(),
 		"clients":          s.Clients.body(),
-		"system":           object{"processes": s.System.Processes, "claims": s.System.Claims},
+		"system":           s.System.body(),
 	}
+}
+
+func (s System) body() object {
+	body := object{"processes": s.Processes, "claims": s.Claims}
+	if len(s.Without) > 0 {
+		body["without"] = s.Without
+	}
+	return body
 }
 
 func (h Handoffs) body() object {

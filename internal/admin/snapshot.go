@@ -61,6 +61,8 @@ func (b Backend) state() string {
 type System struct {
 	Processes string // how processes are held on to: "pidfd", "pid and start time", "none"
 	Claims    string // what a claim is at best: "page", "eventfd", "pipe", "none"
+
+	Without []string // what the system lacks, for people
 }
 
 // Handoffs counts attempts by outcome since serving began.

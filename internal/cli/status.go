@@ -38,6 +38,8 @@ type status struct {
 type systemMeans struct {
 	Processes string `json:"processes"`
 	Claims    string `json:"claims"`
+
+	Without []string `json:"without"`
 }
 
 type handoffCounts struct {
@@ -168,6 +170,9 @@ func (s *status) print(out io.Writer, socket string, now time.Time) error {
 	}
 	if m := s.System; m != nil {
 		fmt.Fprintf(w, "system\tprocesses by %s, claims by %s\n", m.Processes, m.Claims)
+		for _, what := range m.Without {
+			fmt.Fprintf(w, "\twithout %s\n", what)
+		}
 	}
 	for _, p := range s.Paused {
 		fmt.Fprintf(w, "paused\t%s\n", p.text(now))

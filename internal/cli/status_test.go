@@ -64,6 +64,7 @@ func TestStatusOfOthers(t *testing.T) {
 		{"v1 without backends", &wire.AdminReply{Body: `{"broker_instance":"launch"}`}, 0, "none: this is a v1 broker, where none register", ""},
 		{"usher's without backends", &wire.AdminReply{Body: `{"handoffs":{}}`}, 0, "none: they register by themselves", ""},
 		{"system", &wire.AdminReply{Body: `{"system":{"processes":"pid and start time","claims":"pipe"}}`}, 0, "processes by pid and start time, claims by pipe", ""},
+		{"lesser system", &wire.AdminReply{Body: `{"system":{"without":["watches"]}}`}, 0, "without watches", ""},
 		{"draining", &wire.AdminReply{Body: `{"accepting_hello":false}`}, 0, "no: draining", ""},
 		{"demoted", &wire.AdminReply{Body: `{"fd_pressure":{"demoted":true}}`}, 0, "no: short of file descriptors", ""},
 		{"not JSON", &wire.AdminReply{Body: "hello"}, 1, "", "not readable"},

@@ -18,3 +18,6 @@ func refuseDescriptors(_, _ string, c syscall.RawConn) error {
 		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 0) // an older kernel doesn't know it
 	})
 }
+
+// Lacks names what Linux has for this package and this system has not, for people.
+func Lacks() []string { return nil }

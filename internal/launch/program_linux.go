@@ -96,3 +96,6 @@ func Duplicate(f *os.File) (*os.File, error) {
 	}
 	return os.NewFile(uintptr(p), f.Name()), nil
 }
+
+// Lacks names what Linux has for this package and this system has not, for people.
+func Lacks() []string { return nil }

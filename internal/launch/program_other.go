@@ -31,3 +31,6 @@ func OwnImage(path string) string { return path }
 
 // Duplicate answers errors.ErrUnsupported.
 func Duplicate(*os.File) (*os.File, error) { return nil, errors.ErrUnsupported }
+
+// Lacks names what Linux has for this package and this system has not, for people.
+func Lacks() []string { return nil }

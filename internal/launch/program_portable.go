@@ -82,3 +82,12 @@ func Duplicate(f *os.File) (*os.File, error) {
 	}
 	return os.NewFile(uintptr(own), f.Name()), nil
 }
+
+// Lacks names what Linux has for this package and this system has not, for people.
+func Lacks() []string {
+	return []string{
+		"links to the files that run (a build whose file was replaced is not started again, nor known to the next broker)",
+		"holding a program before its first instruction (its client sees an end where it can't run)",
+		"usher run",
+	}
+}

@@ -231,3 +231,6 @@ func (w *Waiter) Close() {
 	_ = w.poller.Close()
 	w.Watch.Close()
 }
+
+// Lacks names what Linux has for this package and this system has not, for people.
+func Lacks() []string { return nil }

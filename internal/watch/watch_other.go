@@ -70,3 +70,6 @@ func (w *Waiter) Wait(ctx context.Context) error {
 
 // Close does nothing.
 func (w *Waiter) Close() {}
+
+// Lacks names what Linux has for this package and this system has not, for people.
+func Lacks() []string { return []string{"watches on files (they are looked at instead)"} }
