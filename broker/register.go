@@ -212,7 +212,7 @@ func (c *connection) takeIn(request *wire.Frame, e *entry, req *wire.Register) e
 		if err == nil {
 			defer page.Close()
 			given = append(given, page)
-		} else {
+		} else if !errors.Is(err, errors.ErrUnsupported) { // which status says
 			s.emit(event.PageMissing{PID: e.PID, Problem: err.Error()})
 		}
 	}
