@@ -1,4 +1,4 @@
-//go:build !linux || usher_portable
+//go:build !unix
 
 package launch
 

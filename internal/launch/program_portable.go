@@ -88,6 +88,6 @@ func Lacks() []string {
 	return []string{
 		"links to the files that run (a build whose file was replaced is not started again, nor known to the next broker)",
 		"holding a program before its first instruction (its client sees an end where it can't run)",
-		"usher run",
+		"usher run without --stdio",
 	}
 }
