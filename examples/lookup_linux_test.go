@@ -175,7 +175,7 @@ func TestLookupBuilds(t *testing.T) {
 			}
 		})
 	}
-	if now, _ := l.daemons(); !slices.Equal(now, daemons) {
+	if now, _ := l.daemons(); !testutil.Portable && !slices.Equal(now, daemons) { // else the older one is not known to the newer broker
 		t.Errorf("the daemons are %d, and were %d", now, daemons)
 	}
 }

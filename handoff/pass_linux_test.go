@@ -1,3 +1,5 @@
+//go:build linux && !usher_portable
+
 package handoff
 
 import (

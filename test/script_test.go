@@ -17,6 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/seed-7265657e/usher/internal/cli"
+	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
 func TestMain(m *testing.M) {
@@ -65,6 +66,8 @@ func condition(name string) (bool, error) {
 	switch name {
 	case "root":
 		return os.Geteuid() == 0, nil
+	case "usher_portable":
+		return testutil.Portable, nil
 	case "userns":
 		return exec.Command("unshare", "--user", "true").Run() == nil, nil
 	}

@@ -80,6 +80,7 @@ func TestHandoff(t *testing.T) {
 
 // TestSystemCalls pins what one handoff costs in system calls (docs/performance.md).
 func TestSystemCalls(t *testing.T) {
+	testutil.Needs(t, "the system calls that are counted here")
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("no strace")
 	}
@@ -190,6 +191,7 @@ func TestCold(t *testing.T) {
 
 // TestIdle: the figures are there.
 func TestIdle(t *testing.T) {
+	testutil.Needs(t, "watches")
 	testutil.Leaks(t)
 	f, err := bench.Idle(t.Context(), bench.Options{Program: program(t)}, 100*time.Millisecond)
 	if err != nil {

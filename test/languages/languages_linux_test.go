@@ -17,6 +17,7 @@ var clientPrograms = []clientProgram{goClient, pythonClient, cClient, nodeClient
 // TestTogether has every client ask every backend: Node's reconnects, the others' requests
 // are handed over. The backends outlive their broker.
 func TestTogether(t *testing.T) {
+	testutil.Needs(t, "SOCK_SEQPACKET, which these programs speak")
 	testutil.Leaks(t)
 	for _, program := range backendPrograms {
 		t.Run(program.name, func(t *testing.T) {
@@ -78,6 +79,7 @@ var places = []place{
 // at most once, and its client knows what may be concluded. A client that reconnects meets
 // the last place alone: the others are of a handoff.
 func TestFaults(t *testing.T) {
+	testutil.Needs(t, "SOCK_SEQPACKET, which these programs speak")
 	testutil.Leaks(t)
 	for _, program := range backendPrograms {
 		clients := []clientProgram{goClient, pythonClient, cClient, nodeClient}
@@ -152,6 +154,7 @@ func (w *fixture) meet(at place, s signal, c clientProgram) result {
 // TestOnlyBackendFrozen has nobody else to serve: the broker takes the connection back, and
 // names the frozen backend's own socket. The request runs once, after the thaw.
 func TestOnlyBackendFrozen(t *testing.T) {
+	testutil.Needs(t, "SOCK_SEQPACKET, which these programs speak")
 	testutil.Leaks(t)
 	for _, program := range backendPrograms {
 		t.Run(program.name, func(t *testing.T) {
@@ -187,6 +190,7 @@ func TestOnlyBackendFrozen(t *testing.T) {
 // TestTableFull gives the backend that is asked first no descriptor to receive a connection
 // with: it says so, and another serves, long before any deadline.
 func TestTableFull(t *testing.T) {
+	testutil.Needs(t, "SOCK_SEQPACKET, which these programs speak")
 	testutil.Leaks(t)
 	for _, program := range backendPrograms {
 		t.Run(program.name, func(t *testing.T) {

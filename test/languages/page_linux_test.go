@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
 	"github.com/seed-7265657e/usher/internal/world"
 )
@@ -37,6 +38,7 @@ func blocks(t *testing.T, language string) (found []string) {
 // TestPagePrograms runs the client and the backend that docs/other-languages.md shows, as
 // they stand there, and holds them to the lengths that it promises.
 func TestPagePrograms(t *testing.T) {
+	testutil.Needs(t, "pages of claims")
 	shown := blocks(t, "python")
 	if len(shown) != 2 {
 		t.Fatalf("%d programs in %s, want a client and a backend", len(shown), page)
@@ -73,6 +75,7 @@ func TestPagePrograms(t *testing.T) {
 
 // TestPageBytes decodes the frames that the page shows, and encodes them again.
 func TestPageBytes(t *testing.T) {
+	testutil.Needs(t, "pages of claims")
 	messages := []wire.Message{
 		new(wire.Hello), new(wire.HelloReply), new(wire.HandoffAck), new(wire.HelloReply),
 		new(wire.Register), new(wire.Registered), new(wire.Offer), new(wire.Ack), new(wire.Ack),

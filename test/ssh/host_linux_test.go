@@ -235,7 +235,9 @@ func TestHostVerbs(t *testing.T) {
 	check(0, "accepting", "", p.usher, "status", "--broker", url)
 	check(0, "ready", "", p.usher, "readyz", "--broker", url)
 	check(0, "welcome HELLO", "hello", p.usher, "connect", "echo", "--broker", url)
-	check(7, "welcome ", "", p.usher, "run", "--broker", url, "echo", "--", "sh", "-c", "head -c 8 <&3; exit 7")
+	if !testutil.Portable { // descriptor 3 can't be given
+		check(7, "welcome ", "", p.usher, "run", "--broker", url, "echo", "--", "sh", "-c", "head -c 8 <&3; exit 7")
+	}
 	check(2, "", "", p.usher, "status", "--broker", "ssh://")
 	check(1, "", "", p.usher, "serve", "--broker", url)
 	check(2, "", "", p.usher, "connect", "--raw", "--fdpass")
