@@ -197,6 +197,7 @@ func TestPlainSocketOfTwo(t *testing.T) {
 // TestListenFDsWithoutDescriptors: the socket of a program that can't be started for want of
 // descriptors costs no processor time meanwhile, and its clients wait.
 func TestListenFDsWithoutDescriptors(t *testing.T) {
+	testutil.Needs(t, "a wait for more descriptors than the process may have")
 	p, s := ownBroker(t)
 	path := filepath.Join(s.dir, "passed")
 	s.write(demo+".toml", fmt.Sprintf("binary_path = %q\n[start]\nmode = \"listen-fds\"\nlisten = %q\nenv.USHER_TEST_HELPER = \"passed\"\n", ownBinary(t), path))

@@ -104,6 +104,7 @@ func (s *site) echoed(version string) {
 // TestChannelsPass: a backend does not register again when its broker is replaced, once or
 // twice; its clients are handed over on the channel that it has.
 func TestChannelsPass(t *testing.T) {
+	testutil.Needs(t, "pidfds, which are passed on with a channel")
 	s := newSite(t, upgradable)
 	b := s.fake("2.0.0") // takes claims that are descriptors
 	registered := s.counted(demoVersion)
@@ -138,6 +139,7 @@ func TestChannelsPass(t *testing.T) {
 // TestChannelPassesBehindItsHandoff: what is under way when the broker is replaced is settled
 // there, once; then the channel passes.
 func TestChannelPassesBehindItsHandoff(t *testing.T) {
+	testutil.Needs(t, "pidfds, which are passed on with a channel")
 	s := newSite(t, func(o *options) { o.BackendWait = patience; upgradable(o) })
 	b := s.fake(demoVersion)
 	underWay := s.dial()
@@ -200,6 +202,7 @@ func TestSilentBackendRegisters(t *testing.T) {
 // TestStartedInstancePasses: an instance that a broker has started is the next one's, with its
 // log, and its end is seen there.
 func TestStartedInstancePasses(t *testing.T) {
+	testutil.Needs(t, "pidfds, which are passed on with a channel")
 	s := newSite(t, func(o *options) {
 		o.LogDir, o.BackendWait = filepath.Join(filepath.Dir(o.Socket), "logs"), patience
 		upgradable(o)
@@ -279,6 +282,7 @@ func (p *predecessor) settled() {
 // TestBackendThatIsNotTaken: one that is passed incompletely, or before its time, costs
 // nothing but its channel, and those behind it are taken.
 func TestBackendThatIsNotTaken(t *testing.T) {
+	testutil.Needs(t, "pidfds, which are passed on with a channel")
 	s := newSite(t, nil)
 	next, first := successorOf(t, s, true, func(o *options) { o.MaxBackends = 2 })
 	next.serve()
@@ -345,6 +349,7 @@ func TestBackendThatIsNotTaken(t *testing.T) {
 // TestBackendIsTaken: one that is passed counts among those that come, gets the clients that
 // wait for it, and keeps its log within its bound until it leaves.
 func TestBackendIsTaken(t *testing.T) {
+	testutil.Needs(t, "pidfds, which are passed on with a channel")
 	s := newSite(t, nil)
 	next, first := successorOf(t, s, true, func(o *options) { o.BackendWait = patience })
 	next.serve()
@@ -386,6 +391,7 @@ func TestBackendIsTaken(t *testing.T) {
 
 // TestBackendPassedToOneThatEnds: it is not taken, and keeps nobody from ending.
 func TestBackendPassedToOneThatEnds(t *testing.T) {
+	testutil.Needs(t, "pidfds, which are passed on with a channel")
 	s := newSite(t, nil)
 	next, first := successorOf(t, s, true, nil)
 	next.serve()
@@ -417,6 +423,7 @@ func TestBackendPassedToOneThatEnds(t *testing.T) {
 // TestBackendPassedOn: one that is passed to a broker that has a successor itself by then goes
 // on to that one.
 func TestBackendPassedOn(t *testing.T) {
+	testutil.Needs(t, "pidfds, which are passed on with a channel")
 	s := newSite(t, nil)
 	next, first := successorOf(t, s, true, func(o *options) { o.BackendWait = patience; upgradable(o) })
 	next.serve()
