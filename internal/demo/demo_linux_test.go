@@ -49,7 +49,12 @@ func TestDemo(t *testing.T) {
 			"frozen-backend": someProcess(fmt.Sprintf(") T %d ", os.Getpid())),
 			"broker-upgrade": func() bool { return true },
 		} {
-			t.Run(scenario, func(t *testing.T) { testInterrupted(t, usher, scenario, amid) })
+			t.Run(scenario, func(t *testing.T) {
+				if scenario == "one-binary" {
+					testutil.Needs(t, "names of processes, by which this is found")
+				}
+				testInterrupted(t, usher, scenario, amid)
+			})
 		}
 	})
 }
