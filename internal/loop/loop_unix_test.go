@@ -83,6 +83,9 @@ func TestEvents(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
+		if l.Add(end, func() {}) == nil {
+			t.Error("watched twice")
+		}
 	})
 	if _, err := syscall.Write(fds[1], []byte("abc")); err != nil {
 		t.Fatal(err)

@@ -154,6 +154,21 @@ func TestStreamTorn(t *testing.T) {
 	}
 }
 
+// TestStreamRestFirst: what is left of a message goes ahead of the next, also where there is
+// room before anybody has sent it.
+func TestStreamRestFirst(t *testing.T) {
+	testutil.Leaks(t)
+	near, far := streamEnds(t)
+	msg := testMessage(t, 1, 20)
+	near.stream.rest = msg
+	sendOn(t, near, testMessage(t, 2, 0), openFile(t))
+	for id := range uint64(2) {
+		if f, n := receiveWhole(t, far); f.RequestId != id+1 || n != int(id) {
+			t.Errorf("got %d with %d descriptors", f.RequestId, n)
+		}
+	}
+}
+
 // TestStreamTornEnds: who sends the rest ends with the channel, and with its peer.
 func TestStreamTornEnds(t *testing.T) {
 	for name, end := range map[string]func(near, far *Channel) error{
