@@ -105,10 +105,12 @@ func TestStatus(t *testing.T) {
 func TestToolStop(t *testing.T) {
 	i := install(t)
 	i.calls("call")
-	if err := i.Replace("/proc/self/exe", "another"); err != nil {
-		t.Fatal(err)
+	if !testutil.Portable { // a build whose file was replaced is not known to the next broker
+		if err := i.Replace("/proc/self/exe", "another"); err != nil {
+			t.Fatal(err)
+		}
+		i.calls("call")
 	}
-	i.calls("call")
 	if said := i.calls("stop"); said != "" {
 		t.Errorf("got %q", said)
 	}
