@@ -99,7 +99,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 					t.Fatalf("%q, %v", got, err)
 				}
 			}
-			if registered > 2 { // it may, where it has missed a deadline just then
+			if registered > 2 && !testutil.Portable { // it may, where it has missed a deadline just then; where channels are not passed on, it must
 				t.Errorf("the backend registered %d times", registered)
 			}
 			_ = old.Close()
