@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"net"
+	"syscall"
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
@@ -15,17 +16,26 @@ import (
 // this broker does. Whoever is in a queue is accepted by one of the two.
 
 // offerSockets gives the successor the sockets of services. One that can't be passed is bound
-// anew there, when this broker has let it go.
-func (s *server) offerSockets(next *successor) {
+// anew there, when this broker has let it go. The error is EAGAIN when the successor has to
+// take in some before the others can be sent.
+func (s *server) offerSockets(next *successor) error {
 	if next.can&frame.CapSockets == 0 {
-		return
+		return nil
 	}
 	for _, p := range s.plain {
-		p.handedOn = sendHandover(next.channel, &wire.Handover{
+		if p.handedOn {
+			continue
+		}
+		err := sendHandover(next.channel, &wire.Handover{
 			Kind: wire.HandoverKind_HANDOVER_KIND_SOCKET,
 			Path: p.binding.Path, Service: p.service, Version: p.version, Passed: p.passed,
-		}, p.acceptor.Listener) == nil
+		}, p.acceptor.Listener)
+		if errors.Is(err, syscall.EAGAIN) {
+			return err
+		}
+		p.handedOn = err == nil
 	}
+	return nil
 }
 
 // keepSockets is for a successor that has ended, and never began.

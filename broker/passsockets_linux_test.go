@@ -121,6 +121,36 @@ func TestPassedBeforeRelay(t *testing.T) {
 	}
 }
 
+// TestUpgradeOffersManySockets: an upgrade does not fail for more sockets than are on their
+// way to the successor at once.
+func TestUpgradeOffersManySockets(t *testing.T) {
+	s := newSite(t, oddly("reads when told"))
+	told := s.told()
+	const many = 350
+	for i := range many {
+		name := fmt.Sprintf("service-%d", i)
+		s.write(name+".toml", fmt.Sprintf("binary_path = \"/bin/cat\"\n[start]\nmode = \"inetd\"\nlisten = %q\n", filepath.Join(s.dir, name)))
+	}
+	testutil.WaitFor(t, "it listens", func() bool { return s.Plain() == many })
+	ended := make(chan error)
+	go func() {
+		_, err := s.Upgrade(context.Background())
+		ended <- err
+	}()
+	tell, err := told.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	testutil.WaitFor(t, "its place is offered", s.Offered)
+	_ = tell.Close()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if err := s.end(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestSocketsKept: the sockets of services are the broker's behind a successor that was given
 // them, and did not begin, whatever that does with them until its end.
 func TestSocketsKept(t *testing.T) {

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/launch"
 	"github.com/seed-7265657e/usher/internal/sock"
+	"github.com/seed-7265657e/usher/internal/wait"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -215,6 +217,15 @@ func (s *server) handOver(ctx context.Context, next *successor) error {
 			err = ctx.Err()
 		}
 	}
+	for by := time.Now().Add(takenTime); errors.Is(err, syscall.EAGAIN) && time.Now().Before(by) && wait.For(ctx, time.Millisecond); { // there are many sockets
+		if !s.jobs.asked(func() {
+			if len(s.starts.pending) == 0 { // a client who can't be passed on may have come
+				err = s.offerPlace(next)
+			}
+		}) {
+			return errEnded
+		}
+	}
 	if err == nil {
 		err = next.taken(ctx)
 	}
@@ -269,7 +280,9 @@ func (s *server) offerPlace(next *successor) error {
 	if err := s.mayGiveWay(); err != nil {
 		return err
 	}
-	s.offerSockets(next)
+	if err := s.offerSockets(next); err != nil {
+		return err
+	}
 	come := 0 // backends, to the next one
 	for _, e := range s.backends.All() {
 		if e.Handle.channel != nil && !e.Handle.gone() {

@@ -60,6 +60,24 @@ func oddSuccessor() error {
 		<-end
 		return errors.Join(err, unix.Listen(sock.Number(msg.FDs.Take(0)), 1))
 	}
+	if os.Getenv(envMode) == "reads when told" {
+		err := errors.Join(say(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_READY, Capabilities: frame.CapTaken | frame.CapSockets}), untilTold())
+		for err == nil {
+			var msg sock.Message
+			if msg, err = first.Recv(); err != nil {
+				break
+			}
+			msg.FDs.Close()
+			f, err := msg.Frame()
+			if err != nil {
+				return err
+			}
+			if h, err := frame.ParseHandover(f); err != nil || h.Kind == wire.HandoverKind_HANDOVER_KIND_GO {
+				return errors.Join(err, say(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_TAKEN}))
+			}
+		}
+		return err
+	}
 	err = errors.Join(say(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_READY, Capabilities: frame.CapTaken}), hear())
 	switch os.Getenv(envMode) {
 	case "hangs behind GO":
