@@ -52,6 +52,16 @@ func (s *connections) all() []*connection {
 	return all
 }
 
+// startingProcesses are those that are being started for one connection each.
+func (s *connections) startingProcesses() (all []*entry) {
+	s.each(func(c *connection) {
+		if c.offer.taken != nil {
+			all = append(all, c.offer.target.backend)
+		}
+	})
+	return all
+}
+
 // silent returns the oldest of which no whole Hello has come; nil when there is none.
 func (s *connections) silent() *connection {
 	for c := s.oldest; c != nil; c = c.newer {

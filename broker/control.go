@@ -242,6 +242,13 @@ func (c *connection) stopInstances() {
 		s.endProcess(e)
 		v.ending[e] = struct{}{}
 	}
+	for _, e := range s.conns.startingProcesses() {
+		if matches(e, service, version) {
+			again = true
+			e.Handle.letGo = true // it ends as soon as it runs, see served
+			v.ending[e] = struct{}{}
+		}
+	}
 	if again {
 		v.say("the next client starts "+service+" again; usher service pause has clients wait", nil)
 	}

@@ -183,6 +183,9 @@ func (c *connection) served(r served) {
 	e.PID, e.Since = r.process.PID(), time.Now()
 	e.Handle.process, e.Handle.program, e.Handle.log = r.process.Handle(), r.process.Process, r.process.log
 	s.processes.running[e] = true
+	if e.Handle.letGo { // meanwhile
+		s.askToEnd(e)
+	}
 	if r.pipes == nil {
 		s.jobs.wg.Go(func() { s.awaitProcess(e, r.process, func() { s.roomLeft(e) }) })
 		return
@@ -225,6 +228,7 @@ func (s *server) unserved(t *target, r served) {
 		return
 	}
 	s.processes.add(t.key.Service, -1)
+	s.instanceEnded(t.backend)
 	s.roomMade()
 }
 
@@ -257,7 +261,11 @@ func (s *server) roomLeft(e *entry) {
 func (s *server) endProcess(e *entry) {
 	if !e.Handle.letGo {
 		e.Handle.letGo = true
-		s.endProgram(e.Handle.program)
-		s.emit(event.LetGo{Backend: known(e), Why: event.AtWill})
+		s.askToEnd(e)
 	}
+}
+
+func (s *server) askToEnd(e *entry) {
+	s.endProgram(e.Handle.program)
+	s.emit(event.LetGo{Backend: known(e), Why: event.AtWill})
 }

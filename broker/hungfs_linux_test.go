@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -104,4 +105,26 @@ func TestHungProcess(t *testing.T) {
 		t.Errorf("at the end %v", reply)
 	}
 	answer()
+}
+
+// TestStopOfOneThatIsStarted: a process that is just being started when its service is stopped
+// ends, too.
+func TestStopOfOneThatIsStarted(t *testing.T) {
+	s := newSite(t, keepLogs)
+	dir, answer := hungFileSystem(t)
+	s.write(demo+".toml", fmt.Sprintf("binary_path = \"/bin/cat\"\nper_version_binary_dir = %q\n[start]\nmode = \"inetd\"\n", filepath.Join(dir, "versions")))
+	c := s.dial()
+	send(t, c, helloFor(t, usherClient, nil))
+	testutil.WaitFor(t, "it is about to be started", func() bool { return s.Processes() == 1 })
+	stopped := make(chan outcome)
+	go func() { stopped <- s.control(verbStop, "", patience) }()
+	testutil.WaitFor(t, "a stop waits for it", func() bool { n, _ := s.Pending(); return n == 2 })
+	answer()
+	if o := <-stopped; !o.Done || o.results() != "ended" {
+		t.Errorf("got %+v", o)
+	}
+	if _, err := io.ReadAll(c); err != nil { // what is told to a client that is served, and the end
+		t.Error(err)
+	}
+	testutil.WaitFor(t, "it has ended", func() bool { return s.Processes() == 0 })
 }
