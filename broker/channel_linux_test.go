@@ -117,7 +117,7 @@ func TestSilentBackend(t *testing.T) {
 // TestHelloTimeoutDuringHandoff: a client that was given to a slow backend gets
 // its verdict however long that took.
 func TestHelloTimeoutDuringHandoff(t *testing.T) {
-	s := newSite(t, func(o *options) { o.AckDeadline, o.HelloTimeout = 100*time.Millisecond, 50*time.Millisecond })
+	s := newSite(t, func(o *options) { o.AckDeadline, o.HelloTimeout = 1500*time.Millisecond, time.Second }) // in which this binary is hashed, too
 	b := s.fake(demoVersion)
 	c := s.dial()
 	send(t, c, helloFor(t, usherClient, nil))
