@@ -1,6 +1,8 @@
 package broker_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/seed-7265657e/usher/internal/filehash"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
@@ -108,23 +111,48 @@ func TestHungProcess(t *testing.T) {
 }
 
 // TestStopOfOneThatIsStarted: a process that is just being started when its service is stopped
-// ends, too.
+// ends, too. It waits for its turn to be hashed, which another file has.
 func TestStopOfOneThatIsStarted(t *testing.T) {
 	s := newSite(t, keepLogs)
-	dir, answer := hungFileSystem(t)
-	s.write(demo+".toml", fmt.Sprintf("binary_path = \"/bin/cat\"\nper_version_binary_dir = %q\n[start]\nmode = \"inetd\"\n", filepath.Join(dir, "versions")))
+	own, large := filepath.Join(s.dir, "versions", demoVersion, demo), filepath.Join(s.dir, "large")
+	cat, err := os.ReadFile("/bin/cat")
+	if err != nil {
+		t.Skip(err)
+	}
+	if err := errors.Join(os.MkdirAll(filepath.Dir(own), 0o700), os.WriteFile(own, cat, 0o700), os.WriteFile(large, nil, 0o600), os.Truncate(large, 2<<30)); err != nil {
+		t.Fatal(err)
+	}
+	s.write(demo+".toml", fmt.Sprintf("binary_path = \"/bin/cat\"\nper_version_binary_dir = %q\n[start]\nmode = \"inetd\"\n", filepath.Join(s.dir, "versions")))
+	other := s.dial() // of a version without a file of its own: what binary_path leads to is known from now on
+	send(t, other, helloFor(t, usherClient, func(r *hello.Request) { r.Version = "9.9.9" }))
+	if _, reply := readReply(t, other); reply.Refused != nil {
+		t.Fatalf("got %v", reply)
+	}
+	_ = other.Close()
+	testutil.WaitFor(t, "its process has ended", func() bool { return s.Processes() == 0 })
+	ctx, end := context.WithCancel(t.Context())
+	hashed := make(chan struct{})
+	go func() {
+		defer close(hashed)
+		_, _ = new(filehash.Cache).Hash(ctx, large)
+	}()
+	testutil.WaitFor(t, "the large file is hashed", func() bool { return isOpen(t, large) })
 	c := s.dial()
+	_ = c.SetDeadline(time.Now().Add(patience))
 	send(t, c, helloFor(t, usherClient, nil))
 	testutil.WaitFor(t, "it is about to be started", func() bool { return s.Processes() == 1 })
 	stopped := make(chan outcome)
 	go func() { stopped <- s.control(verbStop, "", patience) }()
 	testutil.WaitFor(t, "a stop waits for it", func() bool { n, _ := s.Pending(); return n == 2 })
-	answer()
+	end()
+	<-hashed
 	if o := <-stopped; !o.Done || o.results() != "ended" {
 		t.Errorf("got %+v", o)
 	}
-	if _, err := io.ReadAll(c); err != nil { // what is told to a client that is served, and the end
+	if _, reply := readReply(t, c); reply.Refused != nil {
+		t.Errorf("it was not started: %v", reply)
+	}
+	if _, err := io.ReadAll(c); err != nil { // the end
 		t.Error(err)
 	}
-	testutil.WaitFor(t, "it has ended", func() bool { return s.Processes() == 0 })
 }

@@ -18,10 +18,13 @@ const helperLife = time.Minute
 
 // Main is for TestMain: it runs the tests or, in a process that Helper started,
 // the helper of that name. It does not return.
+//
+// The tests have a runtime directory of their own: a broker waits for the backends that live
+// in the one that it has, and those of this user are none of theirs.
 func Main(m *testing.M, helpers map[string]func() error) {
 	name, ok := os.LookupEnv(helperEnv)
 	if !ok {
-		os.Exit(m.Run())
+		os.Exit(run(m))
 	}
 	time.AfterFunc(helperLife, func() { os.Exit(3) })
 	if err := helpers[name](); err != nil {
@@ -29,6 +32,19 @@ func Main(m *testing.M, helpers map[string]func() error) {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "u")
+	if err == nil {
+		err = os.Setenv("XDG_RUNTIME_DIR", dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	return m.Run()
 }
 
 // Helper prepares the test binary as another process, to be the named helper.
