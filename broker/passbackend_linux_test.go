@@ -399,10 +399,7 @@ func TestBackendPassedToOneThatEnds(t *testing.T) {
 	first.leave()
 	testutil.WaitFor(t, "it serves", next.Begun)
 	s.Pause() // the queue is its successor's
-	b := next.fake(demoVersion)
-	underWay := next.dial()
-	send(t, underWay, helloFor(t, usherClient, nil))
-	o := b.receive() // keeps it from ending
+	b, o, underWay := next.keptFromEnding(demoVersion)
 	next.stop()
 	testutil.WaitFor(t, "it drains", next.Draining)
 	_, passed, with := first.backend()
@@ -431,10 +428,7 @@ func TestBackendPassedOn(t *testing.T) {
 	first.leave()
 	testutil.WaitFor(t, "it serves", next.Begun)
 	s.Pause() // the queue is its successor's
-	b := next.fake("2.0.0")
-	underWay := next.dial()
-	send(t, underWay, helloFor(t, usherClient, func(r *hello.Request) { r.Version = "2.0.0" }))
-	o := b.receive() // keeps it from ending
+	b, o, underWay := next.keptFromEnding("2.0.0")
 	next.upgrade()
 	testutil.WaitFor(t, "it drains", next.Draining)
 	far, passed, with := first.backend()

@@ -301,10 +301,7 @@ func TestPassedOnFromSocket(t *testing.T) {
 	first.leave()
 	testutil.WaitFor(t, "it serves", next.Begun)
 	s.Pause() // the queue is its successor's
-	b := next.fake(demoVersion)
-	underWay := next.dial()
-	send(t, underWay, helloFor(t, usherClient, nil))
-	o := b.receive() // keeps it from ending
+	b, o, underWay := next.keptFromEnding(demoVersion)
 	next.upgrade()
 	testutil.WaitFor(t, "it drains", next.Draining)
 	c, far := first.client()

@@ -17,6 +17,7 @@ import (
 
 	"github.com/seed-7265657e/usher/broker"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
@@ -256,6 +257,15 @@ func (s *site) upgrade() (pid int) {
 	return pid
 }
 
+// keptFromEnding has a handoff under way at the broker, which does not end before that is
+// adopted.
+func (s *site) keptFromEnding(version string) (b *fake, o *offered, client net.Conn) {
+	s.tb.Helper()
+	b, client = s.fake(version), s.dial()
+	send(s.tb, client, helloFor(s.tb, usherClient, func(r *hello.Request) { r.Version = version }))
+	return b, b.receive(), client
+}
+
 // TestPassedOn: a connection that comes to a broker that has a successor itself by then goes
 // on to that one.
 func TestPassedOn(t *testing.T) {
@@ -266,10 +276,7 @@ func TestPassedOn(t *testing.T) {
 	first.leave()
 	testutil.WaitFor(t, "it serves", next.Begun)
 	s.Pause() // the queue is its successor's
-	b := next.fake(demoVersion)
-	underWay := next.dial()
-	send(t, underWay, helloFor(t, usherClient, nil))
-	o := b.receive() // keeps it from ending
+	b, o, underWay := next.keptFromEnding(demoVersion)
 	next.upgrade()
 	testutil.WaitFor(t, "it drains", next.Draining)
 	c, far := first.client()
