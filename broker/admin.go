@@ -9,6 +9,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/usage"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -152,7 +153,7 @@ func (s *server) snapshot() admin.Snapshot {
 // complete adds what files and processes say about the broker and its backends, which
 // are those of the snapshot, in its order.
 func (f files) complete(ctx context.Context, s *admin.Snapshot, backends []*entry) {
-	s.FDUsage, s.Inodes = admin.ProbeDescriptors(), inodes()
+	s.FDUsage, s.Inodes = usage.Descriptors(), inodes()
 	for i, e := range backends {
 		s.Backends[i].Stale = !e.Handle.process.Alive()
 		s.Backends[i].OtherBuild = f.otherBuild(ctx, e)
@@ -166,10 +167,10 @@ func (f files) otherBuild(ctx context.Context, e *entry) bool {
 	return err == nil && d.buildErr == nil && !d.service.AllowsExecutable(e.ExePath, e.ExeHash, d.build)
 }
 
-func inodes() admin.Inodes {
+func inodes() usage.Inodes {
 	dir, err := endpoint.StateDir()
 	if err != nil {
-		return admin.Inodes{Problem: err.Error()}
+		return usage.Inodes{Problem: err.Error()}
 	}
-	return admin.ProbeInodes(dir)
+	return usage.CountInodes(dir)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/seed-7265657e/usher/internal/admin"
 	"github.com/seed-7265657e/usher/internal/peer"
+	"github.com/seed-7265657e/usher/internal/usage"
 )
 
 // addInstances adds to a snapshot what people see of instances, and of processes that have a
@@ -50,7 +51,7 @@ func memoryOf(p *peer.Process) (rss uint64) {
 	if p == nil {
 		return 0
 	}
-	if rss = admin.ProbeMemory(p.PID()); !p.Alive() { // it may be another's
+	if rss = usage.Memory(p.PID()); !p.Alive() { // it may be another's
 		return 0
 	}
 	return rss

@@ -9,7 +9,7 @@ import (
 
 	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/endpoint"
-	"github.com/seed-7265657e/usher/internal/nofile"
+	"github.com/seed-7265657e/usher/internal/usage"
 )
 
 // Options configure a broker. The zero value of every field but Socket is a
@@ -168,7 +168,7 @@ func (o *Options) complete() error {
 	setDefault(&o.HelloRate, DefaultHelloRate)
 	setDefault(&o.MaxBackends, defaultBackends)
 	setDefault(&o.MaxRelays, defaultRelays)
-	if limit, ok := nofile.Limit(); ok {
+	if limit, ok := usage.Limit(); ok {
 		o.MaxHandshakes = min(o.MaxHandshakes, max(limit/2, leastRoom))
 		o.MaxBackends = min(o.MaxBackends, max(limit/12, leastRoom))
 		o.MaxRelays = min(o.MaxRelays, max(limit/8, leastRoom))

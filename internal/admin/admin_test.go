@@ -3,9 +3,6 @@ package admin
 import (
 	"encoding/json"
 	"errors"
-	"os"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +11,7 @@ import (
 
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/usage"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -62,7 +60,7 @@ func (v snapshotVector) snapshot() Snapshot {
 		ConnectionsOpen: v.Connections, FDDemoted: v.Demoted, SocketPath: "/run/user/1000/broker.sock",
 		ServiceDefDir: v.Dir, ServiceDefDirSource: v.DirSource,
 		System: System{Processes: "pidfd", Claims: "page"},
-		Inodes: Inodes{Total: v.Inodes.Total, Free: v.Inodes.Free},
+		Inodes: usage.Inodes{Total: v.Inodes.Total, Free: v.Inodes.Free},
 	}
 	for _, b := range v.Backends {
 		s.Backends = append(s.Backends, Backend{
@@ -156,7 +154,7 @@ func parse(t *testing.T, body string) any {
 func TestStatusBytes(t *testing.T) {
 	s := Snapshot{
 		Now: time.UnixMilli(7), Instance: `<a>&"é`, PID: 1, Uptime: 2 * time.Second, Accepting: true, ConnectionsOpen: 3,
-		Inodes: Inodes{Total: 10, Free: 20}, System: System{Processes: "pidfd", Claims: "pipe"},
+		Inodes: usage.Inodes{Total: 10, Free: 20}, System: System{Processes: "pidfd", Claims: "pipe"},
 		Handoffs: Handoffs{
 			Adopted: 1, NotTaken: 2, Unknown: 3, LateAck: 4, Retried: 5,
 			Fallbacks: []Fallback{{Stage: "AwaitAck", Reason: "BackendAckTimeout", Count: 6}},
@@ -229,19 +227,6 @@ func TestHandle(t *testing.T) {
 	}
 }
 
-func TestProbeInodes(t *testing.T) {
-	dir := t.TempDir()
-	here, below := ProbeInodes(dir), ProbeInodes(filepath.Join(dir, "not", "there"))
-	if here.Total != below.Total || below.Problem != "" {
-		t.Errorf("%+v below %+v", below, here)
-	}
-	if runtime.GOOS == "linux" {
-		if got := ProbeInodes(filepath.Join("/proc/self/status", "x")); got.Problem == "" {
-			t.Errorf("a file is no directory: %+v", got)
-		}
-	}
-}
-
 func FuzzHandle(f *testing.F) {
 	f.Add([]byte{8, 1, 16, 1})
 	f.Add([]byte{8, 6, 26, 1, 'x'})
@@ -268,20 +253,5 @@ func TestActiveBackends(t *testing.T) {
 		if !strings.Contains(body, want) {
 			t.Errorf("%q is not in\n%s", want, body)
 		}
-	}
-}
-
-func TestProbeDescriptors(t *testing.T) {
-	before := ProbeDescriptors()
-	if before <= 0 || before >= 1 {
-		t.Skipf("usage %g is not to be had here", before)
-	}
-	f, err := os.Open(os.DevNull)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = f.Close() }()
-	if after := ProbeDescriptors(); after <= before {
-		t.Errorf("with one more, usage goes from %g to %g", before, after)
 	}
 }

@@ -1,6 +1,9 @@
 package admin
 
-import "github.com/seed-7265657e/usher/internal/frame"
+import (
+	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/usage"
+)
 
 // notCounted is the detail that v1 gives for a file system without inodes.
 const notCounted = "inode accounting not applicable on this filesystem"
@@ -28,7 +31,7 @@ func (s *Snapshot) status() object {
 		"accepting_hello":  s.Accepting,
 		"connections_open": s.ConnectionsOpen,
 		"fd_pressure":      object{"demoted": s.FDDemoted},
-		"inode_pressure":   s.Inodes.body(),
+		"inode_pressure":   inodes(s.Inodes),
 		"backends":         backends,
 		"instances":        s.instanceRows(),
 		"paused":           s.pausedRows(),
@@ -82,7 +85,7 @@ func (c Clients) body() object {
 	}
 }
 
-func (i Inodes) body() object {
+func inodes(i usage.Inodes) object {
 	switch {
 	case i.Problem != "":
 		return object{"supported": false, "detail": i.Problem}

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"github.com/seed-7265657e/usher/internal/usage"
 )
 
 // Snapshot is what the broker knows about itself at one moment. Answer does not
@@ -23,7 +25,7 @@ type Snapshot struct {
 	ServiceDefDirSource string // as endpoint.ServiceDefinitionDir names it
 
 	System   System
-	Inodes   Inodes
+	Inodes   usage.Inodes // of the file system of the state directory
 	Backends []Backend
 	LogDir   string // where instances that the broker starts log to
 	// Instances are those of Backends that are processes known here, those that are being
@@ -98,14 +100,6 @@ type Clients struct {
 	Foreign        uint64 // dropped unread: another user
 	AcceptFailures uint64 // for want of descriptors
 	Refused        map[string]uint64
-}
-
-// Inodes says how many files the file system of the state directory can still
-// take. Total 0 with no Problem: the file system does not count inodes.
-type Inodes struct {
-	Total   uint64
-	Free    uint64
-	Problem string // why they could not be counted
 }
 
 // rows returns the backends in the order in which replies show them.

@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 
 	"github.com/seed-7265657e/usher/bench/cfloor"
@@ -37,9 +36,6 @@ const (
 )
 
 func (o *Options) complete() error {
-	if runtime.GOOS != "linux" {
-		return fmt.Errorf("usher bench on %s: %w: handing connections over needs Linux for now", runtime.GOOS, errors.ErrUnsupported)
-	}
 	if o.Progress == nil {
 		o.Progress = func(string) {}
 	}

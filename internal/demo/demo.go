@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 )
 
 // DefaultRequests is how many requests the first scenario makes.
@@ -85,9 +84,6 @@ var scenarios = []struct {
 // Run plays every scenario. The error says that the demo could not be played,
 // or is ctx's; a scenario that fails is part of the Result.
 func Run(ctx context.Context, opts Options) (result *Result, err error) {
-	if runtime.GOOS != "linux" {
-		return nil, fmt.Errorf("usher demo on %s: %w: handing connections over needs Linux for now", runtime.GOOS, errors.ErrUnsupported)
-	}
 	if opts.Requests < 1 || opts.Requests > MaxRequests {
 		return nil, fmt.Errorf("%d requests: want 1 to %d", opts.Requests, MaxRequests)
 	}

@@ -105,7 +105,7 @@ var layers = map[string]int{
 	"internal/sock": leaf, "internal/sock/rawsys": leaf,
 	"internal/claim": leaf, "internal/failpoint": leaf,
 	"internal/loop": leaf, "internal/stamp": leaf, "internal/watch": leaf,
-	"internal/launch": leaf, "internal/remote": leaf, "internal/splice": leaf, "internal/logfile": leaf, "internal/nofile": leaf, "internal/loglimit": leaf, "internal/event": leaf, "internal/eventlog": leaf, "internal/window": leaf, "internal/systemd": leaf,
+	"internal/launch": leaf, "internal/remote": leaf, "internal/splice": leaf, "internal/logfile": leaf, "internal/usage": leaf, "internal/loglimit": leaf, "internal/event": leaf, "internal/eventlog": leaf, "internal/window": leaf, "internal/systemd": leaf,
 
 	"handoff": domain, "internal/hello": domain, "internal/service": domain,
 	"internal/registry": domain, "internal/admin": domain,
@@ -244,22 +244,23 @@ func TestBinaryLinksNoDrawing(t *testing.T) {
 	}
 }
 
-// systemDependent may have files for one system alone.
+// systemDependent may have files for one system alone, as leaves may, and ask which it is.
 var systemDependent = []string{
-	"internal/sock", "internal/sock/rawsys", "internal/peer", "internal/endpoint", "internal/claim",
-	"internal/identity", "internal/filehash", "internal/admin", "handoff", "backend", "internal/loop", "internal/stamp", "internal/watch",
-	"internal/nofile", "internal/launch", "internal/logfile", "internal/splice", "internal/systemd",
-	"internal/failpoint", "internal/world", "internal/bench", "bench/peers", testHelpers, // they signal and stop processes
+	"handoff",                                                      // the classes of a send's errors, which are its own
+	"internal/world", "internal/bench", "bench/peers", testHelpers, // they signal and stop processes
 }
 
-var systemSuffix = regexp.MustCompile(`_(linux|darwin|windows|freebsd|netbsd|openbsd|unix|bsd|other)\.go$`)
+var systemSuffix = regexp.MustCompile(`_(linux|darwin|windows|freebsd|netbsd|openbsd|unix|bsd|other|portable)\.go$`)
 
 func TestSystemDependentFiles(t *testing.T) {
 	for _, p := range own(t) {
-		if slices.Contains(systemDependent, p.name()) {
+		if layer, ok := layers[p.name()]; ok && layer == leaf || slices.Contains(systemDependent, p.name()) {
 			continue
 		}
 		for _, file := range p.sources() {
+			if strings.Contains(read(t, filepath.Join(p.Dir, file)), "runtime.GOOS") {
+				t.Errorf("%s/%s asks which system it is on", p.name(), file)
+			}
 			tagged := strings.Contains(read(t, filepath.Join(p.Dir, file)), "\n//go:build ") ||
 				strings.HasPrefix(read(t, filepath.Join(p.Dir, file)), "//go:build ")
 			if tagged || systemSuffix.MatchString(file) {

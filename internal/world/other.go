@@ -4,11 +4,17 @@ package world
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"syscall"
 	"time"
 )
+
+func supported() error {
+	return fmt.Errorf("%w on %s: this freezes processes and counts what they hold, which is done on Linux alone", errors.ErrUnsupported, runtime.GOOS)
+}
 
 // Nobody can be frozen here, and nothing ends a process with this one: a role ends
 // with its standard input.

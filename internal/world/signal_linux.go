@@ -12,6 +12,8 @@ import (
 
 const sigStop, sigCont = syscall.SIGSTOP, syscall.SIGCONT
 
+func supported() error { return nil }
+
 // prepare makes the kernel kill the process when this one is killed, and a foreign
 // one the leader of a group.
 func prepare(cmd *exec.Cmd, foreign bool) error {

@@ -37,6 +37,9 @@ type World struct {
 // New makes a World with a definition of the service, whose binary is program. Its
 // processes are killed when ctx ends; the caller closes it.
 func New(ctx context.Context, name, program string) (*World, error) {
+	if err := supported(); err != nil {
+		return nil, err
+	}
 	dir, err := privateDir()
 	if err != nil {
 		return nil, fmt.Errorf("private directory: %w", err)

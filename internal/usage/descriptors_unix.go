@@ -1,6 +1,6 @@
 //go:build linux || darwin
 
-package admin
+package usage
 
 import (
 	"errors"
@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ProbeDescriptors returns how much of its room for descriptors this process uses,
+// Descriptors returns how much of its room for descriptors this process uses,
 // from 0 to 1.
-func ProbeDescriptors() float64 {
+func Descriptors() float64 {
 	var limit unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil || limit.Cur == 0 {
 		return 0

@@ -1,6 +1,6 @@
 //go:build !unix
 
-package nofile
+package usage
 
 // Limit is false: this system has no such limit.
 func Limit() (int, bool) { return 0, false }

@@ -1,4 +1,4 @@
-package admin
+package usage
 
 import (
 	"bytes"
@@ -7,9 +7,9 @@ import (
 	"strconv"
 )
 
-// ProbeMemory returns how many bytes of memory a process has resident; 0 when that can't
+// Memory returns how many bytes of memory a process has resident; 0 when that can't
 // be told.
-func ProbeMemory(pid int) uint64 {
+func Memory(pid int) uint64 {
 	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	fields := bytes.Fields(statm)
 	if err != nil || len(fields) < 2 {

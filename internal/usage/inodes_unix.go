@@ -1,6 +1,6 @@
 //go:build linux || darwin
 
-package admin
+package usage
 
 import (
 	"errors"
@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ProbeInodes counts the inodes of the file system of dir, or of the nearest
+// CountInodes counts the inodes of the file system of dir, or of the nearest
 // directory above it that exists.
-func ProbeInodes(dir string) Inodes {
+func CountInodes(dir string) Inodes {
 	for {
 		var st unix.Statfs_t
 		err := unix.Statfs(dir, &st)

@@ -1,6 +1,6 @@
 //go:build unix
 
-package nofile
+package usage
 
 import "syscall"
 
