@@ -18,14 +18,15 @@ import (
 	"github.com/seed-7265657e/usher/internal/registry"
 	"github.com/seed-7265657e/usher/internal/service"
 	"github.com/seed-7265657e/usher/internal/sock"
+	"github.com/seed-7265657e/usher/internal/transport"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // backend is the broker's means to reach one backend process. It is the loop's.
 type backend struct {
-	process *peer.Process    // may be used on any goroutine
-	channel *handoff.Channel // nil for a backend of plain v1
-	v1      *handoff.V1      // its handoff endpoint; nil without one
+	process *peer.Process      // may be used on any goroutine
+	channel *transport.Channel // nil for a backend of plain v1
+	v1      *transport.V1      // its handoff endpoint; nil without one
 
 	listens  bool            // a program with a listener of its own, which ends with the broker
 	local    bool            // its socket's path waits for this machine alone
@@ -232,7 +233,7 @@ func (s *server) hear(e *entry) {
 	attempt, ack, err := h.channel.Next()
 	switch {
 	case err != nil:
-		s.backendLeft(e, handoff.Blame(err))
+		s.backendLeft(e, transport.Blame(err))
 	case attempt != nil:
 		attempt.Owner.(*connection).answered(ack)
 	}

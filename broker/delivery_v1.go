@@ -7,6 +7,7 @@ import (
 	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/transport"
 )
 
 // byV1 is the order of the v1 exchange (spec 02 §1): the client learns its token from
@@ -46,7 +47,7 @@ func (byV1) deliver(c *connection) {
 	begun := offload(c, false, func(ctx context.Context) exchanged {
 		return exchanged{v1.Exchange(ctx, token, message, raw, wait), now()}
 	}, func(e exchanged) {
-		c.settledV1(o.attempt.Exchanged(e.result, e.at))
+		c.settledV1(e.result.Settle(&o.attempt, e.at))
 	}, nil)
 	if !begun {
 		c.settledV1(o.attempt.NotSent(handoff.StageSend, handoff.Cancelled, context.Cause(s.jobs.work)))
@@ -60,7 +61,7 @@ const v1Patience = 2 * time.Second
 
 // exchanged is what a v1 exchange came to, and when.
 type exchanged struct {
-	result handoff.V1Result
+	result transport.V1Result
 	at     time.Time
 }
 

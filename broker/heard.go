@@ -5,29 +5,29 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/event"
+	"github.com/seed-7265657e/usher/internal/transport"
 )
 
 // This file is what backends say of themselves, in notes on their channels.
 
 // heard goes on with what a backend says of itself.
-func (s *server) heard(e *entry, n handoff.Note) {
+func (s *server) heard(e *entry, n transport.Note) {
 	switch n.Kind {
-	case handoff.NoteReady:
+	case transport.NoteReady:
 		if starting := s.starts.pending[e.Key]; starting != nil && starting.entry == e && !filepath.IsAbs(n.Pipe) {
 			s.notProven(starting, fmt.Errorf("it says that it serves %q, which is no absolute path", n.Pipe))
 			return
 		}
 		s.becameReady(e, n.Pipe)
-	case handoff.NoteIdle:
+	case transport.NoteIdle:
 		e.Handle.busy = false
 		if e.Handle.inFlight == 0 && !s.conns.comesBackFor(e.Key) { // else a connection is on its way
 			s.letGo(e, event.Idle)
 		}
-	case handoff.NoteBusy:
+	case transport.NoteBusy:
 		s.stays(e)
-	case handoff.NoteActive:
+	case transport.NoteActive:
 		if e.Handle.active = n.Active; n.Active == 0 {
 			e.Handle.idleSince = time.Now()
 		} else {

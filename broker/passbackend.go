@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/names"
 	"github.com/seed-7265657e/usher/internal/peer"
 	"github.com/seed-7265657e/usher/internal/registry"
 	"github.com/seed-7265657e/usher/internal/sock"
+	"github.com/seed-7265657e/usher/internal/transport"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -125,7 +125,7 @@ func later(a, b time.Time) time.Time {
 type taken struct {
 	entry  *entry
 	conn   *sock.FD
-	passed handoff.Passed
+	passed transport.Passed
 }
 
 // receiveBackend makes of a message what it says. After an error the descriptors are left in
@@ -137,7 +137,7 @@ func receiveBackend(h *wire.Handover, fds *sock.Descriptors) (t *taken, err erro
 		Key:     registry.Key{Instance: b.Instance, Service: b.Service, Version: b.Version, Variant: b.Variant},
 		ExePath: b.ExePath, Pipe: b.BackendPipe, Since: time.UnixMilli(int64(b.SinceMs)), Handle: newBackend(nil, nil),
 	}
-	t = &taken{entry: e, passed: handoff.Passed{Generation: b.Generation, Numbered: b.HandoffId}}
+	t = &taken{entry: e, passed: transport.Passed{Generation: b.Generation, Numbered: b.HandoffId}}
 	if err != nil {
 		return t, err
 	}
@@ -192,7 +192,7 @@ func (s *server) takeBackend(t *taken) {
 		s.notTaken(e, err)
 		return
 	}
-	ch, err := handoff.Resume(t.conn, t.passed, s.handoffs)
+	ch, err := transport.Resume(t.conn, t.passed, s.handoffs)
 	if err != nil {
 		e.Handle.process.Close()
 		s.notTaken(e, err)

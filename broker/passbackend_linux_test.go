@@ -21,6 +21,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/peer"
 	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/internal/transport"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -238,7 +239,7 @@ func TestStartedInstancePasses(t *testing.T) {
 // backend is one that the test's word passes: its end of the channel, and what travels.
 func (p *predecessor) backend() (far *sock.Channel, b *wire.PassedBackend, with []sock.Lender) {
 	p.tb.Helper()
-	ch, end, err := handoff.NewChannel(handoff.NewTable(handoff.DefaultConfig()))
+	ch, end, err := transport.NewChannel(handoff.NewTable(handoff.DefaultConfig()))
 	if err != nil {
 		p.tb.Fatal(err)
 	}

@@ -7,12 +7,12 @@ import (
 	"os"
 	"slices"
 
-	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/names"
 	"github.com/seed-7265657e/usher/internal/sock"
+	"github.com/seed-7265657e/usher/internal/transport"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -199,7 +199,7 @@ func (c *connection) takeIn(request *wire.Frame, e *entry, req *wire.Register) e
 	if err := s.jobs.work.Err(); err != nil {
 		return err
 	}
-	ch, far, err := handoff.NewChannel(s.handoffs)
+	ch, far, err := transport.NewChannel(s.handoffs)
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/hello"
@@ -15,6 +14,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/loop"
 	"github.com/seed-7265657e/usher/internal/registry"
 	"github.com/seed-7265657e/usher/internal/sock"
+	"github.com/seed-7265657e/usher/internal/transport"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -135,7 +135,7 @@ func (s *server) start(t *target, d *definition, now time.Time, others int) (*st
 	v1 := d.start != nil && d.start.V1
 	var given []*sock.FD
 	if !v1 {
-		ch, far, err := handoff.NewChannel(s.handoffs)
+		ch, far, err := transport.NewChannel(s.handoffs)
 		if err != nil {
 			return nil, err
 		}

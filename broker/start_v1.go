@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/identity"
+	"github.com/seed-7265657e/usher/internal/transport"
 )
 
 // This file is the start of an instance that knows nothing of usher (spec 03 §11). It
@@ -49,7 +49,7 @@ func listenV1(instance string) (inheritance, error) {
 func (s *server) askV1(starting *starting, l launched, endpoint string) {
 	e, deadline := starting.entry, starting.deadline
 	if endpoint != "" {
-		e.Handle.v1 = &handoff.V1{Endpoint: endpoint, PID: e.PID}
+		e.Handle.v1 = &transport.V1{Endpoint: endpoint, PID: e.PID}
 	}
 	s.jobs.wg.Go(func() {
 		ctx, cancel := context.WithDeadline(s.jobs.work, deadline)

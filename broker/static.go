@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/identity"
@@ -14,6 +13,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/peer"
 	"github.com/seed-7265657e/usher/internal/registry"
 	"github.com/seed-7265657e/usher/internal/service"
+	"github.com/seed-7265657e/usher/internal/transport"
 	"github.com/seed-7265657e/usher/internal/wait"
 )
 
@@ -97,7 +97,7 @@ func (f files) probeStatic(ctx context.Context, s StaticBackend) (*entry, error)
 	}
 	h := newBackend(process, nil)
 	if s.HandoffEndpoint != "" {
-		h.v1 = &handoff.V1{Endpoint: s.HandoffEndpoint, PID: process.PID()}
+		h.v1 = &transport.V1{Endpoint: s.HandoffEndpoint, PID: process.PID()}
 	}
 	return &entry{
 		Key: registry.Key{Instance: instance.String(), Service: s.Service, Version: s.Version},

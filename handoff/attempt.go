@@ -7,21 +7,20 @@ import (
 	"io"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/failpoint"
 )
 
 // Attempt is the one record of a connection that is being handed to one backend. The
 // caller takes it through these steps, each of which is one call:
 //
-//	issue        Table.Issue: number, token, acknowledgement deadline. Channel.Claim
-//	send         Channel.Send, or V1.Exchange on a goroutine of its own
-//	await        Channel.Next, Table.Acknowledged, the deadline, or the channel's end
+//	issue        Table.Issue: number, token, acknowledgement deadline; Bind, with its claim
+//	send         by a transport; Sent
+//	await        Table.Whose an answer is, Table.Acknowledged, the deadline, or the channel's end
 //	acknowledge  Answered, Acked
 //	settle       NotSent, SendFailed, Unanswered: without an ACK the claim decides
 //
-// Exchanged is the last two for a v1 exchange. What ends an attempt returns its outcome,
-// and takes it out of the table; the claim stays open until Close.
+// What ends an attempt returns its outcome, and takes it out of the table; the claim stays
+// open until Close.
 //
 // It belongs to the goroutine that its table belongs to. Once it has ended,
 // Acknowledged and Close may be called on another one.
@@ -34,12 +33,27 @@ type Attempt struct {
 	issued time.Time
 
 	sentAt  time.Time
-	claim   *claim.Claim // nil in a v1 exchange
-	channel *Channel     // the one that an answer must come on; nil in a v1 exchange
+	claim   Claim // nil in a v1 exchange
+	channel any   // the one that an answer must come on; nil in a v1 exchange
 
 	// Of the caller, who sets them before Issue.
 	Backend Backend
 	Owner   any // what the attempt is part of
+}
+
+// Claim is the broker's side of the object that decides who owns a connection in flight:
+// whoever takes it, and it can be taken once, in whatever process.
+type Claim interface {
+	// Take takes the claim if nobody has. It never blocks. After an error nobody knows
+	// who owns the connection.
+	Take() (won bool, err error)
+	// Acknowledged reports whether the backend has acknowledged in the claim itself.
+	Acknowledged() bool
+	// InPage says where in a page of memory that backend and broker share the claim is;
+	// ok is false where it isn't in one, and can't be acknowledged in.
+	InPage() (word uint32, generation uint64, ok bool)
+	// Close ends this side of it. It may be called again.
+	Close()
 }
 
 // Backend is whom a handoff is offered to.
@@ -98,8 +112,22 @@ func (e *AckDeadlineError) Error() string {
 		e.Backend, e.Deadline.Format(time.RFC3339Nano))
 }
 
+// Bind is the second half of step 5, issue: it names the channel that an answer must come
+// on, which is compared alone, and gives the attempt its claim, which it owns.
+func (a *Attempt) Bind(channel any, c Claim) { a.channel, a.claim = channel, c }
+
+// Claim returns the claim, which stays the attempt's; nil before Bind, and in a v1 exchange.
+func (a *Attempt) Claim() Claim { return a.claim }
+
 // Token returns the token of this attempt.
 func (a *Attempt) Token() Token { return a.token }
+
+// TokenBytes are those of Token, for a message alone: they are the attempt's, and nothing
+// keeps them out of a log.
+func (a *Attempt) TokenBytes() []byte { return a.token[:] }
+
+// Number names the attempt among all those of its table, those that have ended included.
+func (a *Attempt) Number() uint64 { return a.number }
 
 // Deadline is when the acknowledgement is due.
 func (a *Attempt) Deadline() time.Time { return a.issued.Add(a.life) }

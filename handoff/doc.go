@@ -1,4 +1,5 @@
-// Package handoff gives a live connection to another process, exactly once.
+// Package handoff has the rules by which a live connection is given to another process,
+// exactly once. It has no I/O of its own, and stands alone.
 //
 // It holds what a broker needs between "this backend shall have it" and "it is
 // theirs", in the shape of the reference:
@@ -6,7 +7,7 @@
 //	request                          Attempt, the one record of a handoff in flight, and Offer
 //	token store, ACK registry        Table: both at once
 //	decision before an attempt       Policy
-//	transport                        Channel, V1; the caller chooses, and calls
+//	transport                        the caller's, which reports a *SendError, and what was answered
 //	ACK wait                         the caller's event loop
 //	stages, outcome                  Attempt's methods, each of which ends it with an Outcome
 //

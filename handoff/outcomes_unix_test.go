@@ -209,16 +209,16 @@ func runOutcome(t *testing.T, c outcomeCase) {
 	if out.Relinquish() != (out.Verdict != NotTaken) {
 		t.Error("Relinquish contradicts the verdict")
 	}
-	if found, _ := table.whose(a.number, a.channel); table.Pending() != 0 || found != nil {
+	if found, _ := table.Whose(a.number, a.channel); table.Pending() != 0 || found != nil {
 		t.Errorf("%d are pending; its number finds it: %v", table.Pending(), found != nil)
 	}
 	if c.v1 {
 		return
 	}
-	if sock.Number(a.claim.Descriptor()) < 0 {
+	if sock.Number(a.claim.(*claim.Claim).Descriptor()) < 0 {
 		t.Error("the claim was closed before Close")
 	}
-	if a.Close(); sock.Number(a.claim.Descriptor()) >= 0 {
+	if a.Close(); sock.Number(a.claim.(*claim.Claim).Descriptor()) >= 0 {
 		t.Error("the claim is still open")
 	}
 }
@@ -323,7 +323,7 @@ func TestEndedOnce(t *testing.T) {
 	}
 	a.Close()
 	a.Close()
-	if found, _ := table.whose(other.number, nil); found != other || table.Pending() != 1 {
+	if found, _ := table.Whose(other.number, nil); found != other || table.Pending() != 1 {
 		t.Error("another attempt was ended with it")
 	}
 }

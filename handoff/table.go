@@ -155,29 +155,43 @@ func (t *Table) expire(now time.Time) {
 	t.due = next
 }
 
-// numberAbove has every later attempt have a number above n: an answer to an attempt of
+// Numbered is the highest number that an attempt has had, here or, as NumberAbove says,
+// before.
+func (t *Table) Numbered() uint64 { return t.numbered }
+
+// NumberAbove has every later attempt have a number above n: an answer to an attempt of
 // another table is then none to one of this.
-func (t *Table) numberAbove(n uint64) {
+func (t *Table) NumberAbove(n uint64) {
 	t.numbered, t.least = max(t.numbered, n), max(t.least, n>>t.bits+1)
 }
 
-// whose says which pending attempt an answer that came on channel c is for; when
-// there is none, why not.
-func (t *Table) whose(number uint64, c *Channel) (*Attempt, stray) {
+// Stray says why nobody waits for an answer.
+type Stray int
+
+// The kinds of answers that nobody waits for.
+const (
+	StrayLate     Stray = iota // its attempt ended without it, or its slot was used again since
+	StrayRepeated              // its attempt has been answered
+	StrayUnknown               // no such attempt was sent on this channel
+)
+
+// Whose says which pending attempt an answer is for that came on the channel that was bound
+// to it; when there is none, why not. The token that the answer presents is not looked at.
+func (t *Table) Whose(number uint64, channel any) (*Attempt, Stray) {
 	at, uses := number&(1<<t.bits-1), number>>t.bits
 	if uses == 0 || at >= uint64(len(t.slots)) {
-		return nil, strayUnknown
+		return nil, StrayUnknown
 	}
 	s := &t.slots[at]
 	switch {
-	case uses > s.uses, uses == s.uses && s.attempt != nil && s.attempt.channel != c:
-		return nil, strayUnknown
+	case uses > s.uses, uses == s.uses && s.attempt != nil && s.attempt.channel != channel:
+		return nil, StrayUnknown
 	case uses == s.uses && s.attempt != nil:
 		return s.attempt, 0
 	case uses == s.uses && s.answered:
-		return nil, strayRepeated
+		return nil, StrayRepeated
 	}
-	return nil, strayLate
+	return nil, StrayLate
 }
 
 // Acknowledged yields the pending attempts whose ACK stands in their backend's page.
@@ -193,10 +207,10 @@ func (t *Table) Acknowledged() iter.Seq[*Attempt] {
 	}
 }
 
-// over returns the pending attempts of a channel.
-func (t *Table) over(c *Channel) (pending []*Attempt) {
+// On returns the pending attempts that a channel is bound to.
+func (t *Table) On(channel any) (pending []*Attempt) {
 	for _, a := range t.pending {
-		if a.channel == c {
+		if a.channel == channel {
 			pending = append(pending, a)
 		}
 	}

@@ -81,7 +81,7 @@ func TestFullTableGivesTokens(t *testing.T) {
 		l.step(t)
 	}
 	seen := make(map[Token]bool)
-	for _, a := range l.table.over(nil) {
+	for _, a := range l.table.On(nil) {
 		seen[a.token] = true
 	}
 	if len(seen) != 1023 {

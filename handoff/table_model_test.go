@@ -18,7 +18,7 @@ type modelTable struct {
 
 type modelAttempt struct {
 	attempt  *Attempt // nil when over
-	channel  *Channel
+	channel  any
 	slot     uint64
 	answered bool
 }
@@ -126,7 +126,7 @@ func TestTableMatchesModel(t *testing.T) {
 			numbers: make(map[uint64]*modelAttempt),
 		}
 		table := randomTable(m.max, m.tries, random)
-		channels := []*Channel{{table: table}, {table: table}}
+		channels := []any{new(byte), new(byte)}
 		now := 1000
 		tick := func(rt *rapid.T) time.Time {
 			now += rapid.IntRange(-2, 5).Draw(rt, "tick")
@@ -154,7 +154,7 @@ func TestTableMatchesModel(t *testing.T) {
 				if m.numbers[a.number] != nil || a.number == 0 {
 					rt.Fatalf("number %d was used before", a.number)
 				}
-				a.channel = channels[rapid.IntRange(0, 1).Draw(rt, "channel")]
+				a.Bind(channels[rapid.IntRange(0, 1).Draw(rt, "channel")], nil)
 				all = append(all, a)
 				m.pending[a] = when.Add(max(life, time.Millisecond))
 				m.numbers[a.number] = &modelAttempt{attempt: a, channel: a.channel, slot: a.number & (1<<table.bits - 1)}
@@ -203,7 +203,7 @@ func TestTableMatchesModel(t *testing.T) {
 	})
 }
 
-func (m *modelTable) check(rt *rapid.T, table *Table, channels []*Channel) {
+func (m *modelTable) check(rt *rapid.T, table *Table, channels []any) {
 	if table.Pending() != len(m.pending) || len(table.slots) > m.max {
 		rt.Fatalf("%d pending in %d slots, want %d in %d", table.Pending(), len(table.slots), len(m.pending), m.max)
 	}
@@ -213,13 +213,13 @@ func (m *modelTable) check(rt *rapid.T, table *Table, channels []*Channel) {
 	}
 	for number, was := range m.numbers {
 		for _, c := range channels {
-			got, why := table.whose(number, c)
-			want, reason := was.attempt, strayLate
+			got, why := table.Whose(number, c)
+			want, reason := was.attempt, StrayLate
 			switch {
 			case want != nil && was.channel != c:
-				want, reason = nil, strayUnknown
+				want, reason = nil, StrayUnknown
 			case want == nil && was.answered && newest[was.slot] == number:
-				reason = strayRepeated
+				reason = StrayRepeated
 			}
 			if got != want || got == nil && why != reason {
 				rt.Fatalf("number %d: found %v for reason %d, want %v, %d", number, got != nil, why, want != nil, reason)
@@ -230,7 +230,7 @@ func (m *modelTable) check(rt *rapid.T, table *Table, channels []*Channel) {
 		if m.numbers[never] != nil {
 			continue
 		}
-		if got, why := table.whose(never, channels[0]); got != nil || why != strayUnknown {
+		if got, why := table.Whose(never, channels[0]); got != nil || why != StrayUnknown {
 			rt.Fatalf("number %d, which never was: %v", never, why)
 		}
 	}

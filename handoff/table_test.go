@@ -106,7 +106,7 @@ func (s *store) revoke(token Token) bool {
 
 // prune does at once what the table does when it is full.
 func (s *store) prune(ms int) (expired []*Attempt) {
-	before := s.table.over(nil)
+	before := s.table.On(nil)
 	s.table.expire(at(ms))
 	for _, a := range before {
 		if a.table == nil {

@@ -94,8 +94,9 @@ func own(t *testing.T) (packagesOfOurs []pkg) {
 const (
 	leaf = iota
 	domain
-	top  // what is exported and joins the others
-	tool // package usher, which joins broker, backend and client
+	carrier // what carries what the domain decides
+	top     // what is exported and joins the others
+	tool    // package usher, which joins broker, backend and client
 	program
 )
 
@@ -109,6 +110,8 @@ var layers = map[string]int{
 
 	"handoff": domain, "internal/hello": domain, "internal/service": domain,
 	"internal/registry": domain, "internal/admin": domain,
+
+	"internal/transport": carrier,
 
 	"broker": top, "backend": top, "client": top,
 	"internal/adminclient": top,

@@ -1,31 +1,32 @@
 //go:build unix
 
-package handoff
+package transport
 
 import (
 	"errors"
 	"testing"
 
+	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
 // wantEnd ends the channel, and with it exactly these attempts.
-func (l *line) wantEnd(t *testing.T, pending ...*Attempt) {
+func (l *line) wantEnd(t *testing.T, pending ...*handoff.Attempt) {
 	t.Helper()
 	over := l.Retire()
 	if len(over) != len(pending) {
 		t.Errorf("%d attempts end with the channel, want %d", len(over), len(pending))
 	}
 	for _, a := range pending {
-		if out := a.Unanswered(ErrBackendGone, at(1)); out.Verdict != NotTaken || !errors.Is(out.Err, ErrBackendGone) {
+		if out := a.Unanswered(handoff.ErrBackendGone, at(1)); out.Verdict != handoff.NotTaken || !errors.Is(out.Err, handoff.ErrBackendGone) {
 			t.Errorf("got %+v", out)
 		}
 	}
 	if l.idle(t); len(l.Retire()) != 0 {
 		t.Error("an attempt ends twice")
 	}
-	if err := l.Send(l.issue(t), Offer{}, l.conn); sendClassOf(t, err) != SendBackendUnavailable || !errors.Is(err, ErrBackendGone) {
+	if err := l.Send(l.issue(t), handoff.Offer{}, l.conn); sendClassOf(t, err) != handoff.SendBackendUnavailable || !errors.Is(err, handoff.ErrBackendGone) {
 		t.Errorf("sent on a channel that has ended: %v", err)
 	}
 }
@@ -94,7 +95,7 @@ func TestBackendGone(t *testing.T) {
 func TestBackendGoneUnnoticed(t *testing.T) {
 	l := newLine(t)
 	_ = l.backend.Close()
-	if err := l.Send(l.issue(t), Offer{}, l.conn); sendClassOf(t, err) != SendBackendUnavailable {
+	if err := l.Send(l.issue(t), handoff.Offer{}, l.conn); sendClassOf(t, err) != handoff.SendBackendUnavailable {
 		t.Errorf("got %v", err)
 	}
 }
@@ -108,7 +109,7 @@ func TestLastWordsOfABackend(t *testing.T) {
 	unread := l.offer(t)
 	l.answer(t, accept(o))
 	_ = l.backend.Close()
-	l.wantAnswer(t, adopted, Ack{Token: o.Token, Accepted: true})
+	l.wantAnswer(t, adopted, handoff.Ack{Token: o.Token, Accepted: true})
 	if _, _, err := l.Next(); err == nil || Blame(err) != nil {
 		t.Errorf("got %v", err)
 	}
@@ -125,7 +126,7 @@ func TestClose(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	l.wantEnd(t, a)
-	if o := l.receive(t); !a.token.Equal(o.Token) {
+	if o := l.receive(t); !a.Token().Equal(o.Token) {
 		t.Error("what was sent is gone")
 	}
 }

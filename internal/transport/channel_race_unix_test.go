@@ -1,6 +1,6 @@
 //go:build unix
 
-package handoff
+package transport
 
 import (
 	"errors"
@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/sock"
@@ -39,9 +40,9 @@ func TestDeadlineRacesAck(t *testing.T) {
 	backendDone := make(chan struct{})
 	go func() { defer close(backendDone); backend.run(t) }()
 
-	broker := &racingBroker{line: l, left: rounds}
+	broker := &racingBroker{line: l, left: rounds, pending: make(map[*handoff.Attempt]bool)}
 	for range verdictAtOnce {
-		broker.attempts = append(broker.attempts, new(Attempt))
+		broker.attempts = append(broker.attempts, new(handoff.Attempt))
 	}
 	broker.run(t)
 	testutil.WaitFor(t, "the backend has answered all", func() bool { return backend.answered.Load() == int64(rounds) })
@@ -66,7 +67,8 @@ func TestDeadlineRacesAck(t *testing.T) {
 // racingBroker is a loop that keeps a number of attempts under way.
 type racingBroker struct {
 	*line
-	attempts                      []*Attempt
+	attempts                      []*handoff.Attempt
+	pending                       map[*handoff.Attempt]bool
 	left                          int // to be sent
 	given                         int // up at their deadline
 	inTime, late, notTaken, ended int
@@ -76,35 +78,36 @@ func (b *racingBroker) run(t *testing.T) {
 	rounds := b.left
 	for b.ended < rounds && !t.Failed() {
 		for _, a := range b.attempts {
-			if a.table == nil && b.left > 0 {
+			if !b.pending[a] && b.left > 0 {
 				b.send(t, a)
 			}
 		}
 		b.next(t)
 		now := time.Now()
 		for _, a := range b.attempts {
-			if a.table != nil && !now.Before(a.Deadline()) {
+			if b.pending[a] && !now.Before(a.Deadline()) {
 				b.given++
-				b.end(t, a, a.Unanswered(ErrNoAck, now))
+				b.end(t, a, a.Unanswered(handoff.ErrNoAck, now))
 			}
 		}
 	}
 }
 
-func (b *racingBroker) send(t *testing.T, a *Attempt) {
+func (b *racingBroker) send(t *testing.T, a *handoff.Attempt) {
 	if err := b.table.Issue(a, verdictDeadline, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Claim(a); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Send(a, Offer{}, b.conn); err != nil { // the channel is full: no race, another round
+	if err := b.Send(a, handoff.Offer{}, b.conn); err != nil { // the channel is full: no race, another round
 		if out := a.SendFailed(err); out.FDReachedBackend {
 			t.Errorf("got %+v", out)
 		}
 		a.Close()
 		return
 	}
+	b.pending[a] = true
 	b.left--
 }
 
@@ -123,13 +126,14 @@ func (b *racingBroker) next(t *testing.T) {
 	}
 }
 
-func (b *racingBroker) end(t *testing.T, a *Attempt, out Outcome) {
+func (b *racingBroker) end(t *testing.T, a *handoff.Attempt, out handoff.Outcome) {
 	a.Close()
+	b.pending[a] = false
 	b.ended++
 	switch {
-	case out.Verdict == Unknown:
+	case out.Verdict == handoff.Unknown:
 		t.Errorf("a claim leaves nothing unknown: %+v", out)
-	case out.Verdict == NotTaken:
+	case out.Verdict == handoff.NotTaken:
 		b.notTaken++
 	case out.Late:
 		b.late++

@@ -1,6 +1,6 @@
 //go:build unix
 
-package handoff
+package transport
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
@@ -45,8 +46,8 @@ func TestV1Stream(t *testing.T) {
 		}
 	})
 	h := v1Attempt(t, v.token)
-	out := h.exchange(t.Context(), l, v1Offer, DefaultAckDeadline)
-	if out.Verdict != Adopted || out.Late || out.Err != nil || h.table.Pending() != 0 {
+	out := h.exchange(t.Context(), l, v1Offer, handoff.DefaultAckDeadline)
+	if out.Verdict != handoff.Adopted || out.Late || out.Err != nil || h.table.Pending() != 0 {
 		t.Errorf("got %+v, pending %d", out, h.table.Pending())
 	}
 	hello := make([]byte, 5)
@@ -77,8 +78,8 @@ func TestV1AckBesideCancellation(t *testing.T) {
 		_, _ = c.Write(v.reply)
 	})
 	h := v1Attempt(t, v.token)
-	out := h.exchange(justCancelled{context.Background()}, l, v1Offer, DefaultAckDeadline)
-	if out.Verdict != Adopted || out.Err != nil {
+	out := h.exchange(justCancelled{context.Background()}, l, v1Offer, handoff.DefaultAckDeadline)
+	if out.Verdict != handoff.Adopted || out.Err != nil {
 		t.Errorf("got %+v", out)
 	}
 }
@@ -114,19 +115,19 @@ func TestV1AckVectors(t *testing.T) {
 				}
 			})
 			h := v1Attempt(t, testutil.Hex(t, v.Acks.Offer.Token))
-			out := h.exchange(t.Context(), l, v1Offer, DefaultAckDeadline)
-			want := Unknown
+			out := h.exchange(t.Context(), l, v1Offer, handoff.DefaultAckDeadline)
+			want := handoff.Unknown
 			switch {
 			case c.Expect == "ok":
-				want = Adopted
+				want = handoff.Adopted
 			case strings.HasPrefix(c.Expect, "explicit rejection"):
-				want = NotTaken
+				want = handoff.NotTaken
 			}
-			if out.Verdict != want || out.Rejected != (want == NotTaken) || !out.FDReachedBackend {
+			if out.Verdict != want || out.Rejected != (want == handoff.NotTaken) || !out.FDReachedBackend {
 				t.Errorf("%s: got %+v, want %s", c.Expect, out, want)
 			}
 			// A connection that is the broker's again can be written with a deadline.
-			if nonblocking(t, l.conn) != (want == NotTaken) {
+			if nonblocking(t, l.conn) != (want == handoff.NotTaken) {
 				t.Errorf("non-blocking %v after %s", nonblocking(t, l.conn), out.Verdict)
 			}
 			if h.table.Pending() != 0 {

@@ -1,19 +1,26 @@
 //go:build unix
 
-package handoff
+package transport
 
 import (
 	"errors"
 	"net"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
+
+// at is a time after the tests' epoch, in milliseconds.
+func at(ms int) time.Time {
+	return time.Unix(1_700_000_000, 0).Add(time.Duration(ms) * time.Millisecond)
+}
 
 // line is a channel under test: the broker's end, and the backend's end in the test's
 // hands.
@@ -27,11 +34,11 @@ type line struct {
 func newLine(t *testing.T) *line {
 	t.Helper()
 	testutil.Leaks(t)
-	return lineOn(t, NewTable(DefaultConfig()))
+	return lineOn(t, handoff.NewTable(handoff.DefaultConfig()))
 }
 
 // lineOn is one of several channels with one table.
-func lineOn(t *testing.T, table *Table) *line {
+func lineOn(t *testing.T, table *handoff.Table) *line {
 	t.Helper()
 	near, end, err := sock.Pair()
 	if err != nil {
@@ -52,10 +59,10 @@ func lineOn(t *testing.T, table *Table) *line {
 }
 
 // issue makes an attempt that can be sent.
-func (l *line) issue(t *testing.T) *Attempt {
+func (l *line) issue(t *testing.T) *handoff.Attempt {
 	t.Helper()
-	a := new(Attempt)
-	if err := l.table.Issue(a, DefaultAckDeadline, at(0)); err != nil {
+	a := new(handoff.Attempt)
+	if err := l.table.Issue(a, handoff.DefaultAckDeadline, at(0)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(a.Close)
@@ -66,10 +73,10 @@ func (l *line) issue(t *testing.T) *Attempt {
 }
 
 // offer issues an attempt and sends it.
-func (l *line) offer(t *testing.T) *Attempt {
+func (l *line) offer(t *testing.T) *handoff.Attempt {
 	t.Helper()
 	a := l.issue(t)
-	if err := l.Send(a, Offer{}, l.conn); err != nil {
+	if err := l.Send(a, handoff.Offer{}, l.conn); err != nil {
 		t.Fatal(err)
 	}
 	return a
@@ -110,7 +117,7 @@ func accept(o *wire.Offer) *wire.Ack {
 }
 
 // wantAnswer reads the next answer, which is for a, and ends a with it.
-func (l *line) wantAnswer(t *testing.T, a *Attempt, want Ack) {
+func (l *line) wantAnswer(t *testing.T, a *handoff.Attempt, want handoff.Ack) {
 	t.Helper()
 	whose, got, err := l.Next()
 	if err != nil || whose != a || string(got.Token) != string(want.Token) || got.Accepted != want.Accepted || got.Detail != want.Detail {
@@ -136,10 +143,10 @@ func (l *line) idle(t *testing.T) {
 	}
 }
 
-func sendClassOf(t *testing.T, err error) SendClass {
+func sendClassOf(t *testing.T, err error) handoff.SendClass {
 	t.Helper()
-	var send *SendError
-	if !errors.As(err, &send) || send.Stage != StageSend {
+	var send *handoff.SendError
+	if !errors.As(err, &send) || send.Stage != handoff.StageSend {
 		t.Fatalf("got %v", err)
 	}
 	return send.Class

@@ -1,9 +1,10 @@
-package handoff
+package transport
 
 import (
 	"errors"
 	"fmt"
 
+	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/sock"
 )
@@ -28,10 +29,10 @@ type Passed struct {
 // it: the peer sees no end while the other broker has the channel. It fails while anything is
 // under way.
 func (c *Channel) Pass() (p Passed, err error) {
-	if len(c.table.over(c)) > 0 {
+	if len(c.table.On(c)) > 0 {
 		return p, errors.New("a handoff is under way on the channel")
 	}
-	p = Passed{Conn: c.conn, Numbered: c.table.numbered}
+	p = Passed{Conn: c.conn, Numbered: c.table.Numbered()}
 	if c.page != nil {
 		p.Page, p.Generation, err = c.page.Pass()
 	}
@@ -43,7 +44,7 @@ const maxNumbered = 1 << 60
 
 // Resume makes a channel, for the attempts of table, of what another broker has passed: conn
 // is its Conn. It owns conn and p.Page.
-func Resume(conn *sock.FD, p Passed, table *Table) (*Channel, error) {
+func Resume(conn *sock.FD, p Passed, table *handoff.Table) (*Channel, error) {
 	c := newChannel(sock.NewChannel(conn), table)
 	err := error(nil)
 	if p.Page != nil {
@@ -56,6 +57,6 @@ func Resume(conn *sock.FD, p Passed, table *Table) (*Channel, error) {
 		c.Retire()
 		return nil, err
 	}
-	table.numberAbove(p.Numbered)
+	table.NumberAbove(p.Numbered)
 	return c, nil
 }

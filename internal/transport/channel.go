@@ -1,4 +1,4 @@
-package handoff
+package transport
 
 import (
 	"errors"
@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/sock"
@@ -22,9 +23,9 @@ import (
 // UnknownMessages.
 type Channel struct {
 	conn   *sock.Channel
-	table  *Table      // of the attempts that are sent on it
-	page   *claim.Page // nil without one
-	strays [strayKinds]atomic.Uint64
+	table  *handoff.Table // of the attempts that are sent on it
+	page   *claim.Page    // nil without one
+	strays [handoff.StrayUnknown + 1]atomic.Uint64
 
 	unknown atomic.Uint64 // messages of kinds that are not known here
 	notes   []Note        // read, and not yet taken
@@ -77,7 +78,7 @@ func (c *Channel) Say(n Note) error {
 // end, which the caller sends to the backend and then closes. The caller watches
 // Watched in an event loop, calls Next whenever there is something to read, and Retire
 // when that fails.
-func NewChannel(table *Table) (ch *Channel, far *sock.FD, err error) {
+func NewChannel(table *handoff.Table) (ch *Channel, far *sock.FD, err error) {
 	conn, far, err := sock.Pair()
 	if err != nil {
 		return nil, nil, err
@@ -85,7 +86,7 @@ func NewChannel(table *Table) (ch *Channel, far *sock.FD, err error) {
 	return newChannel(conn, table), far, nil
 }
 
-func newChannel(conn *sock.Channel, table *Table) *Channel {
+func newChannel(conn *sock.Channel, table *handoff.Table) *Channel {
 	return &Channel{conn: conn, table: table}
 }
 
@@ -99,51 +100,56 @@ func (c *Channel) SharePage() (fd *sock.FD, err error) {
 // Claim is the second half of step 5, issue: it gives a its claim, and binds it to
 // the channel. The claim is in the channel's page; without one, or with no word left in
 // it, it is a descriptor.
-func (c *Channel) Claim(a *Attempt) (err error) {
-	a.channel = c
+func (c *Channel) Claim(a *handoff.Attempt) error {
 	if c.page != nil {
-		if a.claim, err = c.page.New(); err == nil {
+		if in, err := c.page.New(); err == nil {
+			a.Bind(c, in)
 			return nil
 		}
 	}
-	a.claim, err = claim.New()
-	return err
+	own, err := claim.New()
+	if err != nil {
+		return err
+	}
+	a.Bind(c, own)
+	return nil
 }
 
 // Send is step 6, send: offer, connection and, unless it is in the page, claim in one
 // message. It borrows conn, and never blocks: a full channel, which is a backend that
 // does not read, is a failure at once. The error is a *SendError; without one, Next
-// returns the backend's answer.
-func (c *Channel) Send(a *Attempt, o Offer, conn sock.Lender) error {
+// returns the backend's answer. a was given to Claim before.
+func (c *Channel) Send(a *handoff.Attempt, o handoff.Offer, conn sock.Lender) error {
+	own := a.Claim().(*claim.Claim)
 	message := &wire.Offer{
-		Token:        a.token[:],
-		HandoffId:    a.number,
+		Token:        a.TokenBytes(),
+		HandoffId:    a.Number(),
 		ConnectionId: o.ConnectionID,
 		Preamble:     o.Preamble,
 		EarlyDataLen: o.EarlyDataLen,
 		Traceparent:  o.Traceparent,
 		Tracestate:   o.Tracestate,
 	}
-	fds := [...]sock.Lender{conn, a.claim.Descriptor()}
+	fds := [...]sock.Lender{conn, own.Descriptor()}
 	beside := fds[:]
-	if word, generation, ok := a.claim.InPage(); ok {
+	if word, generation, ok := own.InPage(); ok {
 		message.ClaimWord, message.ClaimGeneration = word, generation
 		beside = fds[:1]
 	}
 	msg, err := frame.Append(nil, frame.ChannelOffer(message))
 	if err != nil {
-		return &SendError{Stage: StageSend, Class: SendFailed, Err: err}
+		return &handoff.SendError{Stage: handoff.StageSend, Class: handoff.SendFailed, Err: err}
 	}
 	err = c.conn.Send(msg, beside...)
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, syscall.EMSGSIZE):
-		return &SendError{Stage: StageSend, Class: SendTooLarge, Err: err}
+		return &handoff.SendError{Stage: handoff.StageSend, Class: handoff.SendTooLarge, Err: err}
 	case errors.Is(err, os.ErrClosed):
-		return &SendError{Stage: StageSend, Class: SendBackendUnavailable, Err: ErrBackendGone}
+		return &handoff.SendError{Stage: handoff.StageSend, Class: handoff.SendBackendUnavailable, Err: handoff.ErrBackendGone}
 	}
-	return ClassifySend(err)
+	return handoff.ClassifySend(err)
 }
 
 // Next reads one answer if there is one, and returns it with the pending attempt that
@@ -151,35 +157,35 @@ func (c *Channel) Send(a *Attempt, o Offer, conn sock.Lender) error {
 // with what came beside it. The token that it presents is that attempt's. An
 // error ends the channel: the caller stops to watch it, calls Retire, and learns from
 // Blame what the backend did wrong.
-func (c *Channel) Next() (*Attempt, Ack, error) {
+func (c *Channel) Next() (*handoff.Attempt, handoff.Ack, error) {
 	msg, err := c.conn.TryRecv()
 	switch {
 	case errors.Is(err, syscall.EAGAIN):
-		return nil, Ack{}, nil
+		return nil, handoff.Ack{}, nil
 	case errors.Is(err, sock.ErrProtocol):
-		return nil, Ack{}, err
+		return nil, handoff.Ack{}, err
 	case err != nil:
-		return nil, Ack{}, fmt.Errorf("%w: %w", errEnded, err)
+		return nil, handoff.Ack{}, fmt.Errorf("%w: %w", errEnded, err)
 	}
 	defer msg.FDs.Close()
 	f, err := msg.Frame()
 	if err != nil {
-		return nil, Ack{}, err
+		return nil, handoff.Ack{}, err
 	}
 	note := frame.ParseChannelNote(f)
 	switch {
 	case note != nil:
 		c.notes = append(c.notes, Note{Kind: NoteKind(note.Kind), Pipe: note.BackendPipe, Active: note.Active})
-		return nil, Ack{}, nil
+		return nil, handoff.Ack{}, nil
 	case frame.UnknownOnChannel(f, wire.FrameKind_FRAME_KIND_RESPONSE):
 		c.unknown.Add(1)
-		return nil, Ack{}, nil
+		return nil, handoff.Ack{}, nil
 	case msg.FDs.Len() > 0: // a backend has no descriptor to give
-		return nil, Ack{}, errUnasked
+		return nil, handoff.Ack{}, errUnasked
 	}
 	ack, err := frame.ParseChannelAck(f)
 	if err != nil {
-		return nil, Ack{}, err
+		return nil, handoff.Ack{}, err
 	}
 	return c.match(ack)
 }
@@ -187,19 +193,19 @@ func (c *Channel) Next() (*Attempt, Ack, error) {
 // match finds the attempt that an answer is for. An answer nobody waits for is
 // counted and ignored. One that names a pending attempt but another token is the
 // backend's fault, and ends the channel.
-func (c *Channel) match(ack *wire.Ack) (*Attempt, Ack, error) {
-	a, why := c.table.whose(ack.HandoffId, c)
+func (c *Channel) match(ack *wire.Ack) (*handoff.Attempt, handoff.Ack, error) {
+	a, why := c.table.Whose(ack.HandoffId, c)
 	if a == nil {
 		c.strays[why].Add(1)
-		return nil, Ack{}, nil
+		return nil, handoff.Ack{}, nil
 	}
 	// A NACK for a message that the backend couldn't read echoes no token. It
 	// gives nothing away: the claim has the last word on every NACK.
 	unread := !ack.Accepted && len(ack.Token) == 0
-	if !unread && !a.token.Equal(ack.Token) {
-		return nil, Ack{}, errWrongToken
+	if !unread && !a.Token().Equal(ack.Token) {
+		return nil, handoff.Ack{}, errWrongToken
 	}
-	return a, Ack{
+	return a, handoff.Ack{
 		Token: ack.Token, Accepted: ack.Accepted, Detail: nackDetail(ack),
 		Leaving: ack.Reason == wire.NackReason_NACK_REASON_CLOSING,
 	}, nil
@@ -227,17 +233,6 @@ func nackDetail(ack *wire.Ack) string {
 	return ack.Reason.String() + ": " + ack.Detail
 }
 
-// stray says why nobody waits for an answer.
-type stray int
-
-const (
-	strayLate     stray = iota // its attempt ended without it, or its slot was used again since
-	strayRepeated              // its attempt has been answered
-	strayUnknown               // no such attempt was sent on this channel
-
-	strayKinds
-)
-
 // Strays counts the answers for which nobody waited.
 type Strays struct {
 	Late     uint64 // their attempt had ended without them
@@ -251,9 +246,9 @@ func (s Strays) Total() uint64 { return s.Late + s.Repeated + s.Unknown }
 // Strays may be called on any goroutine.
 func (c *Channel) Strays() Strays {
 	return Strays{
-		Late:     c.strays[strayLate].Load(),
-		Repeated: c.strays[strayRepeated].Load(),
-		Unknown:  c.strays[strayUnknown].Load(),
+		Late:     c.strays[handoff.StrayLate].Load(),
+		Repeated: c.strays[handoff.StrayRepeated].Load(),
+		Unknown:  c.strays[handoff.StrayUnknown].Load(),
 	}
 }
 
@@ -272,10 +267,10 @@ func (c *Channel) Close() { c.conn.End() }
 // Retire frees the channel, whose descriptor the event loop has taken out before. It
 // returns the attempts that get no answer any more, for the caller to end. It may be
 // called again.
-func (c *Channel) Retire() []*Attempt {
+func (c *Channel) Retire() []*handoff.Attempt {
 	_ = c.conn.Close()
 	if c.page != nil {
 		c.page.Close() // a claim that is open keeps its word
 	}
-	return c.table.over(c)
+	return c.table.On(c)
 }

@@ -1,11 +1,12 @@
 //go:build linux && !usher_portable
 
-package handoff
+package transport
 
 import (
 	"context"
 	"testing"
 
+	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/claim"
 )
 
@@ -13,14 +14,14 @@ import (
 // descriptors otherwise.
 func TestClaim(t *testing.T) {
 	l := newLine(t)
-	made := func() (*claim.Claim, bool) {
-		var a Attempt
+	made := func() (handoff.Claim, bool) {
+		var a handoff.Attempt
 		if err := l.Claim(&a); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(a.Close)
-		_, _, inPage := a.claim.InPage()
-		return a.claim, inPage
+		_, _, inPage := a.Claim().InPage()
+		return a.Claim(), inPage
 	}
 	if _, inPage := made(); inPage {
 		t.Error("a claim is in a page that nobody shared")
@@ -30,7 +31,7 @@ func TestClaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer fd.Close()
-	var last *claim.Claim
+	var last handoff.Claim
 	for n := range claim.Words {
 		c, inPage := made()
 		if !inPage {
@@ -74,7 +75,7 @@ func TestUnansweredButAcknowledged(t *testing.T) {
 	page := l.sharedPage(t)
 	for name, adopts := range map[string]bool{"acknowledged": true, "taken": false} {
 		a := l.issue(t)
-		word, generation, _ := a.claim.InPage()
+		word, generation, _ := a.Claim().InPage()
 		theirs, err := page.Claim(word, generation)
 		if err != nil {
 			t.Fatal(err)
@@ -86,7 +87,7 @@ func TestUnansweredButAcknowledged(t *testing.T) {
 			t.Fatalf("%s: acknowledged %v", name, a.Acknowledged())
 		}
 		out := a.Unanswered(context.Canceled, at(1))
-		if out.Verdict != Adopted || out.Late == adopts || (out.Err == nil) != adopts {
+		if out.Verdict != handoff.Adopted || out.Late == adopts || (out.Err == nil) != adopts {
 			t.Errorf("%s: %+v", name, out)
 		}
 		if a.Acknowledged() != adopts {
@@ -101,10 +102,10 @@ func TestUnansweredButAcknowledged(t *testing.T) {
 func TestAcknowledgedInPage(t *testing.T) {
 	l := newLine(t)
 	page := l.sharedPage(t)
-	want := make(map[*Attempt]bool)
+	want := make(map[*handoff.Attempt]bool)
 	for i := range 10 {
 		a := l.issue(t)
-		word, generation, _ := a.claim.InPage()
+		word, generation, _ := a.Claim().InPage()
 		theirs, err := page.Claim(word, generation)
 		if err != nil {
 			t.Fatal(err)
@@ -122,7 +123,7 @@ func TestAcknowledgedInPage(t *testing.T) {
 			t.Error("one is not acknowledged, or comes twice")
 		}
 		delete(want, a)
-		if out := a.Acked(at(1)); out.Verdict != Adopted || out.Err != nil || out.Waited != at(1).Sub(at(0)) {
+		if out := a.Acked(at(1)); out.Verdict != handoff.Adopted || out.Err != nil || out.Waited != at(1).Sub(at(0)) {
 			t.Errorf("got %+v", out)
 		}
 		l.issue(t)

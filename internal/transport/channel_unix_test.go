@@ -1,6 +1,6 @@
 //go:build unix
 
-package handoff
+package transport
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/sock"
@@ -19,7 +20,7 @@ import (
 func TestOfferTravelsWhole(t *testing.T) {
 	l := newLine(t)
 	a := l.issue(t)
-	err := l.Send(a, Offer{
+	err := l.Send(a, handoff.Offer{
 		Service: "svc", ConnectionID: 7, Preamble: []byte("first"), EarlyDataLen: 9, Traceparent: "p", Tracestate: "s",
 	}, l.conn)
 	if err != nil {
@@ -34,7 +35,7 @@ func TestOfferTravelsWhole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !a.token.Equal(o.Token) || o.HandoffId != a.number || o.ConnectionId != 7 || string(o.Preamble) != "first" ||
+	if !a.Token().Equal(o.Token) || o.HandoffId != a.Number() || o.ConnectionId != 7 || string(o.Preamble) != "first" ||
 		o.EarlyDataLen != 9 || o.Traceparent != "p" || o.Tracestate != "s" {
 		t.Errorf("the offer became %v", o)
 	}
@@ -46,7 +47,7 @@ func TestOfferTravelsWhole(t *testing.T) {
 		t.Errorf("the claim that came is not the offer's: %v, %v", won, err)
 	}
 	c.Close()
-	if won, err := a.claim.Take(); won || err != nil {
+	if won, err := a.Claim().Take(); won || err != nil {
 		t.Errorf("the claim was taken twice: %v, %v", won, err)
 	}
 	conn := m.FDs.TakeConn(0)
@@ -68,9 +69,9 @@ func TestAnswers(t *testing.T) {
 	l.answer(t, accept(o2)) // in any order
 	l.answer(t, &wire.Ack{Token: o1.Token, HandoffId: o1.HandoffId, Reason: wire.NackReason_NACK_REASON_BUSY, Detail: "full"})
 	l.answer(t, &wire.Ack{HandoffId: o3.HandoffId, Reason: wire.NackReason_NACK_REASON_DESCRIPTORS}) // echoes no token
-	l.wantAnswer(t, second, Ack{Token: o2.Token, Accepted: true})
-	l.wantAnswer(t, first, Ack{Token: o1.Token, Detail: "NACK_REASON_BUSY: full"})
-	l.wantAnswer(t, third, Ack{Detail: "NACK_REASON_DESCRIPTORS: "})
+	l.wantAnswer(t, second, handoff.Ack{Token: o2.Token, Accepted: true})
+	l.wantAnswer(t, first, handoff.Ack{Token: o1.Token, Detail: "NACK_REASON_BUSY: full"})
+	l.wantAnswer(t, third, handoff.Ack{Detail: "NACK_REASON_DESCRIPTORS: "})
 	l.idle(t)
 	if l.Strays() != (Strays{}) {
 		t.Errorf("%+v", l.Strays())
@@ -90,24 +91,24 @@ func TestStrays(t *testing.T) {
 	}
 	late := l.offer(t)
 	o := l.receive(t)
-	late.Unanswered(ErrNoAck, late.Deadline())
+	late.Unanswered(handoff.ErrNoAck, late.Deadline())
 	stray(accept(o), Strays{Late: 1})
 	stray(accept(o), Strays{Late: 2})
-	stray(&wire.Ack{Token: make([]byte, TokenSize), HandoffId: o.HandoffId, Accepted: true}, Strays{Late: 3})
-	stray(&wire.Ack{Token: make([]byte, TokenSize), HandoffId: 999999, Accepted: true}, Strays{Late: 3, Unknown: 1})
+	stray(&wire.Ack{Token: make([]byte, handoff.TokenSize), HandoffId: o.HandoffId, Accepted: true}, Strays{Late: 3})
+	stray(&wire.Ack{Token: make([]byte, handoff.TokenSize), HandoffId: 999999, Accepted: true}, Strays{Late: 3, Unknown: 1})
 	stray(&wire.Ack{}, Strays{Late: 3, Unknown: 2}) // a NACK for an offer that could not be read
 
 	twice := l.offer(t)
 	o2 := l.receive(t)
 	l.answer(t, accept(o2))
-	l.wantAnswer(t, twice, Ack{Token: o2.Token, Accepted: true})
+	l.wantAnswer(t, twice, handoff.Ack{Token: o2.Token, Accepted: true})
 	stray(accept(o2), Strays{Late: 3, Repeated: 1, Unknown: 2})
 	stray(accept(o), Strays{Late: 4, Repeated: 1, Unknown: 2}) // its slot is used anew
 
 	last := l.offer(t)
 	o = l.receive(t)
 	l.answer(t, accept(o))
-	l.wantAnswer(t, last, Ack{Token: o.Token, Accepted: true})
+	l.wantAnswer(t, last, handoff.Ack{Token: o.Token, Accepted: true})
 	if l.Strays().Total() != 7 {
 		t.Errorf("%d strays", l.Strays().Total())
 	}
@@ -142,7 +143,7 @@ func TestUnknownMessages(t *testing.T) {
 		}
 	}
 	l.answer(t, accept(o))
-	l.wantAnswer(t, a, Ack{Token: o.Token, Accepted: true})
+	l.wantAnswer(t, a, handoff.Ack{Token: o.Token, Accepted: true})
 	if l.Strays() != (Strays{}) {
 		t.Errorf("%+v", l.Strays())
 	}
@@ -155,7 +156,7 @@ func TestAnswerOnAnotherChannel(t *testing.T) {
 	other := lineOn(t, mine.table)
 	a := mine.offer(t)
 	o := mine.receive(t)
-	for _, ack := range []*wire.Ack{accept(o), {HandoffId: o.HandoffId}, {HandoffId: o.HandoffId, Token: make([]byte, TokenSize)}} {
+	for _, ack := range []*wire.Ack{accept(o), {HandoffId: o.HandoffId}, {HandoffId: o.HandoffId, Token: make([]byte, handoff.TokenSize)}} {
 		other.answer(t, ack)
 		other.wantNobody(t)
 	}
@@ -166,7 +167,7 @@ func TestAnswerOnAnotherChannel(t *testing.T) {
 		t.Errorf("%d attempts of another channel end with this one", len(gone))
 	}
 	mine.answer(t, accept(o))
-	mine.wantAnswer(t, a, Ack{Token: o.Token, Accepted: true})
+	mine.wantAnswer(t, a, handoff.Ack{Token: o.Token, Accepted: true})
 }
 
 // TestFullChannel: a backend that does not read, say because it is stopped, is
@@ -175,16 +176,16 @@ func TestFullChannel(t *testing.T) {
 	l := newLine(t)
 	for {
 		a := l.issue(t)
-		err := l.Send(a, Offer{}, l.conn)
+		err := l.Send(a, handoff.Offer{}, l.conn)
 		if err == nil {
 			continue
 		}
-		var send *SendError
-		if !errors.As(err, &send) || send.Class != SendWouldBlock || send.Reached() || !errors.Is(err, syscall.EAGAIN) {
+		var send *handoff.SendError
+		if !errors.As(err, &send) || send.Class != handoff.SendWouldBlock || send.Reached() || !errors.Is(err, syscall.EAGAIN) {
 			t.Errorf("got %v", err)
 		}
 		before := l.table.Pending()
-		if out := a.SendFailed(err); out.Verdict != NotTaken || out.FDReachedBackend || l.table.Pending() != before-1 {
+		if out := a.SendFailed(err); out.Verdict != handoff.NotTaken || out.FDReachedBackend || l.table.Pending() != before-1 {
 			t.Errorf("got %+v, %d of %d are pending", out, l.table.Pending(), before)
 		}
 		return
@@ -193,22 +194,22 @@ func TestFullChannel(t *testing.T) {
 
 func TestUnsendableOffers(t *testing.T) {
 	l := newLine(t)
-	err := l.Send(l.issue(t), Offer{Tracestate: string(make([]byte, sock.MaxMessage))}, l.conn)
-	if sendClassOf(t, err) != SendTooLarge || !errors.Is(err, syscall.EMSGSIZE) {
+	err := l.Send(l.issue(t), handoff.Offer{Tracestate: string(make([]byte, sock.MaxMessage))}, l.conn)
+	if sendClassOf(t, err) != handoff.SendTooLarge || !errors.Is(err, syscall.EMSGSIZE) {
 		t.Errorf("too long: %v", err)
 	}
-	if err := l.Send(l.issue(t), Offer{}, sock.Own(-1)); sendClassOf(t, err) != SendFailed {
+	if err := l.Send(l.issue(t), handoff.Offer{}, sock.Own(-1)); sendClassOf(t, err) != handoff.SendFailed {
 		t.Errorf("no connection: %v", err)
 	}
 	good := l.offer(t)
 	o := l.receive(t)
 	l.answer(t, accept(o))
-	l.wantAnswer(t, good, Ack{Token: o.Token, Accepted: true})
+	l.wantAnswer(t, good, handoff.Ack{Token: o.Token, Accepted: true})
 }
 
 func TestNewChannel(t *testing.T) {
 	testutil.Leaks(t)
-	c, far, err := NewChannel(NewTable(DefaultConfig()))
+	c, far, err := NewChannel(handoff.NewTable(handoff.DefaultConfig()))
 	if err != nil {
 		t.Fatal(err)
 	}

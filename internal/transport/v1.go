@@ -1,4 +1,4 @@
-package handoff
+package transport
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/failpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/sock"
@@ -35,18 +36,18 @@ const v1StepTimeout = 5 * time.Second
 
 // V1Result is what came of an exchange.
 type V1Result struct {
-	SentAt time.Time // zero when the offer did not leave
-	Ack    Ack       // the backend's answer, when Err is nil
+	SentAt time.Time   // zero when the offer did not leave
+	Ack    handoff.Ack // the backend's answer, when Err is nil
 	// Err is a *SendError when SentAt is zero. Else it says why there is no answer:
-	// ErrNoAck, ErrBackendGone, the context's error, or what was wrong with it.
+	// handoff.ErrNoAck, handoff.ErrBackendGone, the context's error, or what was wrong with it.
 	Err error
 }
 
 // Exchange makes the whole exchange, which may block: for v1StepTimeout until the offer
 // is written, and then for wait until the ACK is there. It ends early with ctx. It takes
 // values and gives one, so that it can run on any goroutine; what becomes of the attempt
-// is for its owner to say (Attempt.Exchanged). It borrows conn.
-func (v V1) Exchange(ctx context.Context, token Token, offer Offer, conn syscall.RawConn, wait time.Duration) (r V1Result) {
+// is for its owner to say (V1Result.Settle). It borrows conn.
+func (v V1) Exchange(ctx context.Context, token handoff.Token, offer handoff.Offer, conn syscall.RawConn, wait time.Duration) (r V1Result) {
 	d, err := v.send(ctx, token, offer, conn)
 	if err != nil {
 		return V1Result{Err: err}
@@ -62,14 +63,14 @@ func (v V1) Exchange(ctx context.Context, token Token, offer Offer, conn syscall
 	case ctx.Err() != nil && errors.Is(r.Err, waiting.Err()):
 		r.Err = context.Cause(ctx)
 	case errors.Is(r.Err, context.DeadlineExceeded):
-		r.Err = ErrNoAck
+		r.Err = handoff.ErrNoAck
 	}
 	return r
 }
 
-// Exchanged ends an attempt with the result of its exchange. now is when the exchange
-// had ended, by the attempt's clock.
-func (a *Attempt) Exchanged(r V1Result, now time.Time) Outcome {
+// Settle ends an attempt with the result of its exchange. now is when the exchange had
+// ended, by the attempt's clock.
+func (r V1Result) Settle(a *handoff.Attempt, now time.Time) handoff.Outcome {
 	a.Sent(r.SentAt)
 	switch {
 	case r.Err == nil:
@@ -80,20 +81,20 @@ func (a *Attempt) Exchanged(r V1Result, now time.Time) Outcome {
 	return a.Unanswered(r.Err, now)
 }
 
-func (v V1) send(ctx context.Context, token Token, offer Offer, conn syscall.RawConn) (*v1Delivery, error) {
+func (v V1) send(ctx context.Context, token handoff.Token, offer handoff.Offer, conn syscall.RawConn) (*v1Delivery, error) {
 	ctx, cancel := context.WithTimeout(ctx, v1StepTimeout)
 	defer cancel()
 	dialer := net.Dialer{}
 	endpoint, err := dialer.DialContext(ctx, "unix", v.Endpoint)
 	if err != nil {
-		return nil, inTransfer(ClassifyConnect(err))
+		return nil, inTransfer(handoff.ClassifyConnect(err))
 	}
 	d := &v1Delivery{conn: endpoint.(*net.UnixConn), client: conn, token: token, offer: offer}
 	if err = v.verify(d.conn); err != nil {
-		err = &SendError{Stage: StageTransfer, Class: SendPermissionDenied, Err: err}
+		err = &handoff.SendError{Stage: handoff.StageTransfer, Class: handoff.SendPermissionDenied, Err: err}
 	} else if err = d.transfer(); err == nil {
 		if err = d.deliver(ctx); err != nil {
-			err = &SendError{Stage: StageDeliver, Class: SendPostTransferDeliveryFailed, Sent: TokenSize, Err: err}
+			err = &handoff.SendError{Stage: handoff.StageDeliver, Class: handoff.SendPostTransferDeliveryFailed, Sent: handoff.TokenSize, Err: err}
 		}
 	}
 	if err != nil {
@@ -120,8 +121,8 @@ func (v V1) verify(endpoint *net.UnixConn) error {
 }
 
 // inTransfer says that err is of the first step of the exchange.
-func inTransfer(err *SendError) *SendError {
-	err.Stage = StageTransfer
+func inTransfer(err *handoff.SendError) *handoff.SendError {
+	err.Stage = handoff.StageTransfer
 	return err
 }
 
@@ -130,8 +131,8 @@ func inTransfer(err *SendError) *SendError {
 type v1Delivery struct {
 	conn   *net.UnixConn
 	client syscall.RawConn // borrowed
-	token  Token
-	offer  Offer
+	token  handoff.Token
+	offer  handoff.Offer
 }
 
 // Format keeps the token out of logs: fmt would print the fields.
@@ -150,9 +151,9 @@ func (d *v1Delivery) transfer() error {
 	}
 	switch {
 	case err != nil:
-		return inTransfer(ClassifySend(err))
-	case n < TokenSize:
-		return inTransfer(PartialSend(n))
+		return inTransfer(handoff.ClassifySend(err))
+	case n < handoff.TokenSize:
+		return inTransfer(handoff.PartialSend(n))
 	}
 	return nil
 }
@@ -172,7 +173,7 @@ func (d *v1Delivery) deliver(ctx context.Context) error {
 
 // awaitAck makes the checks of spec 02 §6 in their order. An answer that fails one of
 // them is no answer.
-func (d *v1Delivery) awaitAck(ctx context.Context) (Ack, error) {
+func (d *v1Delivery) awaitAck(ctx context.Context) (handoff.Ack, error) {
 	stop := context.AfterFunc(ctx, func() { _ = d.conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	f, _, err := frame.Read(d.conn, frame.MaxHelloBody)
@@ -180,25 +181,25 @@ func (d *v1Delivery) awaitAck(ctx context.Context) (Ack, error) {
 		var eof *frame.EOFError
 		switch {
 		case ctx.Err() != nil && errors.Is(err, os.ErrDeadlineExceeded):
-			return Ack{}, ctx.Err()
+			return handoff.Ack{}, ctx.Err()
 		case errors.As(err, &eof), errors.Is(err, syscall.ECONNRESET):
-			return Ack{}, fmt.Errorf("%w: %w", ErrBackendGone, err)
+			return handoff.Ack{}, fmt.Errorf("%w: %w", handoff.ErrBackendGone, err)
 		}
-		return Ack{}, err
+		return handoff.Ack{}, err
 	}
 	ack, err := frame.ParseHandoffAck(f, d.token[:], d.offer.ConnectionID)
 	var rejected *frame.RejectedError
 	if errors.As(err, &rejected) {
 		// The connection is the broker's again, who writes to it with a deadline.
 		if err := sock.SetNonblock(d.client, true); err != nil {
-			return Ack{}, err
+			return handoff.Ack{}, err
 		}
-		return Ack{Token: d.token[:], Detail: rejected.Detail}, nil
+		return handoff.Ack{Token: d.token[:], Detail: rejected.Detail}, nil
 	}
 	if err != nil {
-		return Ack{}, err
+		return handoff.Ack{}, err
 	}
-	return Ack{Token: ack.Token, Accepted: true}, nil
+	return handoff.Ack{Token: ack.Token, Accepted: true}, nil
 }
 
 func (d *v1Delivery) close() { _ = d.conn.Close() }

@@ -1,12 +1,13 @@
 //go:build linux && !usher_portable
 
-package handoff
+package transport
 
 import (
 	"errors"
 	"io"
 	"testing"
 
+	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/sock"
@@ -15,7 +16,7 @@ import (
 
 // passed is the line with another broker, whose attempts are those of table. The first
 // broker's side is closed.
-func (l *line) passed(t *testing.T, table *Table) *line {
+func (l *line) passed(t *testing.T, table *handoff.Table) *line {
 	t.Helper()
 	p, err := l.Pass()
 	if err != nil {
@@ -68,14 +69,14 @@ func TestPassChannel(t *testing.T) {
 	for range 3 {
 		a := l.offer(t)
 		late = append(late, l.receiveInPage(t))
-		a.Unanswered(ErrNoAck, at(1))
+		a.Unanswered(handoff.ErrNoAck, at(1))
 		a.Close()
 	}
 	for hops := range 2 { // tables that differ in size, as those of two builds may
-		config := DefaultConfig()
+		config := handoff.DefaultConfig()
 		config.MaxPending = 7 << hops
-		l = l.passed(t, NewTable(DefaultConfig())) // which has nothing to offer
-		l = l.passed(t, NewTable(config))
+		l = l.passed(t, handoff.NewTable(handoff.DefaultConfig())) // which has nothing to offer
+		l = l.passed(t, handoff.NewTable(config))
 		a := l.offer(t)
 		o := l.receiveInPage(t)
 		for _, before := range late {
@@ -104,7 +105,7 @@ func TestPassChannel(t *testing.T) {
 		if err != nil || got != a {
 			t.Fatal(got, err)
 		}
-		if out := got.Answered(ack, at(1)); out.Verdict != Adopted || out.Late || out.Err != nil {
+		if out := got.Answered(ack, at(1)); out.Verdict != handoff.Adopted || out.Late || out.Err != nil {
 			t.Errorf("got %+v", out)
 		}
 		a.Close()
@@ -124,13 +125,13 @@ func TestPassChannelInUse(t *testing.T) {
 	if _, err := l.Pass(); err == nil {
 		t.Error("passed with an attempt that is pending")
 	}
-	bare.Unanswered(ErrNoAck, at(1))
+	bare.Unanswered(handoff.ErrNoAck, at(1))
 	_ = l.sharedPage(t)
 	a := l.offer(t)
 	if _, err := l.Pass(); err == nil {
 		t.Error("passed with an attempt that is pending")
 	}
-	a.Unanswered(ErrNoAck, at(1))
+	a.Unanswered(handoff.ErrNoAck, at(1))
 	if _, err := l.Pass(); !errors.Is(err, claim.ErrUnavailable) {
 		t.Errorf("passed with an open claim: %v", err)
 	}
@@ -152,7 +153,7 @@ func TestPassChannelInUse(t *testing.T) {
 			t.Fatal(err)
 		}
 		change(&bad)
-		if _, err := Resume(conn, bad, NewTable(DefaultConfig())); err == nil {
+		if _, err := Resume(conn, bad, handoff.NewTable(handoff.DefaultConfig())); err == nil {
 			t.Errorf("%s: resumed", name)
 		}
 	}

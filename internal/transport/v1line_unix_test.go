@@ -1,6 +1,6 @@
 //go:build unix
 
-package handoff
+package transport
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
@@ -59,7 +60,7 @@ func (l *v1Line) backend(t *testing.T, act func(c *net.UnixConn)) {
 // sideBand receives the first bytes and the descriptors beside them.
 func sideBand(t *testing.T, c *net.UnixConn) ([]byte, sock.Descriptors) {
 	t.Helper()
-	buf := make([]byte, TokenSize)
+	buf := make([]byte, handoff.TokenSize)
 	m, err := sock.Receive(c, buf)
 	if err = errors.Join(err, m.Fault); err != nil {
 		t.Error(err)
@@ -116,23 +117,23 @@ func canonical(t *testing.T, offer []byte) []byte {
 
 // v1Handoff is an attempt at a v1 exchange.
 type v1Handoff struct {
-	table *Table
-	*Attempt
+	table *handoff.Table
+	*handoff.Attempt
 }
 
 // v1Attempt has the vector's token.
 func v1Attempt(t *testing.T, token []byte) v1Handoff {
 	t.Helper()
-	h := v1Handoff{NewTable(Config{Random: bytes.NewReader(token)}), new(Attempt)}
-	if err := h.table.Issue(h.Attempt, DefaultAckDeadline, time.Now()); err != nil {
+	h := v1Handoff{handoff.NewTable(handoff.Config{Random: bytes.NewReader(token)}), new(handoff.Attempt)}
+	if err := h.table.Issue(h.Attempt, handoff.DefaultAckDeadline, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	return h
 }
 
-func (h v1Handoff) exchange(ctx context.Context, l *v1Line, offer Offer, wait time.Duration) Outcome {
+func (h v1Handoff) exchange(ctx context.Context, l *v1Line, offer handoff.Offer, wait time.Duration) handoff.Outcome {
 	r := l.Exchange(ctx, h.Token(), offer, l.raw, wait)
-	return h.Exchanged(r, time.Now())
+	return r.Settle(h.Attempt, time.Now())
 }
 
-var v1Offer = Offer{Service: "demo-svc", ConnectionID: 1}
+var v1Offer = handoff.Offer{Service: "demo-svc", ConnectionID: 1}

@@ -1,6 +1,6 @@
 //go:build unix
 
-package handoff
+package transport
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
@@ -23,18 +24,18 @@ import (
 func TestV1DialFails(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoil func(t *testing.T, l *v1Line, ctx context.Context) context.Context
-		class SendClass
+		class handoff.SendClass
 		err   error
 	}{
 		"missing": {func(_ *testing.T, l *v1Line, ctx context.Context) context.Context {
 			_ = l.Close()
 			return ctx
-		}, SendBackendUnavailable, syscall.ENOENT},
+		}, handoff.SendBackendUnavailable, syscall.ENOENT},
 		"refused": {func(_ *testing.T, l *v1Line, ctx context.Context) context.Context {
 			l.SetUnlinkOnClose(false)
 			_ = l.Close()
 			return ctx
-		}, SendBackendUnavailable, syscall.ECONNREFUSED},
+		}, handoff.SendBackendUnavailable, syscall.ECONNREFUSED},
 		"backlog full": {func(t *testing.T, l *v1Line, ctx context.Context) context.Context {
 			if err := unix.Listen(testutil.FD(t, l.UnixListener), 0); err != nil {
 				t.Fatal(err)
@@ -45,23 +46,23 @@ func TestV1DialFails(t *testing.T) {
 			}
 			t.Cleanup(func() { _ = c.Close() })
 			return ctx
-		}, SendWouldBlock, syscall.EAGAIN},
+		}, handoff.SendWouldBlock, syscall.EAGAIN},
 		"time is up": {func(t *testing.T, _ *v1Line, ctx context.Context) context.Context {
 			ctx, cancel := context.WithDeadline(ctx, time.Unix(1, 0))
 			t.Cleanup(cancel)
 			return ctx
-		}, SendBackendUnavailable, nil},
+		}, handoff.SendBackendUnavailable, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			testutil.Leaks(t)
 			l := newV1Line(t)
 			ctx := c.spoil(t, l, t.Context())
-			d, err := l.send(ctx, Token{1}, v1Offer, l.raw)
-			var send *SendError
+			d, err := l.send(ctx, handoff.Token{1}, v1Offer, l.raw)
+			var send *handoff.SendError
 			if d != nil || !errors.As(err, &send) {
 				t.Fatalf("got %v, %v", d, err)
 			}
-			if send.Stage != StageTransfer || send.Class != c.class || send.Reached() || c.err != nil && !errors.Is(err, c.err) {
+			if send.Stage != handoff.StageTransfer || send.Class != c.class || send.Reached() || c.err != nil && !errors.Is(err, c.err) {
 				t.Errorf("got %+v: %v", send, err)
 			}
 			if !nonblocking(t, l.conn) {
@@ -82,9 +83,9 @@ func TestV1NothingTransferred(t *testing.T) {
 		}
 	})
 	_ = l.conn.Close()
-	d, err := l.send(t.Context(), Token{1}, v1Offer, l.raw)
-	var send *SendError
-	if d != nil || !errors.As(err, &send) || send.Stage != StageTransfer || send.Reached() {
+	d, err := l.send(t.Context(), handoff.Token{1}, v1Offer, l.raw)
+	var send *handoff.SendError
+	if d != nil || !errors.As(err, &send) || send.Stage != handoff.StageTransfer || send.Reached() {
 		t.Errorf("got %v, %v", d, err)
 	}
 }
@@ -102,36 +103,36 @@ func TestV1BackendEnds(t *testing.T) {
 	big.Service = strings.Repeat("s", 4<<20) // does not fit into the socket's buffer
 	for _, c := range []struct {
 		name  string
-		offer Offer
+		offer handoff.Offer
 		act   func(t *testing.T, c *net.UnixConn)
-		stage Stage
+		stage handoff.Stage
 		err   error
 	}{
-		{"before the offer", big, func(*testing.T, *net.UnixConn) {}, StageDeliver, nil},
+		{"before the offer", big, func(*testing.T, *net.UnixConn) {}, handoff.StageDeliver, nil},
 		{"with the offer unread", v1Offer, func(t *testing.T, c *net.UnixConn) {
 			testutil.WaitFor(t, "the offer is there", func() bool {
 				return testutil.Unread(t, c) == len(canonical(t, v.offer))
 			})
-		}, StageAwaitAck, ErrBackendGone},
-		{"before the ACK", v1Offer, readOffer, StageAwaitAck, ErrBackendGone},
+		}, handoff.StageAwaitAck, handoff.ErrBackendGone},
+		{"before the ACK", v1Offer, readOffer, handoff.StageAwaitAck, handoff.ErrBackendGone},
 		{"inside the ACK", v1Offer, func(t *testing.T, c *net.UnixConn) {
 			readOffer(t, c)
 			if _, err := c.Write(v.reply[:len(v.reply)-1]); err != nil {
 				t.Error(err)
 			}
-		}, StageAwaitAck, ErrBackendGone},
+		}, handoff.StageAwaitAck, handoff.ErrBackendGone},
 		{"with an answer that is no frame", v1Offer, func(t *testing.T, c *net.UnixConn) {
 			readOffer(t, c)
 			if _, err := c.Write([]byte("nonsense")); err != nil {
 				t.Error(err)
 			}
-		}, StageAwaitAck, nil},
+		}, handoff.StageAwaitAck, nil},
 		{"with a huge answer", v1Offer, func(t *testing.T, c *net.UnixConn) {
 			readOffer(t, c)
 			if _, err := c.Write([]byte{frame.Version, 0xFF, 0xFF, 0xFF, 0xFF}); err != nil {
 				t.Error(err)
 			}
-		}, StageAwaitAck, nil},
+		}, handoff.StageAwaitAck, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			testutil.Leaks(t)
@@ -142,8 +143,8 @@ func TestV1BackendEnds(t *testing.T) {
 				c.act(t, conn)
 			})
 			h := v1Attempt(t, v.token)
-			out := h.exchange(t.Context(), l, c.offer, DefaultAckDeadline)
-			if out.Verdict != Unknown || out.Stage != c.stage || !out.FDReachedBackend || c.err != nil && !errors.Is(out.Err, c.err) {
+			out := h.exchange(t.Context(), l, c.offer, handoff.DefaultAckDeadline)
+			if out.Verdict != handoff.Unknown || out.Stage != c.stage || !out.FDReachedBackend || c.err != nil && !errors.Is(out.Err, c.err) {
 				t.Errorf("got %+v, want %v at %s", out, c.err, c.stage)
 			}
 			if nonblocking(t, l.conn) {
@@ -162,7 +163,7 @@ func TestV1Silence(t *testing.T) {
 	for name, c := range map[string]struct {
 		deadline time.Duration
 		err      error
-	}{"deadline": {time.Millisecond, ErrNoAck}, "cancelled": {time.Hour, context.Canceled}} {
+	}{"deadline": {time.Millisecond, handoff.ErrNoAck}, "cancelled": {time.Hour, context.Canceled}} {
 		t.Run(name, func(t *testing.T) {
 			testutil.Leaks(t)
 			ctx, cancel := context.WithCancel(t.Context())
@@ -181,21 +182,26 @@ func TestV1Silence(t *testing.T) {
 			h := v1Attempt(t, readV1Vector(t).token)
 			out := h.exchange(ctx, l, v1Offer, c.deadline)
 			close(over)
-			if out.Verdict != Unknown || !errors.Is(out.Err, c.err) {
+			if out.Verdict != handoff.Unknown || !errors.Is(out.Err, c.err) {
 				t.Errorf("got %+v, want %v", out, c.err)
 			}
 		})
 	}
 }
 
-// TestV1LogsNoToken: what an exchange reports names no byte of its token.
+// TestV1LogsNoToken: what an exchange reports, and its own record, name no byte of its token.
 func TestV1LogsNoToken(t *testing.T) {
 	testutil.Leaks(t)
 	v := readV1Vector(t)
 	l := newV1Line(t)
 	l.backend(t, func(conn *net.UnixConn) { _, fds := sideBand(t, conn); fds.Close() })
-	out := v1Attempt(t, v.token).exchange(t.Context(), l, v1Offer, DefaultAckDeadline)
+	out := v1Attempt(t, v.token).exchange(t.Context(), l, v1Offer, handoff.DefaultAckDeadline)
 	if text := fmt.Sprintf("%+v", out); out.Err == nil || strings.Contains(text, hex.EncodeToString(v.token)) || strings.Contains(text, string(v.token)) {
 		t.Errorf("logged %q", text)
+	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d"} {
+		if text := fmt.Sprintf(verb, &v1Delivery{token: handoff.Token(v.token)}); text != "v1 exchange(redacted)" {
+			t.Errorf("%s shows %q", verb, text)
+		}
 	}
 }
