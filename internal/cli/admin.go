@@ -44,6 +44,10 @@ func (a *app) ask(ctx context.Context, req *wire.AdminRequest) (*wire.AdminReply
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	reply, err := adminclient.Ask(ctx, socket, req)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, fmt.Errorf("%w, which took longer than %v: look whether it is stopped or overloaded; %s, in milliseconds, sets another time",
+			err, timeout, endpoint.ClientTimeoutVariable)
+	}
 	var dial *adminclient.DialError
 	var forbidden *endpoint.VariableError
 	switch {

@@ -31,6 +31,19 @@ func TestAskWithoutBroker(t *testing.T) {
 	}
 }
 
+// TestAskSilentBroker: a broker that is stopped has its queue all the same.
+func TestAskSilentBroker(t *testing.T) {
+	testutil.Leaks(t)
+	p := newPlace(t)
+	t.Setenv(endpoint.ClientTimeoutVariable, "20")
+	l, err := net.Listen("unix", p.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	run(t, "healthz").want(t, 1, "", "took longer than 20ms: look whether it is stopped")
+}
+
 func TestAskJudgesTheAnswer(t *testing.T) {
 	for _, tc := range []struct {
 		name   string

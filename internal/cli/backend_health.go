@@ -9,7 +9,7 @@ import (
 )
 
 func backendHealthCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:               "backend-health [SERVICE]",
 		Short:             "Show the backends of one service, as JSON",
 		Args:              cobra.MaximumNArgs(1),
@@ -21,4 +21,6 @@ func backendHealthCommand(a *app) *cobra.Command {
 			})
 		},
 	}
+	addJSON(cmd, new(bool)) // as everywhere; there is nothing else
+	return cmd
 }

@@ -10,5 +10,5 @@ import (
 func TestConfig(t *testing.T) {
 	p := newPlace(t)
 	p.startBroker(t)
-	run(t, "config").want(t, 0, fmt.Sprintf(`{"source":"env:RUNNING_PROCESS_SERVICE_DEF_DIR","value":%q}`, p.definitions), "")
+	run(t, "config", "--json").want(t, 0, fmt.Sprintf(`{"source":"env:RUNNING_PROCESS_SERVICE_DEF_DIR","value":%q}`, p.definitions), "")
 }

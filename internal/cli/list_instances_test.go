@@ -10,5 +10,5 @@ import (
 func TestListInstances(t *testing.T) {
 	p := newPlace(t)
 	p.startBroker(t)
-	run(t, "list-instances").want(t, 0, fmt.Sprintf(`"pipe":%q,"state":"running"`, p.socket), "")
+	run(t, "list-instances", "--json").want(t, 0, fmt.Sprintf(`"pipe":%q,"state":"running"`, p.socket), "")
 }

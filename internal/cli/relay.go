@@ -17,8 +17,8 @@ var relayed = []struct {
 }{
 	{"healthz", "Ask whether the broker is alive", wire.AdminVerb_ADMIN_VERB_HEALTHZ, false},
 	{"readyz", "Ask whether the broker takes clients; exit 1 when it does not", wire.AdminVerb_ADMIN_VERB_READYZ, false},
-	{"list-instances", "Show the broker's instance and socket, as JSON", wire.AdminVerb_ADMIN_VERB_LIST_INSTANCES, false},
-	{"config", "Show the broker's settings and where they come from, as JSON", wire.AdminVerb_ADMIN_VERB_CONFIG, false},
+	{"list-instances", "Show the broker's instance and socket, as JSON", wire.AdminVerb_ADMIN_VERB_LIST_INSTANCES, true},
+	{"config", "Show the broker's settings and where they come from, as JSON", wire.AdminVerb_ADMIN_VERB_CONFIG, true},
 	{"dump", "Show the broker's configuration and backends, as JSON", wire.AdminVerb_ADMIN_VERB_DUMP, true},
 	{"metrics", "Show the broker's metrics, as OpenMetrics text", wire.AdminVerb_ADMIN_VERB_METRICS, false},
 }
