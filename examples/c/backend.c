@@ -36,7 +36,7 @@ static void answer(channel *ch, field token, uint64_t id, bool accepted, int rea
 	put_bytes(&ack, 1, token.at, token.len), put_number(&ack, 2, id);
 	put_number(&ack, 3, accepted), put_number(&ack, 4, (uint64_t)reason);
 	put_frame(&out, RESPONSE, CHANNEL, &ack, id);
-	send_all(ch->fd, out.at, out.len, 1000); /* a broker that has gone needs none */
+	say(ch, &out); /* a broker that has gone needs none */
 }
 
 /* swap changes a word of the page in one step that no other process can split. */
@@ -114,9 +114,11 @@ static bool check_connection(int fd) { /* judged without reading it */
 	       getpeername(fd, (struct sockaddr *)&peer, &p) == 0 && same_user(fd);
 }
 
-static bool take(int claim) { /* the unit out of an eventfd */
+static bool take(int claim) { /* the unit out of an eventfd, or the byte out of a pipe */
 	char link[64], kind[32] = "";
 	uint64_t unit = 0;
+	struct stat st;
+	if (fstat(claim, &st) == 0 && S_ISFIFO(st.st_mode)) return read(claim, &unit, 1) == 1;
 	snprintf(link, sizeof link, "/proc/self/fd/%d", claim);
 	return readlink(link, kind, sizeof kind - 1) > 0 && strcmp(kind, "anon_inode:[eventfd]") == 0 &&
 	       read(claim, &unit, sizeof unit) == sizeof unit && unit == 1;
@@ -139,11 +141,11 @@ static int adopt(connection *c, const message *envelope, const message *offer, c
 	return 0;
 }
 
-/* receive_message returns one message's length, or at the channel's end no positive number,
- * and at most 8 descriptors: *count is 9 when some got lost. */
-static ssize_t receive_message(int from, buffer *b, int *fds, int *count, int ms) {
+/* receive_part returns how many bytes have come, or at the end no positive number, and at most
+ * 8 descriptors: *count is 9 when some got lost. */
+static ssize_t receive_part(int from, uint8_t *at, size_t len, int *fds, int *count, int ms) {
 	union { struct cmsghdr align; char at[CMSG_SPACE(8 * sizeof(int))]; } control;
-	struct iovec to = {b->at, MOST};
+	struct iovec to = {at, len};
 	struct msghdr m = {.msg_iov = &to, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
 	ssize_t n;
 	*count = 0;
@@ -157,13 +159,38 @@ static ssize_t receive_message(int from, buffer *b, int *fds, int *count, int ms
 		while (*count > 0) close(fds[--*count]);
 		*count = 9;
 	}
-	return b->len = (size_t)n, n;
+	return n;
 }
 
-static bool whole(const buffer *b) {
+/* frame_length is that of the frame which b begins with, its header included; the header's
+ * while that is not there, or where the frame is too long. */
+static size_t frame_length(const buffer *b) {
 	size_t len = b->len < 5 ? 0 : b->at[1] | b->at[2] << 8 | b->at[3] << 16 | (size_t)b->at[4] << 24;
-	return b->len >= 5 && b->at[0] == 1 && len == b->len - 5;
+	return len <= MOST - 5 ? len + 5 : 5;
 }
+
+/* receive_message returns one message's length, and otherwise what receive_part does. On a
+ * stream it is read to its end and not beyond: what follows has descriptors of its own. */
+static ssize_t receive_message(int from, buffer *b, int *fds, int *count, int ms) {
+	int type = 0, late[8], more = 0;
+	socklen_t size = sizeof type;
+	if (getsockopt(from, SOL_SOCKET, SO_TYPE, &type, &size) != 0) return -1;
+	ssize_t n = receive_part(from, b->at, type == SOCK_STREAM ? 5 : MOST, fds, count, ms);
+	b->len = n > 0 ? (size_t)n : 0;
+	while (n > 0 && type == SOCK_STREAM && b->len < frame_length(b)) {
+		n = receive_part(from, b->at + b->len, frame_length(b) - b->len, late, &more, ms);
+		if (n > 0 && more == 0) {
+			b->len += (size_t)n;
+			continue;
+		}
+		for (int i = 0; i < more && more <= 8; i++) close(late[i]);
+		for (int i = 0; i < *count && *count <= 8; i++) close(fds[i]);
+		return *count = 0, -1;
+	}
+	return n > 0 ? (ssize_t)b->len : n;
+}
+
+static bool whole(const buffer *b) { return b->len >= 5 && b->at[0] == 1 && b->len == frame_length(b); }
 
 /* take_message takes one message through the steps; false when the channel has ended. */
 static bool take_message(channel *ch) {
@@ -225,7 +252,7 @@ static channel *join(void) {
 	close(fd);
 	message envelope, reply;
 	if (!came || !whole(&in) || !parse(&envelope, in.at + 5, in.len - 5) || !is(&envelope, RESPONSE, REGISTRATION) ||
-	    !parse(&reply, envelope.f[4].at, envelope.f[4].len) || !reply.f[1].n || reply.f[5].n ||
+	    !parse(&reply, envelope.f[4].at, envelope.f[4].len) || !reply.f[1].n ||
 	    count != (reply.f[6].n ? 2 : 1)) return refused(ch, fds, count);
 	if (reply.f[6].n) {
 		if (!map(ch, fds[1])) return refused(ch, fds, count);

@@ -23,6 +23,7 @@ typedef struct { /* a channel; the page with it, and the last user frees both */
 static long long idle; /* ns without a connection until it may go; 0 for ever */
 static atomic_bool draining;
 
+static pthread_mutex_t saying = PTHREAD_MUTEX_INITIALIZER; /* of what is sent on the channel */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of the three below */
 static pthread_cond_t changed;
 static int open_connections;
@@ -53,11 +54,19 @@ static void release(channel *ch) {
 	free(ch);
 }
 
+/* say sends a message: on a stream two of them would mix. */
+static bool say(channel *ch, const buffer *b) {
+	pthread_mutex_lock(&saying);
+	bool said = send_all(ch->fd, b->at, b->len, 1000);
+	pthread_mutex_unlock(&saying);
+	return said;
+}
+
 static bool note(channel *ch, int kind, const char *path, int active) {
 	buffer body = {.len = 0}, out = {.len = 0};
 	put_number(&body, 1, (uint64_t)kind), put_text(&body, 2, path), put_number(&body, 3, (uint64_t)active);
 	put_frame(&out, EVENT, CHANNEL, &body, 0);
-	return send_all(ch->fd, out.at, out.len, 1000);
+	return say(ch, &out);
 }
 
 /* tell tells the broker how many connections there are, a while after that has changed, and

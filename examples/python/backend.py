@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import socket
+import stat
 import sys
 import threading
 import time
@@ -191,7 +192,7 @@ class Backend:
                 reply = Message(payload(envelope, RESPONSE, CONTROL).get(2, b""))
                 raise Fault(reply.get(1, b"").decode(errors="replace"))
             reply = payload(envelope, RESPONSE, REGISTRATION)
-            if not reply.get(1) or reply.get(5) or len(fds) != (2 if reply.get(6) else 1):
+            if not reply.get(1) or len(fds) != (2 if reply.get(6) else 1):
                 raise Fault(reply.get(2, b"").decode(errors="replace") or "no channel that this backend can use")
             page = Page(fds[1]) if reply.get(6) else None
             return socket.socket(fileno=fds.pop(0)), page
@@ -298,17 +299,43 @@ def check_connection(conn):
 
 
 def take(claim):
-    """Takes the unit out of an eventfd."""
-    if os.readlink(f"/proc/self/fd/{claim}") != "anon_inode:[eventfd]":
+    """Takes the unit out of an eventfd, or the byte out of a pipe, which is empty behind it."""
+    pipe = stat.S_ISFIFO(os.fstat(claim).st_mode)
+    if not pipe and os.readlink(f"/proc/self/fd/{claim}") != "anon_inode:[eventfd]":
         raise Nack(DESCRIPTORS, "no claim")
     try:
-        return os.read(claim, 8) == (1).to_bytes(8, sys.byteorder)
+        unit = os.read(claim, 8)
+        return len(unit) == 1 if pipe else unit == (1).to_bytes(8, sys.byteorder)
     except BlockingIOError:
         return False
 
 
 def receive(conn, size):
-    """One message: data, descriptors, and whether any got lost."""
+    """One message: data, descriptors, and whether any got lost. On a stream it is read to its
+    end and not beyond, for what follows has descriptors of its own."""
+    stream = conn.type == socket.SOCK_STREAM
+    data, fds, lost = part(conn, 5 if stream else size)
+    try:
+        while stream and data and len(data) < length(data, size):
+            more, late, _ = part(conn, length(data, size) - len(data))
+            close(late)
+            if late or not more:
+                raise EOFError("the end, or a descriptor, inside a message")
+            data += more
+    except BaseException:
+        close(fds)
+        raise
+    return data, fds, lost
+
+
+def length(data, most):
+    """Of the frame that data is the beginning of; of its header while that is not there, or
+    where the frame is too long."""
+    whole = 5 + int.from_bytes(data[1:5], "little") if len(data) >= 5 else 5
+    return whole if whole <= most else 5
+
+
+def part(conn, size):
     data, control, flags, _ = conn.recvmsg(size, socket.CMSG_SPACE(4 * 8), socket.MSG_CMSG_CLOEXEC)
     fds = array.array("i")
     for level, kind, content in control:
@@ -328,9 +355,17 @@ def parse(data):
     return Message(data[5:])
 
 
+saying = threading.Lock()  # of a channel: on a stream two messages would mix
+
+
+def say(channel, data):
+    with saying:
+        channel.sendall(data)
+
+
 def answer(channel, ack):
     try:
-        channel.sendall(frame(RESPONSE, CHANNEL, message(ack), ack[2]))
+        say(channel, frame(RESPONSE, CHANNEL, message(ack), ack[2]))
     except OSError:
         pass  # a broker that has gone needs none
 
@@ -343,7 +378,7 @@ def lets_go(envelope):
 
 
 def note(channel, fields):
-    channel.sendall(frame(EVENT, CHANNEL, message(fields)))
+    say(channel, frame(EVENT, CHANNEL, message(fields)))
 
 
 def serve_lines(conn, first):

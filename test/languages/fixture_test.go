@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -37,13 +38,20 @@ type fixture struct {
 	journal    *os.File
 	log        string // what the backends write down, by path: the journal's, or the log of those that the broker starts
 	started    int
-	atRest     int // descriptors of a backend of this kind
+	atRest     int           // descriptors of a backend of this kind
+	deadline   time.Duration // the broker's for an acknowledgement
 	stopBroker func()
 }
 
 func newFixture(t *testing.T, program backendProgram) *fixture {
 	t.Helper()
 	executable := program.executable(t)
+	for _, language := range []string{"c", "node", "python"} { // so that go test does not take an older result
+		files, _ := filepath.Glob(filepath.Join(examples, language, "*"))
+		for _, file := range files {
+			_, _ = os.Stat(file)
+		}
+	}
 	w, err := world.New(context.Background(), service, executable)
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +61,7 @@ func newFixture(t *testing.T, program backendProgram) *fixture {
 			t.Error(err)
 		}
 	})
-	f := &fixture{World: w, t: t, program: program, executable: executable}
+	f := &fixture{World: w, t: t, program: program, executable: executable, deadline: ackDeadline}
 	if f.journal, err = os.OpenFile(w.Path("journal"), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +74,7 @@ func newFixture(t *testing.T, program backendProgram) *fixture {
 func (w *fixture) startBroker() {
 	w.t.Helper()
 	b, err := broker.Listen(broker.Options{
-		Socket: w.Socket(), DefinitionDir: w.Definitions(), LogDir: w.logs(), AckDeadline: ackDeadline, Logger: slog.New(slog.DiscardHandler),
+		Socket: w.Socket(), DefinitionDir: w.Definitions(), LogDir: w.logs(), AckDeadline: w.deadline, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		w.t.Fatal(err)

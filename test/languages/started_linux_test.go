@@ -72,7 +72,6 @@ func (w *fixture) only() int {
 // TestStarted has the broker start the backends on demand. They tell how many connections
 // they have, make room for a successor, and outlive the broker.
 func TestStarted(t *testing.T) {
-	testutil.Needs(t, "SOCK_SEQPACKET, which these programs speak")
 	testutil.Leaks(t)
 	for _, program := range startedPrograms() {
 		t.Run(program.name, func(t *testing.T) {
@@ -127,7 +126,6 @@ func TestStarted(t *testing.T) {
 // TestStartedIdle: an instance without a connection ends after its idle time, with a broker
 // and without one, and not before.
 func TestStartedIdle(t *testing.T) {
-	testutil.Needs(t, "SOCK_SEQPACKET, which these programs speak")
 	testutil.Leaks(t)
 	for _, program := range startedPrograms() {
 		t.Run(program.name, func(t *testing.T) {
@@ -163,7 +161,6 @@ func frozen(pid int) bool {
 // TestStartedFaults kills and freezes started backends between receiving a connection and
 // adopting it: a request runs at most once, also after a thaw.
 func TestStartedFaults(t *testing.T) {
-	testutil.Needs(t, "SOCK_SEQPACKET, which these programs speak")
 	testutil.Leaks(t)
 	for _, program := range startedPrograms() {
 		t.Run(program.name, func(t *testing.T) {
