@@ -33,7 +33,7 @@ func (t *Tool) runDaemon() error {
 		return err
 	}
 	_ = os.Unsetenv(endpoint.SocketVariable) // the daemon's children have nothing to do with this broker
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, launch.Hangup)
 	defer stop()
 	context.AfterFunc(ctx, func() { _ = ln.Close() })
 	served := make(chan error, 1)

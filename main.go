@@ -91,7 +91,7 @@ func (t *Tool) serveBroker(before *broker.Predecessor, say func(string)) error {
 		return err
 	}
 	defer log.close()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, launch.Hangup)
 	defer stop()
 	say(readyWord)
 	return b.Serve(ctx)

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/seed-7265657e/usher/client"
+	"github.com/seed-7265657e/usher/internal/launch"
 )
 
 // connecting is `usher connect`.
@@ -49,7 +49,7 @@ func connectCommand(a *app) *cobra.Command {
 
 func (c *connecting) run(cmd *cobra.Command, args []string) error {
 	// ssh ends its proxy commands so. There is nothing to tidy up, nor to say.
-	signal.Reset(syscall.SIGHUP)
+	signal.Reset(launch.Hangup)
 	ctx := cmd.Context()
 	if c.raw {
 		return c.runRaw(cmd, args)

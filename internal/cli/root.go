@@ -6,13 +6,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/seed-7265657e/usher/internal/bench"
 	"github.com/seed-7265657e/usher/internal/demo"
 	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/launch"
 	"github.com/seed-7265657e/usher/internal/remote"
 )
 
@@ -94,22 +94,10 @@ func New(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 func Main() int {
 	demo.ToolMain()  // in a process that usher demo has had started
 	bench.ToolMain() // and in one of usher bench cold
-	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
+	ctx, stop := signal.NotifyContext(context.Background(), launch.Endings()...)
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	return Run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
-}
-
-// endings are the signals that end a verb: SIGTERM, and those of a terminal,
-// unless whoever started usher has it ignore them, as nohup does.
-func endings() []os.Signal {
-	signals := []os.Signal{syscall.SIGTERM} // never none: that would mean all
-	for _, s := range []os.Signal{os.Interrupt, syscall.SIGHUP} {
-		if !signal.Ignored(s) {
-			signals = append(signals, s)
-		}
-	}
-	return signals
 }
 
 // Run runs usher once and returns its exit code: 0 done, 1 failed, 2 wrong usage,

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -115,7 +114,7 @@ func (s *serving) run(cmd *cobra.Command) error {
 	}
 	// A reader of the log that goes away must not take the broker with it, which
 	// is what Go does by default for standard output and error.
-	signal.Ignore(syscall.SIGPIPE)
+	signal.Ignore(launch.BrokenPipe)
 	m, err := newManaged(log)
 	if err != nil {
 		return err

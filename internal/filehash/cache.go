@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/stamp"
@@ -160,7 +159,7 @@ func hashInTurn(ctx context.Context, path string, f *os.File, key fileKey) (sum 
 	}
 	defer holder.end()
 	if f == nil {
-		if f, err = os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0); err != nil { // a FIFO may have taken its place, and opening one waits
+		if f, err = os.OpenFile(path, os.O_RDONLY|nonblock, 0); err != nil { // a FIFO may have taken its place, and opening one waits
 			return sum, err
 		}
 		defer f.Close()

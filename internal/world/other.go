@@ -18,7 +18,7 @@ func supported() error {
 
 // Nobody can be frozen here, and nothing ends a process with this one: a role ends
 // with its standard input.
-const sigStop, sigCont = syscall.Signal(-1), syscall.Signal(-1)
+const sigStop, sigCont = syscall.Signal(0), syscall.Signal(0)
 
 func prepare(_ *exec.Cmd, foreign bool) error {
 	if foreign {

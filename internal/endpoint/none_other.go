@@ -1,0 +1,72 @@
+//go:build !unix && !windows
+
+package endpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"github.com/seed-7265657e/usher/internal/sock"
+)
+
+func bind(path string, _ socketKind) (*Binding, error) {
+	return nil, fmt.Errorf("serve %s: %w", path, errors.ErrUnsupported)
+}
+
+func adopt(path string, _ *net.UnixListener, _ bool) (*Binding, error) {
+	return bind(path, socketKind{})
+}
+
+func succeed(path string, _ *net.UnixListener) (*Binding, error) { return bind(path, socketKind{}) }
+
+func blocking(*net.UnixListener) (*os.File, error) { return nil, errors.ErrUnsupported }
+
+// nameLock has no work to do where nothing is bound.
+type nameLock struct{}
+
+func (*nameLock) release() error { return nil }
+
+func (*Binding) ownLock(lock *sock.FD) { lock.Close() }
+
+func (*Binding) leaveLock() {}
+
+// ShareLock answers errors.ErrUnsupported.
+func (*Binding) ShareLock() (*sock.FD, error) { return nil, errors.ErrUnsupported }
+
+// ListenAgain does nothing: no socket is taken over on this system.
+func (*Binding) ListenAgain() error { return nil }
+
+// StartLock can't be had on this system.
+type StartLock struct{}
+
+// LockStart answers errors.ErrUnsupported.
+func LockStart(_ context.Context, path string) (*StartLock, error) {
+	return nil, fmt.Errorf("start a broker at %s: %w", path, errors.ErrUnsupported)
+}
+
+// Unlock does nothing.
+func (*StartLock) Unlock() error { return nil }
+
+// CheckPrivate answers errors.ErrUnsupported: who may read dir can't be told.
+func CheckPrivate(dir string) error {
+	return fmt.Errorf("whose directory %s is: %w", dir, errors.ErrUnsupported)
+}
+
+// EnsurePrivate answers as CheckPrivate does.
+func EnsurePrivate(dir string) error { return CheckPrivate(dir) }
+
+// EnsureState makes the directory of a broker's or a tool's logs with what is missing above
+// it.
+func EnsureState(dir string) error { return os.MkdirAll(dir, 0o700) }
+
+// RemoveDead does nothing: nothing is bound on this system.
+func RemoveDead(string) {}
+
+// BackendsLive is false: none can be asked.
+func BackendsLive() bool { return false }
+
+// RemoveDeadBackends does nothing.
+func RemoveDeadBackends() int { return 0 }
