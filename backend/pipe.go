@@ -7,7 +7,6 @@ import (
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/loop"
-	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/watch"
 )
 
@@ -40,7 +39,7 @@ var newWatch = watch.New
 // listenOn makes the acceptor of a binding, which keeps the socket open for as long as
 // the loop uses it.
 func (l *Listener) listenOn(b *endpoint.Binding) error {
-	from, err := sock.ListenerOf(b.Listener)
+	from, err := b.Accepting()
 	if err == nil {
 		l.pipe.acceptor = loop.NewAcceptor(l.loop, from, l.acceptDialled)
 	}

@@ -19,7 +19,7 @@ const overloadRetry = 200 * time.Millisecond
 // listen makes the acceptor. The binding keeps its socket open for as long as the loop
 // runs.
 func (s *server) listen() error {
-	from, err := sock.ListenerOf(s.binding.Listener)
+	from, err := s.binding.Accepting()
 	if err == nil {
 		s.acceptor = loop.NewAcceptor(s.loop, from, s.accept)
 	}

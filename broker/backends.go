@@ -209,12 +209,8 @@ func ownSocket(path string, pid int) error {
 	if !filepath.IsAbs(path) {
 		return fmt.Errorf("%q is no absolute path", path)
 	}
-	st, err := os.Lstat(path)
-	if err != nil {
+	if err := endpoint.CheckIsSocket(path); err != nil {
 		return err
-	}
-	if st.Mode().Type() != os.ModeSocket {
-		return fmt.Errorf("%s is no socket", path)
 	}
 	return endpoint.CheckServedBy(path, pid)
 }

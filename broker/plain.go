@@ -241,7 +241,7 @@ func (p *plainSockets) close(path string, old *plainSocket) {
 
 // openPlain begins to accept; it is false when the broker ends.
 func (s *server) openPlain(p *plainSocket) bool {
-	from, err := sock.ListenerOf(p.binding.Listener)
+	from, err := p.binding.Accepting()
 	if err != nil || s.draining || s.successor != nil {
 		return false
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 // SendClass is the kind of failure of a transfer to a backend (spec 02 §5).
@@ -89,6 +91,8 @@ func PartialSend(sent int) *SendError {
 func sendClass(err error) SendClass {
 	var errno syscall.Errno
 	switch {
+	case errors.Is(err, sock.ErrLeftBehind):
+		return SendPostTransferDeliveryFailed
 	case errors.As(err, &errno):
 		return sendErrnoClass(errno)
 	case errors.Is(err, errors.ErrUnsupported):

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/seed-7265657e/usher/handoff"
+	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
@@ -77,6 +79,8 @@ func TestClassifyOtherErrors(t *testing.T) {
 	other := errors.New("something else")
 	checkSendError(t, handoff.ClassifySend(other), "Failed", "BackendAckTimeout", false)
 	checkSendError(t, handoff.ClassifyConnect(other), "BackendUnavailable", "BackendAckTimeout", false)
+	left := fmt.Errorf("%w: %w", sock.ErrLeftBehind, syscall.EAGAIN)
+	checkSendError(t, handoff.ClassifySend(left), "PostTransferDeliveryFailed", "BackendAckTimeout", true)
 	if !errors.Is(handoff.ClassifySend(other), other) {
 		t.Error("the cause is lost")
 	}

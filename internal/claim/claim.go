@@ -11,7 +11,7 @@
 // memory that the two share (Page). Otherwise it is a descriptor that travels
 // beside the connection: an eventfd with the value 1; where the kernel has none,
 // and on other Unix systems, a pipe with one byte in it. Both sides take that by
-// the same non-blocking read.
+// the same non-blocking read. On Windows it is an event that a wait resets.
 //
 // A leaf: of usher it imports sock alone. A Claim owns its descriptor; the peer's
 // copy is the peer's. A Page owns its mapping.
@@ -63,14 +63,15 @@ func create(k kernel) (*Claim, error) {
 }
 
 // kernel is the seam to the operating system, replaced in tests. A function
-// returns a non-blocking, close-on-exec descriptor whose read yields the unit
-// once, or errors.ErrUnsupported where the system has no such object.
+// returns a non-blocking, close-on-exec descriptor whose read, or on Windows a wait for it,
+// yields the unit once, or errors.ErrUnsupported where the system has no such object.
 type kernel struct {
 	eventfd func() (*sock.FD, error)
 	pipe    func() (*sock.FD, error)
 }
 
-// Means says what claims are here: words of a "page", an "eventfd" or a "pipe".
+// Means says what claims are here: words of a "page", an "eventfd", an "event" of Windows or
+// a "pipe".
 func Means() string {
 	if page, fd, err := NewPage(); err == nil {
 		fd.Close()
@@ -80,7 +81,7 @@ func Means() string {
 	for _, kind := range []struct {
 		name string
 		make func() (*sock.FD, error)
-	}{{"eventfd", system.eventfd}, {"pipe", system.pipe}} {
+	}{{eventMeans, system.eventfd}, {"pipe", system.pipe}} {
 		if fd, err := kind.make(); err == nil {
 			fd.Close()
 			return kind.name

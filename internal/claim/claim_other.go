@@ -1,4 +1,4 @@
-//go:build !unix
+//go:build !unix && !windows
 
 package claim
 
@@ -8,6 +8,8 @@ import (
 
 	"github.com/seed-7265657e/usher/internal/sock"
 )
+
+const eventMeans = "event"
 
 var system = kernel{
 	eventfd: func() (*sock.FD, error) { return nil, errors.ErrUnsupported },

@@ -13,6 +13,9 @@ import (
 	"github.com/seed-7265657e/usher/internal/sock"
 )
 
+// eventMeans is what an event is called here.
+const eventMeans = "eventfd"
+
 // unit is the byte in a pipe claim. An eventfd yields the number 1 instead, as
 // eight bytes, so that the two cannot be mistaken for one another.
 const unit = 'u'

@@ -28,7 +28,7 @@ func adopt(path string, l *net.UnixListener, contested bool) (*Binding, error) {
 		return nil, errors.Join(err, lock.release())
 	}
 	l.SetUnlinkOnClose(false)
-	return &Binding{Listener: l, Path: path, file: file, lock: lock}, nil
+	return &Binding{Listener: l, Path: path, bound: bound{file}, lock: lock}, nil
 }
 
 // succeed trusts the predecessor that its name leads to l: it has looked all the time, and a
@@ -39,7 +39,7 @@ func succeed(path string, l *net.UnixListener) (*Binding, error) {
 		return nil, err
 	}
 	l.SetUnlinkOnClose(false)
-	return &Binding{Listener: l, Path: path, file: file, unlinked: true}, nil
+	return &Binding{Listener: l, Path: path, bound: bound{file}, unlinked: true}, nil
 }
 
 // ownLock has the Binding own the lock beside the socket, whose descriptor the predecessor

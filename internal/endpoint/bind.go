@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"os"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -23,11 +22,11 @@ import (
 // The Binding owns the listener and the lock. Its methods are safe for concurrent
 // use.
 type Binding struct {
-	Listener *net.UnixListener
+	Listener *net.UnixListener // nil on Windows, where it is a named pipe
 	Path     string
 
-	file fs.FileInfo // the socket file as bound; its inode can't be reused while Listener is open
-	lock *nameLock   // nil for a name that nobody else can choose
+	bound
+	lock *nameLock // nil for a name that nobody else can choose
 
 	mu       sync.Mutex
 	unlinked bool
@@ -78,15 +77,6 @@ func (b *Binding) Check() error {
 	return b.check()
 }
 
-// check must be called with mu held and the listener open.
-func (b *Binding) check() error {
-	now, err := os.Lstat(b.Path)
-	if isMissing(err) || err == nil && !os.SameFile(now, b.file) {
-		return fmt.Errorf("%s: %w", b.Path, ErrReplaced)
-	}
-	return err
-}
-
 // isMissing reports whether err says that a path leads nowhere: the name is not
 // there, or a file stands where a directory was.
 func isMissing(err error) bool {
@@ -108,7 +98,7 @@ func (b *Binding) unlink() error {
 	}
 	err := b.check()
 	if err == nil {
-		err = os.Remove(b.Path)
+		err = b.removeName()
 	}
 	if err == nil || errors.Is(err, ErrReplaced) || isMissing(err) { // not there, or not ours: nothing to remove
 		b.unlinked = true
@@ -136,7 +126,7 @@ func (b *Binding) Close() error {
 	if b.closed {
 		return nil
 	}
-	err := errors.Join(b.unlink(), b.Listener.Close())
+	err := errors.Join(b.unlink(), b.closeListener())
 	b.closed = true
 	return errors.Join(err, b.lock.release())
 }

@@ -20,6 +20,36 @@ import (
 // symlink is followed.
 const lockFlags = os.O_CREATE | os.O_RDWR | unix.O_NOFOLLOW
 
+// CheckIsSocket returns nil where path leads to a socket.
+func CheckIsSocket(path string) error {
+	fi, err := os.Lstat(path)
+	if err == nil && fi.Mode().Type() != fs.ModeSocket {
+		err = fmt.Errorf("%s is no socket", path)
+	}
+	return err
+}
+
+// bound is what a Binding knows of its socket beside the listener.
+type bound struct {
+	file fs.FileInfo // the socket file as bound; its inode can't be reused while Listener is open
+}
+
+// Accepting accepts from the socket, which the Binding keeps open, without waiting.
+func (b *Binding) Accepting() (*sock.Listener, error) { return sock.ListenerOf(b.Listener) }
+
+// check must be called with mu held and the listener open.
+func (b *Binding) check() error {
+	now, err := os.Lstat(b.Path)
+	if isMissing(err) || err == nil && !os.SameFile(now, b.file) {
+		return fmt.Errorf("%s: %w", b.Path, ErrReplaced)
+	}
+	return err
+}
+
+func (b *Binding) removeName() error { return os.Remove(b.Path) }
+
+func (b *Binding) closeListener() error { return b.Listener.Close() }
+
 // bind is Bind, for the kind of socket that is wanted.
 func bind(path string, kind socketKind) (_ *Binding, err error) {
 	lock, err := claimPath(path, kind.contested)
@@ -110,7 +140,7 @@ func listen(path string, kind socketKind) (*Binding, error) {
 	if err == nil {
 		var fi fs.FileInfo
 		if fi, err = os.Lstat(path); err == nil {
-			return &Binding{Listener: l, Path: path, file: fi}, nil
+			return &Binding{Listener: l, Path: path, bound: bound{fi}}, nil
 		}
 	}
 	return nil, errors.Join(err, os.Remove(path), l.Close())

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -236,7 +237,7 @@ func TestServiceDefinitionDir(t *testing.T) {
 	} {
 		h := host{goos: c.goos, home: home, lookup: func(k string) (string, bool) { v, ok := c.env[k]; return v, ok }}
 		dir, source, err := h.serviceDefinitionDir()
-		if dir != c.dir || source != c.source || (err != nil) != c.fails {
+		if filepath.ToSlash(dir) != c.dir || source != c.source || (err != nil) != c.fails {
 			t.Errorf("%s %v: %q, %q, %v", c.goos, c.env, dir, source, err)
 		}
 	}
@@ -245,11 +246,15 @@ func TestServiceDefinitionDir(t *testing.T) {
 func TestBrokerSocket(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", "/run/u")
 	t.Setenv("TMPDIR", "/run/u")
-	t.Setenv(SocketVariable, "/from/env.sock")
+	set, err := filepath.Abs("/from/env.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(SocketVariable, set)
 	if got, err := BrokerSocket("/given.sock"); got != "/given.sock" || err != nil {
 		t.Errorf("given: %q, %v", got, err)
 	}
-	if got, err := BrokerSocket(""); got != "/from/env.sock" || err != nil {
+	if got, err := BrokerSocket(""); got != set || err != nil {
 		t.Errorf("from the environment: %q, %v", got, err)
 	}
 	t.Setenv(SocketVariable, "")
@@ -265,11 +270,11 @@ func TestStateDir(t *testing.T) {
 		{"linux", "XDG_STATE_HOME", "/state", "/state/running-process"},
 		{"linux", "XDG_STATE_HOME", "", "/home/u/.local/state/running-process"},
 		{"darwin", "", "", "/home/u/.local/state/running-process"},
-		{"windows", "LOCALAPPDATA", `C:\local`, `C:\local/running-process`},
+		{"windows", "LOCALAPPDATA", "C:/local", "C:/local/running-process"},
 		{"windows", "", "", ""},
 	} {
 		h := host{goos: c.goos, home: home, lookup: func(k string) (string, bool) { return c.value, k == c.variable }}
-		if got, err := h.stateDir(); got != c.want || (err != nil) != (c.want == "") {
+		if got, err := h.stateDir(); filepath.ToSlash(got) != c.want || (err != nil) != (c.want == "") {
 			t.Errorf("%+v: %q, %v", c, got, err)
 		}
 	}

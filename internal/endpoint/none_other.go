@@ -24,6 +24,21 @@ func succeed(path string, _ *net.UnixListener) (*Binding, error) { return bind(p
 
 func blocking(*net.UnixListener) (*os.File, error) { return nil, errors.ErrUnsupported }
 
+// CheckIsSocket answers errors.ErrUnsupported.
+func CheckIsSocket(path string) error { return fmt.Errorf("%s: %w", path, errors.ErrUnsupported) }
+
+// Accepting answers errors.ErrUnsupported.
+func (*Binding) Accepting() (*sock.Listener, error) { return nil, errors.ErrUnsupported }
+
+// bound has nothing to remember.
+type bound struct{}
+
+func (*Binding) check() error { return errors.ErrUnsupported }
+
+func (*Binding) removeName() error { return nil }
+
+func (*Binding) closeListener() error { return nil }
+
 // nameLock has no work to do where nothing is bound.
 type nameLock struct{}
 

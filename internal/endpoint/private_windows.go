@@ -3,16 +3,18 @@ package endpoint
 import (
 	"fmt"
 	"os"
+	"unsafe"
 
 	"golang.org/x/sys/windows"
 )
 
 // privateDACL grants the owner and the system everything and nobody else
-// anything, for the directory and what is created below it (spec 03 §2).
+// anything, for the directory and what is created below it (spec 03 §2). What is read may
+// name the user instead, as a list that was inherited from a home directory does.
 const privateDACL = "D:P(A;OICI;FA;;;OW)(A;OICI;FA;;;SY)"
 
-// CheckPrivate reports whether dir carries exactly the private access list.
-// A missing directory is an error that is fs.ErrNotExist.
+// CheckPrivate reports whether the access list of dir lets nobody in but its owner, this
+// user and the system. A missing directory is an error that is fs.ErrNotExist.
 // Errors: *InsecureDirError.
 func CheckPrivate(dir string) error {
 	fi, err := os.Stat(dir)
@@ -26,13 +28,47 @@ func CheckPrivate(dir string) error {
 	if err != nil {
 		return fmt.Errorf("access list of %s: %w", dir, err)
 	}
-	if got := sd.String(); got != privateDACL {
+	private, err := letsNobodyElseIn(sd)
+	if err != nil {
+		return fmt.Errorf("access list of %s: %w", dir, err)
+	}
+	if !private {
 		return &InsecureDirError{
-			Path: dir, Reason: fmt.Sprintf("has access list %s instead of %s", got, privateDACL),
+			Path: dir, Reason: fmt.Sprintf("has access list %s, which lets others in, instead of %s", sd, privateDACL),
 			Fix: "look at what is inside, then install a service definition, which sets the list",
 		}
 	}
 	return nil
+}
+
+func letsNobodyElseIn(sd *windows.SECURITY_DESCRIPTOR) (bool, error) {
+	user, err := windows.GetCurrentProcessToken().GetTokenUser()
+	if err != nil {
+		return false, err
+	}
+	list, _, err := sd.DACL()
+	if err != nil {
+		return false, err
+	}
+	if list == nil { // everybody
+		return false, nil
+	}
+	for i := range uint32(list.AceCount) {
+		var entry *windows.ACCESS_ALLOWED_ACE
+		if err := windows.GetAce(list, i, &entry); err != nil {
+			return false, err
+		}
+		who := (*windows.SID)(unsafe.Pointer(&entry.SidStart))
+		switch {
+		case entry.Header.AceType == windows.ACCESS_DENIED_ACE_TYPE:
+		case entry.Header.AceType != windows.ACCESS_ALLOWED_ACE_TYPE: // whose SID stands elsewhere
+			return false, nil
+		case who.Equals(user.User.Sid), who.IsWellKnown(windows.WinCreatorOwnerRightsSid), who.IsWellKnown(windows.WinLocalSystemSid):
+		default:
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // EnsureState makes the directory of a broker's or a tool's logs with what is missing above

@@ -1,7 +1,8 @@
 // Package loop waits for many descriptors on one goroutine.
 //
 // How it waits is the system's: an epoll set of its own on Linux (set_linux.go), poll(2)
-// on every other Unix, and on Linux with the build tag usher_portable (set_poll.go).
+// on every other Unix, and on Linux with the build tag usher_portable (set_poll.go), reads of
+// no bytes and events on Windows (set_windows.go).
 // Elsewhere New answers errors.ErrUnsupported.
 //
 // Handlers run on the loop's goroutine one after the other. They must not block,

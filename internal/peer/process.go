@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix || windows
 
 package peer
 
@@ -20,7 +20,7 @@ import (
 // The handle is a pidfd (Linux 5.3). Where the kernel has none, or a filter
 // refuses it, it is the process' open stat file, which goes with the process as
 // well, but has to be asked again and again whether it has. Other systems have handles of
-// their own.
+// their own; Windows' is one.
 type Process struct {
 	pid int
 	handle

@@ -1,4 +1,4 @@
-//go:build unix && (!linux || usher_portable)
+//go:build (unix && (!linux || usher_portable)) || windows
 
 package peer
 

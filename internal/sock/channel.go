@@ -36,13 +36,14 @@ type Channel struct {
 }
 
 // NewChannel makes a Channel of a connected Unix socket of type SOCK_SEQPACKET or
-// SOCK_STREAM, and owns it from then on.
+// SOCK_STREAM, or of a named pipe, and owns it from then on.
 func NewChannel(fd *FD) *Channel {
-	var s *streamed
-	if isStream(fd.n) {
-		s = new(streamed)
+	stream := isStream(fd.n)
+	c := &Channel{sock: NewConn(fd)}
+	if stream {
+		c.stream = newStreamed(c.sock)
 	}
-	return &Channel{sock: NewConn(fd), stream: s}
+	return c
 }
 
 // Send sends one framed message with what is lent beside it. It never blocks: a

@@ -1,3 +1,5 @@
+//go:build !windows
+
 package sock
 
 import (
@@ -31,6 +33,8 @@ type streamed struct {
 	sending sync.Mutex // held while something is sent; never while there is no room
 	rest    []byte     // of a message that went in part: it goes ahead of the next
 }
+
+func newStreamed(*Conn) *streamed { return new(streamed) }
 
 // next receives what there is of the message at hand: syscall.EAGAIN when that is not all.
 func (s *streamed) next(fd int, in *receiver) (Message, error) {

@@ -1,10 +1,11 @@
-// Package sock is usher's Unix sockets and the descriptors that travel over them, as
-// values that own them.
+// Package sock is usher's Unix sockets, on Windows its named pipes, and the descriptors that
+// travel over them, there handles, as values that own them.
 //
 //	FD, Lender    a descriptor of one's own, and what lends one (fd.go)
-//	Conn          a stream that costs nothing until it has to wait (conn.go, write_unix.go)
+//	Conn          a stream that costs nothing until it has to wait (conn_*.go, write_*.go)
 //	Listener      accepts without waiting (listener.go)
-//	Descriptors   what came beside bytes in one message, SCM_RIGHTS (message.go)
+//	Descriptors   what came beside bytes in one message: SCM_RIGHTS (message.go), or
+//	              duplicated handles (pass_windows.go)
 //	Channel       the broker's private connection to one backend (channel.go)
 //	Credentials   who is at the other end (credentials.go)
 //

@@ -2,7 +2,6 @@ package sock
 
 import (
 	"errors"
-	"fmt"
 	"syscall"
 )
 
@@ -13,6 +12,8 @@ type Credentials struct {
 	// PID is 0 where the system cannot tell, and where the process lives in a
 	// pid namespace that this one cannot see.
 	PID int
+
+	sid string // the user on Windows, where UID is OverflowUID
 }
 
 // OverflowUID is what the kernel reports for a user that this user namespace
@@ -21,19 +22,6 @@ const OverflowUID = 65534
 
 // ErrForeignUser says that the peer runs as another user.
 var ErrForeignUser = errors.New("peer runs as another user")
-
-// CheckUser returns nil when the peer runs as user uid, and an error wrapping
-// ErrForeignUser otherwise (spec 03 §5).
-func (c Credentials) CheckUser(uid int) error {
-	if c.UID == OverflowUID {
-		return fmt.Errorf("%w (uid %d is what the kernel reports for users it can't name: run both sides in one user namespace, as another user)",
-			ErrForeignUser, c.UID)
-	}
-	if uid < 0 || c.UID != uint32(uid) {
-		return fmt.Errorf("%w (uid %d, expected %d)", ErrForeignUser, c.UID, uid)
-	}
-	return nil
-}
 
 // PeerOf returns the credentials of the process at the other end of socket c
 // (SO_PEERCRED), which it borrows. The pid is the connector's at the time it connected;

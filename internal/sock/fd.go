@@ -9,6 +9,7 @@ import (
 // without Close is closed when the garbage collector finds it, as an os.File is. Not
 // safe for concurrent use.
 type FD struct {
+	farEnd
 	n       int // -1 when it is no longer this one's
 	dropped runtime.Cleanup
 }

@@ -6,7 +6,7 @@ package sock
 // message in the kernel. The errors are those of Channel.Recv; with any of them no
 // descriptor stays open.
 func ReceiveFramed(sock *Conn) (Message, error) {
-	c := Channel{sock: sock, stream: new(streamed)}
+	c := Channel{sock: sock, stream: newStreamed(sock)}
 	defer c.stream.close()
 	return c.recvStream()
 }

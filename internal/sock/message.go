@@ -2,7 +2,6 @@ package sock
 
 import (
 	"errors"
-	"net"
 	"slices"
 	"syscall"
 )
@@ -22,6 +21,10 @@ var (
 	// ErrKind says that a descriptor is not what its place in the message
 	// calls for.
 	ErrKind = errors.New("descriptor of the wrong kind")
+	// ErrLeftBehind says that a message was not sent, and that what was to go beside it
+	// stays open in the process that it was for, until that ends: on Windows, where
+	// a handle is there before the message, and is closed there again.
+	ErrLeftBehind = errors.New("a handle stays open in the receiving process")
 )
 
 // Descriptors owns the descriptors of one received message until each is taken, and
@@ -131,17 +134,6 @@ func send(sock int, data []byte, with []Lender) (sent int, err error) {
 
 // usualFDs is what a message of usher's carries at most.
 const usualFDs = 2
-
-// SendNow sends data, with what is lent beside it, at once or not at all, and returns
-// how many bytes went. It doesn't wait, and leaves a prefix where it is.
-func (c *Conn) SendNow(data []byte, with ...Lender) (int, error) {
-	fd, ok := c.borrow()
-	if !ok {
-		return 0, net.ErrClosed
-	}
-	defer c.giveBack()
-	return send(fd, data, with)
-}
 
 // SendRaw is SendNow between connections of package net: beside data goes conn, or
 // nothing when it is nil.

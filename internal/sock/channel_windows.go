@@ -1,0 +1,211 @@
+package sock
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/windows"
+
+	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/wire"
+)
+
+// ChannelKind is what Pair makes: a pipe of bytes.
+const ChannelKind = wire.ChannelKind_CHANNEL_KIND_STREAM
+
+// Pair makes a channel: the near end, and the far end to be sent. What is sent on the near
+// one is for the process that the far one is sent to. Both are the caller's.
+func Pair() (near *Channel, far *FD, err error) {
+	var random [16]byte
+	_, _ = rand.Read(random[:])
+	path := namesPipe + "usher-channel-" + hex.EncodeToString(random[:])
+	security, err := ownerOnly()
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a channel: %w", err)
+	}
+	serving, err := createPipe(path, security, windows.FILE_FLAG_FIRST_PIPE_INSTANCE, 1)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a channel: %w", err)
+	}
+	fd, err := openPipe(path)
+	if err != nil {
+		closeFD(serving)
+		return nil, nil, fmt.Errorf("make a channel: %w", err)
+	}
+	near, far = NewChannel(Own(serving)), Own(fd)
+	far.near = near
+	return near, far, nil
+}
+
+// streamed is what a Channel keeps from one call to the next: on a pipe of bytes a message
+// may arrive, and go, in parts. What arrives is never read beyond the message at hand.
+type streamed struct {
+	conn *Conn
+
+	receiving sync.Mutex // held while something is read, and by close; never while it is waited for
+	buf       []byte     // the message at hand
+	got       int        // bytes of it
+	passed    bool       // the handles ahead of it have been read, or there are none
+	fds       Descriptors
+	last      Descriptors // of the message before, which is its receiver's
+	closed    bool
+
+	sending sync.Mutex // held while something is sent; never while there is no room
+	rest    []byte     // of a message that went in part: it goes ahead of the next
+	to      *FD        // the process that has the far end; nil before, and at the far end
+}
+
+func newStreamed(c *Conn) *streamed { return &streamed{conn: c} }
+
+// next receives what there is of the message at hand: syscall.EAGAIN when that is not all.
+func (s *streamed) next(fd int, _ *receiver) (Message, error) {
+	s.receiving.Lock()
+	defer s.receiving.Unlock()
+	if s.closed {
+		return Message{}, os.ErrClosed
+	}
+	s.last.Close()
+	if s.buf == nil {
+		s.buf = make([]byte, MaxMessage)
+	}
+	for {
+		want, whole, err := s.want()
+		if whole {
+			msg := Message{Body: s.buf[frame.HeaderLen:s.got], FDs: s.fds}
+			s.got, s.passed, s.last, s.fds = 0, false, s.fds, Descriptors{}
+			return msg, nil
+		}
+		if err == nil {
+			var n int
+			n, err = s.conn.receive(fd, s.buf[s.got:want])
+			s.got += n
+		}
+		if err == io.EOF && (s.got > 0 || s.passed) {
+			err = io.ErrUnexpectedEOF
+		}
+		if err == syscall.EAGAIN {
+			return Message{}, err
+		}
+		if err != nil {
+			s.fds.Close()
+			return Message{}, err
+		}
+	}
+}
+
+// want is how many bytes are to be read before it can be said what follows; whole says that
+// the frame is there.
+func (s *streamed) want() (n int, whole bool, err error) {
+	if !s.passed {
+		if s.got < headLen {
+			return headLen, false, nil
+		}
+		if s.buf[0] == marker {
+			many := int(s.buf[1])
+			if many > usualFDs {
+				return 0, false, fmt.Errorf("%w: %d handles", ErrProtocol, many)
+			}
+			if n := headLen + handleLen*many; s.got < n {
+				return n, false, nil
+			}
+			for i := range many {
+				s.fds.fds = append(s.fds.fds, int(binary.LittleEndian.Uint64(s.buf[headLen+handleLen*i:])))
+			}
+			s.got = 0
+		}
+		s.passed = true
+	}
+	if s.got < frame.HeaderLen {
+		return frame.HeaderLen, false, nil
+	}
+	body, _, err := frame.Header(s.buf[:s.got], MaxMessage-frame.HeaderLen)
+	if err != nil {
+		return 0, false, fmt.Errorf("%w: not a frame: %w", ErrProtocol, err)
+	}
+	n = frame.HeaderLen + body
+	return n, s.got == n, nil
+}
+
+// close closes what came with a message that will not be complete, and what is held of the
+// other process.
+func (s *streamed) close() {
+	s.receiving.Lock()
+	s.closed = true
+	s.fds.Close()
+	s.receiving.Unlock()
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	if s.to != nil {
+		s.to.Close()
+	}
+}
+
+// send sends msg behind what is left of the one before, and reports whether something is
+// left of it. syscall.EAGAIN says that nothing of msg was sent.
+func (s *streamed) send(fd int, msg []byte, with []Lender) (left bool, err error) {
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	if err := s.push(fd); err != nil {
+		return false, err
+	}
+	var n int
+	if len(with) == 0 {
+		n, err = sendParts(fd, [][]byte{msg})
+		n = len(msg) - n
+	} else if s.to == nil || s.to.n < 0 {
+		return false, fmt.Errorf("pass handles: %w at this end", errors.ErrUnsupported)
+	} else {
+		n, err = pass(fd, windows.Handle(s.to.n), msg, with)
+	}
+	if err != nil || n == 0 {
+		return false, err
+	}
+	s.rest = append([]byte(nil), msg[len(msg)-n:]...)
+	return true, nil
+}
+
+// push sends what is left of the last message: syscall.EAGAIN while there is no room for
+// all of it.
+func (s *streamed) push(fd int) error {
+	for len(s.rest) > 0 {
+		n, err := sendParts(fd, [][]byte{s.rest})
+		if err != nil {
+			return err
+		}
+		s.rest = s.rest[n:]
+	}
+	return nil
+}
+
+// Pauses of who sends the rest of a message: nothing tells when there is room.
+const (
+	firstPause = time.Millisecond
+	lastPause  = 50 * time.Millisecond
+)
+
+// finish sends what is left, as soon as there is room for it. It ends with that, with the
+// peer, and with c.
+func (s *streamed) finish(c *Conn) {
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		fd, ok := c.borrow()
+		if !ok {
+			return
+		}
+		s.sending.Lock()
+		err := s.push(fd)
+		s.sending.Unlock()
+		c.giveBack()
+		if !errors.Is(err, syscall.EAGAIN) {
+			return
+		}
+		time.Sleep(pause)
+	}
+}

@@ -1,0 +1,146 @@
+package sock
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/windows"
+)
+
+// This file is how handles travel (spec 02 §11): the sender duplicates them into the
+// receiver's process, and sends their numbers there ahead of the message:
+//
+//	marker ─ how many ─ 8 bytes for each, little-endian ─ frame
+//
+// marker is no version of a frame, so a message that comes alone is told from it. A
+// duplicate whose message could not be sent is closed in the receiver again.
+
+const (
+	marker    = 'H'
+	headLen   = 2
+	handleLen = 8
+)
+
+// SendNow sends data, with what is lent beside it, at once or not at all, and returns
+// how many bytes went. It doesn't wait, and leaves a prefix where it is.
+func (c *Conn) SendNow(data []byte, with ...Lender) (int, error) {
+	fd, ok := c.borrow()
+	if !ok {
+		return 0, net.ErrClosed
+	}
+	defer c.giveBack()
+	if len(with) == 0 {
+		return sendParts(fd, [][]byte{data})
+	}
+	pid, err := otherEnd(fd)
+	if err != nil {
+		return 0, err
+	}
+	to, err := openReceiver(pid)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = windows.CloseHandle(to) }()
+	ahead, err := pass(fd, to, data, with)
+	if err != nil {
+		return 0, err
+	}
+	for _, l := range with {
+		if f, ok := l.(*FD); ok && f.near != nil {
+			err = errors.Join(err, f.near.reach(pid))
+		}
+	}
+	return len(data) - ahead, err
+}
+
+// openReceiver opens a process to duplicate handles into.
+func openReceiver(pid uint32) (windows.Handle, error) {
+	h, err := windows.OpenProcess(windows.PROCESS_DUP_HANDLE, false, pid)
+	if err != nil {
+		return 0, fmt.Errorf("open process %d to pass handles to it: %w", pid, err)
+	}
+	return h, nil
+}
+
+// pass duplicates what is lent into process to, and sends data with their numbers there on
+// fd, or nothing at all. What it returns is how many bytes of data have not gone.
+func pass(fd int, to windows.Handle, data []byte, with []Lender) (left int, err error) {
+	msg := []byte{marker, byte(len(with))}
+	var there []windows.Handle
+	for _, l := range with {
+		h, err := duplicateInto(to, l)
+		if err != nil {
+			return 0, takeBack(to, there, err)
+		}
+		there = append(there, h)
+		for v := uint64(h); len(msg) < headLen+handleLen*len(there); v >>= 8 {
+			msg = append(msg, byte(v))
+		}
+	}
+	msg = append(msg, data...)
+	n, err := sendParts(fd, [][]byte{msg})
+	switch {
+	case n == 0 && err != nil:
+		return 0, takeBack(to, there, err)
+	case err == nil && len(msg)-n > len(data): // the numbers themselves went in part: nobody can go on
+		return 0, takeBack(to, there, syscall.EPIPE)
+	}
+	return len(msg) - n, err
+}
+
+func duplicateInto(to windows.Handle, l Lender) (h windows.Handle, err error) {
+	fd, ok := l.borrow()
+	if !ok {
+		return 0, syscall.EBADF
+	}
+	defer l.giveBack()
+	err = windows.DuplicateHandle(windows.CurrentProcess(), windows.Handle(fd), to, &h, 0, false, windows.DUPLICATE_SAME_ACCESS)
+	return h, err
+}
+
+// takeBack closes in process to what was duplicated there for a message that was not sent,
+// because of err, which it returns, joined with ErrLeftBehind where that fails and the
+// process lives.
+func takeBack(to windows.Handle, there []windows.Handle, err error) error {
+	for _, h := range there {
+		closeErr := windows.DuplicateHandle(to, h, 0, nil, 0, false, windows.DUPLICATE_CLOSE_SOURCE)
+		if closeErr != nil && !errors.Is(closeErr, windows.ERROR_INVALID_HANDLE) {
+			err = errors.Join(err, fmt.Errorf("%w: %w", ErrLeftBehind, closeErr))
+		}
+	}
+	return err
+}
+
+// farEnd is what an FD that Pair made knows of the other end.
+type farEnd struct{ near *Channel }
+
+// reach notes that process pid has the far end: what is sent on c is for it.
+func (c *Channel) reach(pid uint32) error {
+	h, err := openReceiver(pid)
+	if err == nil {
+		c.stream.to = Own(int(h))
+	}
+	return err
+}
+
+// DuplicateOf returns another handle of what is lent, for another process to get; the caller
+// owns it.
+func DuplicateOf(l Lender) (*FD, error) {
+	h, err := duplicateInto(windows.CurrentProcess(), l)
+	if errors.Is(err, syscall.EBADF) {
+		err = os.ErrClosed
+	}
+	if err != nil {
+		return nil, err
+	}
+	return Own(int(h)), nil
+}
+
+// Duplicate answers errors.ErrUnsupported: no listener is passed on here.
+func Duplicate(syscall.Conn) (*FD, error) { return nil, errors.ErrUnsupported }
+
+// Inherited answers errors.ErrUnsupported: handles are not inherited here.
+func Inherited(string) (*FD, error) { return nil, errors.ErrUnsupported }

@@ -1,0 +1,281 @@
+package sock
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/windows"
+
+	"github.com/seed-7265657e/usher/internal/testutil"
+)
+
+// pipeName is the name of a pipe that nobody has.
+func pipeName() string {
+	var random [8]byte
+	_, _ = rand.Read(random[:])
+	return namesPipe + "usher-test-" + hex.EncodeToString(random[:])
+}
+
+func listening(t *testing.T) (*Listener, string) {
+	t.Helper()
+	path := pipeName()
+	l, err := Listen(path, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l, path
+}
+
+// pair is a connection, and its serving end.
+func pair(t *testing.T) (dialled, served *Conn) {
+	t.Helper()
+	l, path := listening(t)
+	return dialledTo(t, l, path)
+}
+
+func dialledTo(t *testing.T, l *Listener, path string) (dialled, served *Conn) {
+	t.Helper()
+	dialled, err := Dial(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	testutil.WaitFor(t, "the connection is there", func() bool {
+		served, err = l.Accept()
+		return !errors.Is(err, syscall.EAGAIN)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = dialled.Close(); _ = served.Close() })
+	return dialled, served
+}
+
+func mustWrite(t *testing.T, c *Conn, s string) {
+	t.Helper()
+	if n, err := c.TryWrite([]byte(s)); n != len(s) || err != nil {
+		t.Fatalf("wrote %d bytes, %v", n, err)
+	}
+}
+
+func mustRead(t *testing.T, c *Conn, want string) {
+	t.Helper()
+	got := make([]byte, len(want))
+	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.ReadFull(c, got); err != nil || string(got) != want {
+		t.Fatalf("read %q, %v; want %q", got, err, want)
+	}
+}
+
+// TestRawReadsNoMoreThanIsAsked: a first frame is read exactly, and what follows is left.
+func TestRawReadsNoMoreThanIsAsked(t *testing.T) {
+	dialled, served := pair(t)
+	buf := make([]byte, 3)
+	if n, err := served.TryRead(buf); n != 0 || err != syscall.EAGAIN {
+		t.Fatalf("of nothing: %d, %v", n, err)
+	}
+	mustWrite(t, dialled, "onetwo")
+	if n, err := served.TryRead(buf); string(buf[:n]) != "one" || err != nil {
+		t.Fatalf("%q, %v", buf[:n], err)
+	}
+	mustRead(t, served, "two") // by the poller: nothing has bound it before
+	_ = dialled.Close()
+	if n, err := served.Read(buf); n != 0 || err != io.EOF {
+		t.Errorf("at the end: %d, %v", n, err)
+	}
+}
+
+// TestCloseLeavesWhatWasWritten to be read: a refusal arrives although the broker has closed.
+func TestCloseLeavesWhatWasWritten(t *testing.T) {
+	dialled, served := pair(t)
+	mustWrite(t, served, "no")
+	_ = served.Close()
+	mustRead(t, dialled, "no")
+	if n, err := dialled.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Errorf("behind it: %d, %v", n, err)
+	}
+	if _, err := dialled.TryWrite([]byte("x")); err != syscall.EPIPE {
+		t.Errorf("write to nobody: %v", err)
+	}
+}
+
+func TestDeadlinesEndWaits(t *testing.T) {
+	dialled, served := pair(t)
+	_ = dialled.SetReadDeadline(time.Unix(1, 0))
+	if _, err := dialled.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("read: %v", err)
+	}
+	if err := dialled.CheckRead(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("check: %v", err)
+	}
+	_ = dialled.SetDeadline(time.Time{})
+	mustWrite(t, served, "x")
+	mustRead(t, dialled, "x")
+	_ = dialled.SetWriteDeadline(time.Unix(1, 0))
+	if _, err := dialled.Write(make([]byte, 4*room)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("write: %v", err)
+	}
+}
+
+// TestFullPipeTakesNothingMore, and a Write waits until it does.
+func TestFullPipeTakesNothingMore(t *testing.T) {
+	dialled, served := pair(t)
+	part, sent := make([]byte, 4<<10), 0
+	for {
+		n, err := served.TryWrite(part)
+		if sent += n; err == syscall.EAGAIN {
+			break
+		}
+		if err != nil || sent > 16*room {
+			t.Fatalf("after %d bytes: %v", sent, err)
+		}
+	}
+	written := make(chan error, 1)
+	go func() {
+		_, err := served.Write([]byte("end"))
+		written <- err
+	}()
+	got := make([]byte, sent)
+	if _, err := io.ReadFull(dialled, got); err != nil {
+		t.Fatal(err)
+	}
+	mustRead(t, dialled, "end")
+	if err := <-written; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPrefixGoesAhead(t *testing.T) {
+	dialled, served := pair(t)
+	served.Prefix([]byte("first "))
+	if n, err := served.Write([]byte("then")); n != 4 || err != nil || served.Prefixed() {
+		t.Fatalf("%d, %v", n, err)
+	}
+	mustRead(t, dialled, "first then")
+}
+
+// TestShutdownEndsReading behind what has arrived.
+func TestShutdownEndsReading(t *testing.T) {
+	dialled, served := pair(t)
+	mustWrite(t, dialled, "x")
+	_ = served.Shutdown()
+	buf := make([]byte, 8)
+	if n, err := served.TryRead(buf); n != 1 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	if n, err := served.TryRead(buf); n != 0 || err != io.EOF {
+		t.Errorf("behind it: %d, %v", n, err)
+	}
+}
+
+func TestCloseEndsARead(t *testing.T) {
+	_, served := pair(t)
+	_ = served.SetDeadline(time.Now().Add(time.Hour))
+	ended := make(chan error)
+	go func() {
+		_, err := served.Read(make([]byte, 1))
+		ended <- err
+	}()
+	_ = served.Close()
+	if err := <-ended; !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+	if err := served.Close(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("again: %v", err)
+	}
+}
+
+func TestPeerIsThisUser(t *testing.T) {
+	dialled, served := pair(t)
+	for name, c := range map[string]*Conn{"client": dialled, "server": served} {
+		cred, err := PeerOf(c)
+		if err != nil || cred.PID != os.Getpid() || cred.CheckUser(-1) != nil {
+			t.Errorf("%s sees %+v, %v", name, cred, err)
+		}
+	}
+	if err := (Credentials{sid: "0101"}).CheckUser(-1); !errors.Is(err, ErrForeignUser) {
+		t.Errorf("another user: %v", err)
+	}
+}
+
+// TestListenerServesMoreThanItsInstances, one after the other.
+func TestListenerServesMoreThanItsInstances(t *testing.T) {
+	l, path := listening(t)
+	for range 2 * instances {
+		dialled, served := dialledTo(t, l, path)
+		mustWrite(t, dialled, "x")
+		mustRead(t, served, "x")
+	}
+}
+
+// TestListenerShutDown: who has connected is accepted, and nobody else can connect.
+func TestListenerShutDown(t *testing.T) {
+	l, path := listening(t)
+	dialled, err := Dial(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = dialled.Close() }()
+	if err := l.Shutdown(); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := Dial(path); err == nil {
+		_ = c.Close()
+		t.Error("connected behind the end")
+	}
+	served, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = served.Close()
+	if _, err := l.Accept(); !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("behind the last: %v", err)
+	}
+}
+
+func TestNames(t *testing.T) {
+	if _, err := Dial(pipeName()); !errors.Is(err, syscall.ENOENT) {
+		t.Errorf("nobody there: %v", err)
+	}
+	for _, path := range []string{"", `C:\usher`, namesPipe, `\\host\pipe\x`} {
+		if _, err := Dial(path); err == nil {
+			t.Errorf("%q was dialled", path)
+		}
+		if _, err := Listen(path, true); err == nil {
+			t.Errorf("%q was made", path)
+		}
+	}
+	path := pipeName()
+	held, err := HoldName(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := HoldName(path); !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EAGAIN) {
+		t.Errorf("held twice: %v", err)
+	}
+	held.Close()
+	again, err := HoldName(path)
+	if err != nil {
+		t.Fatalf("let go: %v", err)
+	}
+	again.Close()
+}
+
+// handles is how many this process has open.
+func handles(t *testing.T) int {
+	t.Helper()
+	var n uint32
+	if ok, _, err := kernel32.NewProc("GetProcessHandleCount").Call(uintptr(windows.CurrentProcess()), uintptr(unsafe.Pointer(&n))); ok == 0 {
+		t.Fatal(err)
+	}
+	return int(n)
+}
