@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/seed-7265657e/usher/backend"
 	"github.com/seed-7265657e/usher/internal/frame"
@@ -18,13 +17,14 @@ import (
 // not every one. Once it answers, even late, it is asked again; an answer to what it
 // was never asked is none.
 func TestSilentInstanceIsLastChoice(t *testing.T) {
-	s := newSite(t, func(o *options) { o.AckDeadline = 100 * time.Millisecond })
+	s := newSite(t, nil)
 	s.listen(demoVersion)
 	frozen := s.fake(demoVersion) // registered last: asked first
 	c := s.dial()
 	send(t, c, helloFor(t, usherClient, nil))
 	missed := frozen.receive()
-	readHandedOver(t, c) // by the other one, after the deadline
+	s.AckOverdue()
+	readHandedOver(t, c) // by the other one
 	frozen.ack(missed, func(a *wire.Ack) { a.HandoffId += 1 << 40 })
 	testutil.WaitFor(t, "its noise is in", func() bool { return readStatus(t, s).Handoffs.StrayAck == 1 })
 	c = s.dial()

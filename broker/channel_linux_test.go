@@ -117,8 +117,9 @@ func TestSilentBackend(t *testing.T) {
 // TestHelloTimeoutDuringHandoff: a client that was given to a slow backend gets
 // its verdict however long that took.
 func TestHelloTimeoutDuringHandoff(t *testing.T) {
-	s := newSite(t, func(o *options) { o.AckDeadline, o.HelloTimeout = 1500*time.Millisecond, time.Second }) // in which this binary is hashed, too
+	s := newSite(t, func(o *options) { o.AckDeadline = 1500 * time.Millisecond })
 	b := s.fake(demoVersion)
+	s.SetHelloTimeout(time.Second)
 	c := s.dial()
 	send(t, c, helloFor(t, usherClient, nil))
 	b.receive()
@@ -128,14 +129,15 @@ func TestHelloTimeoutDuringHandoff(t *testing.T) {
 // TestSilentAdopter: a backend that adopts and never says so keeps what it has.
 // The client has one reply, the backend's.
 func TestSilentAdopter(t *testing.T) {
-	s := newSite(t, func(o *options) { o.AckDeadline = 50 * time.Millisecond })
+	s := newSite(t, nil)
 	b := s.fake(demoVersion)
 	c := s.dial()
 	send(t, c, helloFor(t, usherClient, nil))
 	o := b.receive()
 	served := b.adopt(o)
 	readHandedOver(t, c)
-	s.settle() // the deadline has passed
+	s.AckOverdue()
+	s.settle()
 	testutil.CheckConnected(t, served, c)
 	testutil.CheckConnected(t, c, served)
 	b.ack(o, nil)

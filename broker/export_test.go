@@ -58,6 +58,26 @@ func (b *Broker) HoldLoop() (release func()) {
 	return func() { close(released) }
 }
 
+// SetHelloTimeout has connections that are accepted from now on have so much time. What a
+// test needs first, say a registration, whose binary is hashed, has the time that it takes.
+func (b *Broker) SetHelloTimeout(d time.Duration) {
+	ask(b, func(s *server) bool { s.opts.HelloTimeout = d; return true })
+}
+
+// AckOverdue ends the time that backends have for the offers that are under way.
+func (b *Broker) AckOverdue() {
+	ask(b, func(s *server) bool {
+		now := time.Now()
+		s.conns.each(func(c *connection) {
+			if c.phase == phaseOffered {
+				c.deadline = now
+			}
+		})
+		s.loop.WakeAt(now)
+		return true
+	})
+}
+
 // Pending returns what is under way: connections without a verdict, and handoffs, with
 // the services that one is counted for.
 func (b *Broker) Pending() (connections, handoffs int) {
@@ -126,6 +146,21 @@ func (b *Broker) Launched() bool {
 		}
 		return false
 	})
+}
+
+// KeepWaiting has instances that are awaited come as late as they like.
+func (b *Broker) KeepWaiting() {
+	ask(b, func(s *server) bool {
+		if !s.orphans.by.IsZero() {
+			s.orphans.by = time.Now().Add(time.Hour)
+		}
+		return true
+	})
+}
+
+// Age has the broker be as old as one is for whose backends nobody waits because it is new.
+func (b *Broker) Age() {
+	ask(b, func(s *server) bool { s.since = s.since.Add(-s.waiting.time); return true })
 }
 
 // OrphansAwaited reports whether instances of an earlier broker may still register.

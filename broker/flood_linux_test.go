@@ -60,7 +60,7 @@ func TestTotalFlood(t *testing.T) {
 		testutil.WaitFor(t, "who had to go has gone", func() bool { n, _ := s.Pending(); return n == want })
 	}
 	held(4)
-	if got := other.dials(); got != "ERROR_SERVICE_UNKNOWN" && got != "ERROR_BACKEND_SPAWN_FAILED" {
+	if got := other.dialsFor(2 * time.Second); got != "ERROR_SERVICE_UNKNOWN" && got != "ERROR_BACKEND_SPAWN_FAILED" {
 		t.Errorf("another process got %s", got)
 	}
 	readRefusal(t, oldest, rateLimited, "too many connections without a verdict")
@@ -73,7 +73,7 @@ func TestTotalFlood(t *testing.T) {
 		offers = append(offers, b.receive())
 		held(4)
 	}
-	if got := other.dials(); got != "ERROR_RATE_LIMITED" {
+	if got := other.dialsFor(2 * time.Second); got != "ERROR_RATE_LIMITED" {
 		t.Errorf("where all have spoken, another process got %s", got)
 	}
 	other.end()
@@ -85,14 +85,14 @@ func TestTotalFlood(t *testing.T) {
 // TestHelloFlood: one process that asks too often is told when its window ends;
 // another one is served.
 func TestHelloFlood(t *testing.T) {
-	s := newSite(t, nil)
+	const rate = 8
+	s := newSite(t, func(o *options) { o.HelloRate = rate })
 	s.listen(demoVersion)
 	other := start(t, "client", envSocket+"="+s.Socket())
 	raw := helloFor(t, noHandoff, nil)
 	var refused *wire.Refused
-	const enough = 20000
 	for n := 0; refused == nil; n++ {
-		if n == enough {
+		if n == 100*rate {
 			t.Fatalf("%d Hellos were served", n)
 		}
 		c := s.dial()

@@ -54,8 +54,10 @@ func TestHugeBinaryIsRefusedWithTheReason(t *testing.T) {
 func TestHashingKeepsNobodyWaiting(t *testing.T) {
 	s := newSite(t, nil)
 	b := s.fake(demoVersion)
+	readSentAway(t, s.helloTo(demo), b.pipe) // so what this binary is need not be found out again
+	end := hashLarge(t)
 	var waiting []net.Conn
-	for i := range 8 { // one after the other, these take several seconds
+	for i := range 8 {
 		name := fmt.Sprintf("slow-%d", i)
 		s.sparseService(name, 2<<30)
 		waiting = append(waiting, s.helloTo(name))
@@ -64,6 +66,7 @@ func TestHashingKeepsNobodyWaiting(t *testing.T) {
 	for range 20 {
 		readSentAway(t, s.helloTo(demo), b.pipe)
 	}
+	end() // it is the turn of the first of them
 	s.stop()
 	for _, c := range waiting {
 		readRefusal(t, c, shuttingDown, "broker is shutting down; retry shortly")
@@ -89,8 +92,9 @@ func registrantProcess() error {
 // that has died.
 func TestHashingEndsWithTheProcess(t *testing.T) {
 	s := newSite(t, nil)
+	hashLarge(t)
 	var waiting []net.Conn
-	for i := range 8 { // before its turn comes, these take several seconds
+	for i := range 8 { // and before its turn comes, these take several seconds more
 		name := fmt.Sprintf("slow-%d", i)
 		s.sparseService(name, 2<<30)
 		waiting = append(waiting, s.helloTo(name))

@@ -1,7 +1,6 @@
 package broker_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-7265657e/usher/internal/filehash"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
@@ -43,19 +41,23 @@ func hungFileSystem(t *testing.T) (dir string, answer func()) {
 // TestHungFileSystem: an executable on a file system that does not answer costs its own
 // clients their time, and then they are told; others are served, and Serve ends.
 func TestHungFileSystem(t *testing.T) {
-	s := newSite(t, func(o *options) { o.HelloTimeout = 300 * time.Millisecond })
+	s := newSite(t, nil)
 	dir, answer := hungFileSystem(t)
 	s.write("hung.toml", fmt.Sprintf("binary_path = %q\n", filepath.Join(dir, "binary")))
 	s.listen(demoVersion)
 	raw := helloFor(t, usherClient, func(r *hello.Request) { r.Service = "hung" })
+	s.SetHelloTimeout(time.Second)
 	first := s.dial()
 	send(t, first, raw)
+	testutil.WaitFor(t, "it is under way", func() bool { n, _ := s.Pending(); return n == 1 })
+	s.SetHelloTimeout(patience)
 	c := s.dial()
 	send(t, c, helloFor(t, usherClient, nil))
 	readHandedOver(t, c)
 	checkEcho(t, c)
 	readRefusal(t, first, wire.ErrorCode_ERROR_SERVICE_UNKNOWN,
 		"service definition could not be loaded: its file system does not answer")
+	s.SetHelloTimeout(time.Second)
 	last := s.dial()
 	send(t, last, raw)
 	s.stop()
@@ -72,10 +74,10 @@ func TestHungFileSystem(t *testing.T) {
 // from ending either.
 func TestHungStart(t *testing.T) {
 	s := newSite(t, func(o *options) {
-		o.HelloTimeout, o.LogDir = 300*time.Millisecond, filepath.Join(filepath.Dir(o.Socket), "logs")
+		o.HelloTimeout, o.LogDir = time.Second, filepath.Join(filepath.Dir(o.Socket), "logs")
 	})
 	dir, answer := hungFileSystem(t)
-	s.write(demo+".toml", fmt.Sprintf("binary_path = %q\nper_version_binary_dir = %q\n[start]\n", ownBinary(t), filepath.Join(dir, "versions")))
+	s.write(demo+".toml", fmt.Sprintf("binary_path = \"/bin/true\"\nper_version_binary_dir = %q\n[start]\n", filepath.Join(dir, "versions"))) // it is small, and soon read
 	c := s.dial()
 	send(t, c, helloFor(t, usherClient, nil))
 	readRefusal(t, c, wire.ErrorCode_ERROR_BACKEND_SPAWN_FAILED, "")
@@ -90,10 +92,10 @@ func TestHungStart(t *testing.T) {
 // client is told for certain that nothing has run, and nothing does.
 func TestHungProcess(t *testing.T) {
 	s := newSite(t, func(o *options) {
-		o.HelloTimeout, o.LogDir = 300*time.Millisecond, filepath.Join(filepath.Dir(o.Socket), "logs")
+		o.HelloTimeout, o.LogDir = time.Second, filepath.Join(filepath.Dir(o.Socket), "logs")
 	})
 	dir, answer := hungFileSystem(t)
-	s.write(demo+".toml", fmt.Sprintf("binary_path = %q\nper_version_binary_dir = %q\n[start]\nmode = \"inetd\"\nargs = [\"TestNone\"]\n", ownBinary(t), filepath.Join(dir, "versions")))
+	s.write(demo+".toml", fmt.Sprintf("binary_path = %q\nper_version_binary_dir = %q\n[start]\nmode = \"inetd\"\n", "/bin/true", filepath.Join(dir, "versions")))
 	c := s.dial()
 	send(t, c, helloFor(t, usherClient, nil))
 	readRefusal(t, c, wire.ErrorCode_ERROR_BACKEND_SPAWN_FAILED, demo+" can't be started: its file system does not answer")
@@ -114,12 +116,12 @@ func TestHungProcess(t *testing.T) {
 // ends, too. It waits for its turn to be hashed, which another file has.
 func TestStopOfOneThatIsStarted(t *testing.T) {
 	s := newSite(t, keepLogs)
-	own, large := filepath.Join(s.dir, "versions", demoVersion, demo), filepath.Join(s.dir, "large")
+	own := filepath.Join(s.dir, "versions", demoVersion, demo)
 	cat, err := os.ReadFile("/bin/cat")
 	if err != nil {
 		t.Skip(err)
 	}
-	if err := errors.Join(os.MkdirAll(filepath.Dir(own), 0o700), os.WriteFile(own, cat, 0o700), os.WriteFile(large, nil, 0o600), os.Truncate(large, 2<<30)); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Dir(own), 0o700), os.WriteFile(own, cat, 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	s.write(demo+".toml", fmt.Sprintf("binary_path = \"/bin/cat\"\nper_version_binary_dir = %q\n[start]\nmode = \"inetd\"\n", filepath.Join(s.dir, "versions")))
@@ -130,13 +132,7 @@ func TestStopOfOneThatIsStarted(t *testing.T) {
 	}
 	_ = other.Close()
 	testutil.WaitFor(t, "its process has ended", func() bool { return s.Processes() == 0 })
-	ctx, end := context.WithCancel(t.Context())
-	hashed := make(chan struct{})
-	go func() {
-		defer close(hashed)
-		_, _ = new(filehash.Cache).Hash(ctx, large)
-	}()
-	testutil.WaitFor(t, "the large file is hashed", func() bool { return isOpen(t, large) })
+	end := hashLarge(t)
 	c := s.dial()
 	_ = c.SetDeadline(time.Now().Add(patience))
 	send(t, c, helloFor(t, usherClient, nil))
@@ -145,7 +141,6 @@ func TestStopOfOneThatIsStarted(t *testing.T) {
 	go func() { stopped <- s.control(verbStop, "", patience) }()
 	testutil.WaitFor(t, "a stop waits for it", func() bool { n, _ := s.Pending(); return n == 2 })
 	end()
-	<-hashed
 	if o := <-stopped; !o.Done || o.results() != "ended" {
 		t.Errorf("got %+v", o)
 	}

@@ -55,11 +55,14 @@ func TestGone(t *testing.T) {
 // TestOneByteAtATime: the deadline is absolute. Bytes that go on coming don't
 // move it, and nobody else waits for it.
 func TestOneByteAtATime(t *testing.T) {
-	const timeout = 300 * time.Millisecond
-	s := newSite(t, func(o *options) { o.HelloTimeout = timeout })
+	const timeout = time.Second
+	s := newSite(t, nil)
 	backend := s.fake(demoVersion)
-	slow := s.dial()
+	s.SetHelloTimeout(timeout)
 	began := time.Now()
+	slow := s.dial()
+	testutil.WaitFor(t, "it is accepted", func() bool { n, _ := s.Pending(); return n == 1 })
+	s.SetHelloTimeout(patience)
 	stop := make(chan struct{})
 	fed := make(chan int, 1)
 	go func() { fed <- dribble(slow, helloFor(t, noHandoff, nil), timeout/20, stop) }()
@@ -226,7 +229,7 @@ func attach(t *testing.T, s *site, n int, refused bool) {
 	wire := helloFor(t, noHandoff, nil)
 	c := s.dial()
 	defer func() { _ = c.Close() }()
-	before := testutil.OpenDescriptors(t)
+	before := nulls(t)
 	sent, err := testutil.SendFDs(testutil.FD(t, c), wire, fds...)
 	if refused {
 		if sent != 0 || !errors.Is(err, unix.EPERM) {
@@ -237,8 +240,5 @@ func attach(t *testing.T, s *site, n int, refused bool) {
 		t.Fatal(sent, err)
 	}
 	readSentAway(t, c, filepath.Join(s.dir, "fake-"+demoVersion))
-	s.settle()
-	if after := testutil.OpenDescriptors(t); after > before {
-		t.Errorf("with %d descriptors, %d more are open", n, after-before)
-	}
+	testutil.WaitFor(t, fmt.Sprintf("all %d that were sent are closed", n), func() bool { return nulls(t) == before })
 }

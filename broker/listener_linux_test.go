@@ -184,8 +184,8 @@ func TestPlainSocketOfTwo(t *testing.T) {
 		o.LogDir, o.Logger = filepath.Join(filepath.Dir(o.Socket), "logs"), slog.New(slog.NewTextHandler(log, nil))
 	})
 	path := filepath.Join(s.dir, "plain")
-	for name, says := range map[string]string{"aaa": "first", "bbb": "second"} {
-		s.defineAtOnce(name, fmt.Sprintf("binary_path = \"/bin/echo\"\n[start]\nmode = \"inetd\"\nargs = [%q]\nlisten = %q\n", says, path))
+	for _, of := range []struct{ name, says string }{{"aaa", "first"}, {"bbb", "second"}} {
+		s.defineAtOnce(of.name, fmt.Sprintf("binary_path = \"/bin/echo\"\n[start]\nmode = \"inetd\"\nargs = [%q]\nlisten = %q\n", of.says, path))
 	}
 	testutil.WaitFor(t, "it is said", func() bool { return strings.Contains(log.String(), "it is the socket of service aaa") })
 	if got, err := io.ReadAll(s.awaitSocket(path)); string(got) != "first\n" || err != nil {

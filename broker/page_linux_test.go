@@ -111,12 +111,13 @@ func TestNackInPage(t *testing.T) {
 // TestSilentInPage: at the deadline the word decides, either way, and what comes
 // later changes nothing.
 func TestSilentInPage(t *testing.T) {
-	s := newSite(t, func(o *options) { o.AckDeadline = 50 * time.Millisecond })
+	s := newSite(t, nil)
 	b := s.paged(demoVersion)
 	left := s.dial()
 	send(t, left, helloFor(t, usherClient, nil))
 	o := b.receive()
 	mine := b.inPage(o)
+	s.AckOverdue()
 	readPipe(t, left, b.pipe)
 	b.checkTake(mine, false)
 	b.ack(o, asNack)
@@ -129,7 +130,8 @@ func TestSilentInPage(t *testing.T) {
 	served := fileConn(t, o.fds.Take(0))
 	send(t, served, o.Preamble)
 	readHandedOver(t, kept)
-	s.settle() // the deadline has passed
+	s.AckOverdue()
+	s.settle()
 	testutil.CheckConnected(t, served, kept)
 	if mine.Acknowledge() {
 		t.Error("acknowledged, though the broker had stopped to wait")

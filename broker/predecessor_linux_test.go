@@ -54,7 +54,7 @@ func successorOf(t *testing.T, s *site, keepName bool, change func(*options)) (n
 	}
 	first = &predecessor{t, near}
 	first.say(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_LISTENER, Format: 1, KeepName: keepName}, listener)
-	opts := options{Socket: s.Socket(), DefinitionDir: s.defs, Predecessor: of, BackendWait: 1, Logger: slog.New(slog.DiscardHandler)}
+	opts := options{Socket: s.Socket(), DefinitionDir: s.defs, Predecessor: of, BackendWait: 1, AckDeadline: time.Minute, DrainTimeout: patience, Logger: slog.New(slog.DiscardHandler)}
 	if change != nil {
 		change(&opts)
 	}
@@ -326,12 +326,13 @@ func TestOwnDeadlineBeforeOrphans(t *testing.T) {
 	s := newSite(t, nil)
 	s.defineStart("/bin/true", "", "") // it is small, and soon read
 	next, first := successorOf(t, s, true, func(o *options) {
-		o.HelloTimeout, o.LogDir = 200*time.Millisecond, filepath.Join(s.dir, "logs")
+		o.HelloTimeout, o.LogDir = time.Second, filepath.Join(s.dir, "logs")
 	})
 	next.serve()
 	first.ready()
 	first.leave()
 	testutil.WaitFor(t, "it serves", next.Begun)
+	next.KeepWaiting()
 	c, far := first.client()
 	first.pass(far, helloFor(t, usherClient, nil))
 	readRefusal(t, c, wire.ErrorCode_ERROR_BACKEND_SPAWN_FAILED, "")
@@ -351,12 +352,12 @@ func TestOrphansAreCounted(t *testing.T) {
 			next, first := successorOf(t, s, true, nil)
 			next.serve()
 			first.ready()
-			begun := time.Now()
 			first.say(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_GO, Backends: come})
 			testutil.WaitFor(t, "it serves", next.Begun)
+			next.KeepWaiting()
 			s.Pause() // the queue is its successor's
 			for n := range come {
-				if !next.OrphansAwaited() && time.Since(begun) < time.Second {
+				if !next.OrphansAwaited() {
 					t.Errorf("waits no more behind %d of %d", n, come)
 				}
 				b := next.fake(fmt.Sprintf("1.0.%d", n))
@@ -380,6 +381,7 @@ func TestStatusWaitsForOrphans(t *testing.T) {
 	first.ready()
 	first.say(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_GO, Backends: 1})
 	testutil.WaitFor(t, "it serves", next.Begun)
+	next.KeepWaiting()
 	s.Pause() // the queue is its successor's
 	told := make(chan int)
 	go func() { told <- len(next.instances()) }()

@@ -148,12 +148,17 @@ func refuseAll() error {
 	return ch.Close()
 }
 
-// clientProcess dials demo once per line of its input and says what came of it.
+// clientProcess dials demo once per line of its input, which says in what time, and says what
+// came of it.
 func clientProcess() error {
 	say("ready")
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		timeout, err := time.ParseDuration(in.Text())
+		if err != nil {
+			return err
+		}
 		c, err := client.Dial(context.Background(), client.Options{
-			Service: demo, Version: demoVersion, Broker: os.Getenv(envSocket), Timeout: 2 * time.Second, Eager: true,
+			Service: demo, Version: demoVersion, Broker: os.Getenv(envSocket), Timeout: timeout, Eager: true,
 		})
 		var refused *client.RefusedError
 		switch {
@@ -169,10 +174,13 @@ func clientProcess() error {
 	return nil
 }
 
-// dials makes the helper dial once.
-func (p *process) dials() string {
+// dials makes the helper dial once, as long as it takes.
+func (p *process) dials() string { p.tb.Helper(); return p.dialsFor(patience) }
+
+// dialsFor makes the helper dial for so long: it asks again where it may come again.
+func (p *process) dialsFor(timeout time.Duration) string {
 	p.tb.Helper()
-	if _, err := io.WriteString(p.stdin, "dial\n"); err != nil {
+	if _, err := fmt.Fprintln(p.stdin, timeout); err != nil {
 		p.tb.Fatal(err)
 	}
 	return p.says("got")

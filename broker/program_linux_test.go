@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/zeebo/blake3"
@@ -21,23 +22,13 @@ import (
 func TestProgramReplacedAtItsStart(t *testing.T) {
 	testutil.Leaks(t)
 	dir := t.TempDir()
-	path, large := filepath.Join(dir, "program"), filepath.Join(dir, "large")
-	for name, content := range map[string]string{path: "old", path + ".new": "new", large: ""} {
+	path := filepath.Join(dir, "program")
+	for name, content := range map[string]string{path: "old", path + ".new": "new"} {
 		if err := os.WriteFile(name, []byte(content), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Truncate(large, 2<<30); err != nil {
-		t.Skip("no sparse files here:", err)
-	}
-	// One file is hashed at a time, so the program's waits for this one, and then for its end.
-	ctx, end := context.WithCancel(t.Context())
-	hashed := make(chan struct{})
-	go func() {
-		defer close(hashed)
-		_, _ = new(filehash.Cache).Hash(ctx, large)
-	}()
-	testutil.WaitFor(t, "the large file is hashed", func() bool { return isOpen(t, large) })
+	end := hashLarge(t) // so the program waits, and then for its end
 	type opened struct {
 		build   [32]byte
 		content []byte
@@ -54,7 +45,6 @@ func TestProgramReplacedAtItsStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	end()
-	<-hashed
 	if o := <-got; o.err != nil || o.build != blake3.Sum256(o.content) {
 		t.Errorf("%q goes by the build %x, %v", o.content, o.build, o.err)
 	}
@@ -81,12 +71,35 @@ func TestLogsOfOthers(t *testing.T) {
 	}
 }
 
+// hashLarge has large files hashed until end is called. One file is hashed at a time, in the
+// order in which they come, so what comes behind these waits: even a quick machine needs many
+// seconds for them, and a busy one more.
+func hashLarge(tb testing.TB) (end func()) {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), "large")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	if err := os.Truncate(path, 2<<30); err != nil {
+		tb.Skip("no sparse files here:", err)
+	}
+	ctx, cancel := context.WithCancel(tb.Context())
+	var all sync.WaitGroup
+	for range 16 {
+		all.Go(func() { _, _ = new(filehash.Cache).Hash(ctx, path) })
+	}
+	testutil.WaitFor(tb, "a large file is hashed", func() bool { return isOpen(tb, path) })
+	end = func() { cancel(); all.Wait() }
+	tb.Cleanup(end)
+	return end
+}
+
 // isOpen reports whether this process has the file at path open.
-func isOpen(t *testing.T, path string) bool {
-	t.Helper()
+func isOpen(tb testing.TB, path string) bool {
+	tb.Helper()
 	fds, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	for _, fd := range fds {
 		if name, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil && name == path {

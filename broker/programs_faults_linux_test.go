@@ -183,11 +183,12 @@ func TestInetdCrowd(t *testing.T) {
 	const most, crowd, room = 4, 40, 16
 	for name, wait := range map[string]time.Duration{"in vain": 100 * time.Millisecond, "served": patience} {
 		t.Run(name, func(t *testing.T) {
-			s := inetd(t, fmt.Sprintf("max_instances = %d", most), func(o *options) { o.BackendWait, o.MaxHandshakes = wait, 4*room })
-			before := testutil.Children(t, os.Getpid()) // of other tests
+			s := inetd(t, "", func(o *options) { o.BackendWait, o.MaxHandshakes = wait, 4*room })
+			s.write(demo+".toml", fmt.Sprintf("binary_path = \"/bin/cat\"\n[start]\nmode = \"inetd\"\nmax_instances = %d\n", most)) // it is soon started
+			before := testutil.Children(t, os.Getpid())                                                                             // of other tests
 			var holders []net.Conn
 			for range most {
-				c := s.mustDialWith("")
+				c := s.mustDialWith("held\n")
 				if _, err := bufio.NewReader(c).ReadString('\n'); err != nil {
 					t.Fatal(err)
 				}

@@ -15,6 +15,14 @@ import (
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
+// TestV1Patience: two attempts and an answer fit into the time after which a stock client of v1
+// reconnects anyway.
+func TestV1Patience(t *testing.T) {
+	if left := v1Patience - 2*v1AckDeadline; left < v1Patience/20 {
+		t.Errorf("two attempts of %v leave %v", v1AckDeadline, left)
+	}
+}
+
 // TestReclaimed: no process is started for a connection that has been taken back, and its
 // client is told nothing by who would have started it.
 func TestReclaimed(t *testing.T) {

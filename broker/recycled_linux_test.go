@@ -95,7 +95,7 @@ func recyclesPid(t *testing.T, means string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = syscall.Kill(heir, syscall.SIGKILL) })
-	if c, err := askAt(t, socket); err != nil {
+	if c, err := askAt(t, socket, patience); err != nil {
 		t.Fatal(err)
 	} else {
 		_ = c.Close()
@@ -106,7 +106,7 @@ func recyclesPid(t *testing.T, means string) {
 	}
 	_ = b.Wait()
 	stranger := recycle(t, pid)
-	if c, err := askAt(t, socket); err == nil {
+	if c, err := askAt(t, socket, time.Second); err == nil {
 		_ = c.Close()
 		t.Error("a client was served")
 	}
@@ -183,10 +183,10 @@ func leaveHeir() error {
 	return nil
 }
 
-// askAt is one client of the broker at socket.
-func askAt(t *testing.T, socket string) (net.Conn, error) {
+// askAt is one client of the broker at socket, who has so much time.
+func askAt(t *testing.T, socket string, timeout time.Duration) (net.Conn, error) {
 	t.Helper()
-	c, err := client.Dial(t.Context(), client.Options{Service: demo, Version: demoVersion, Broker: socket, Timeout: time.Second, Eager: true})
+	c, err := client.Dial(t.Context(), client.Options{Service: demo, Version: demoVersion, Broker: socket, Timeout: timeout, Eager: true})
 	if err != nil {
 		return nil, err
 	}

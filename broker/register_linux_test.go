@@ -149,6 +149,7 @@ func TestRegistrationWhileDraining(t *testing.T) {
 		ServiceName: demo, ServiceVersion: demoVersion, BackendPipe: s.pipe("p"),
 	}))
 	send(t, c, request[:10])
+	testutil.WaitFor(t, "the broker has read it", func() bool { return unsent(t, c) == 0 }) // who is silent is told otherwise
 	s.stop()
 	testutil.WaitFor(t, "draining", s.Draining)
 	send(t, c, request[10:])

@@ -95,14 +95,12 @@ func removeLate(l net.Listener, network, address string) {
 
 // listenFull has room for one in its queue, and accepts nobody.
 func listenFull(network, address string) (fd int, err error) {
-	family, to := unix.AF_UNIX, unix.Sockaddr(&unix.SockaddrUnix{Name: address})
 	if network == "tcp" {
-		at := netip.MustParseAddrPort(address)
-		family, to = unix.AF_INET, &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
-	}
-	fd, err = unix.Socket(family, unix.SOCK_STREAM, 0)
-	if err == nil {
-		err = unix.Bind(fd, to)
+		if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0); err == nil {
+			_, err = reserve(fd, netip.MustParseAddrPort(address))
+		}
+	} else if fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0); err == nil {
+		err = unix.Bind(fd, &unix.SockaddrUnix{Name: address})
 	}
 	if err == nil {
 		err = unix.Listen(fd, 0)
@@ -114,7 +112,7 @@ func listenFull(network, address string) (fd int, err error) {
 func listenWhenTold(network, address string) (net.Listener, error) {
 	fd, err := listenFull(network, address)
 	if err == nil {
-		err = untilTold()
+		err = untilTold(filepath.Join(os.Getenv(envSocket), "told"))
 	}
 	if err != nil {
 		return nil, err
@@ -153,20 +151,39 @@ func relayed(t *testing.T, address, argument string, start ...string) (s *site, 
 	if argument == "" {
 		argument = address
 	}
-	s.write(demo+".toml", fmt.Sprintf("binary_path = %q\n[start]\nmode = \"relay\"\naddress = %q\nargs = [%q]\nlisten = %q\ntimeout = \"5s\"\n%s\n[start.env]\nUSHER_TEST_HELPER = \"listens\"\n",
+	s.write(demo+".toml", fmt.Sprintf("binary_path = %q\n[start]\nmode = \"relay\"\naddress = %q\nargs = [%q]\nlisten = %q\ntimeout = \"1m\"\n%s\n[start.env]\nUSHER_TEST_HELPER = \"listens\"\n",
 		ownBinary(t), address, argument, plain, strings.Join(start, "\n")))
 	return s, plain
 }
 
-// freePort is an address where nobody listens.
+// freePort is an address where nobody listens. Until the test's end it is given to nobody who
+// asks for any port.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	at, err := reserve(fd, netip.MustParseAddrPort("127.0.0.1:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at.String()
+}
+
+// reserve binds a socket, so that others who ask for this very address can, too.
+func reserve(fd int, want netip.AddrPort) (got netip.AddrPort, err error) {
+	err = errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
+		unix.Bind(fd, &unix.SockaddrInet4{Port: int(want.Port()), Addr: want.Addr().As4()}))
+	if err != nil {
+		return got, err
+	}
+	bound, err := unix.Getsockname(fd)
+	if err != nil {
+		return got, err
+	}
+	return netip.AddrPortFrom(want.Addr(), uint16(bound.(*unix.SockaddrInet4).Port)), nil
 }
 
 // TestRelay: the program is started by the first who wants it, and serves all: usher's

@@ -22,8 +22,9 @@ const (
 	demoVersion = "1.4.0"
 )
 
-// patience bounds every wait of a test for something that must happen.
-const patience = 10 * time.Second
+// patience bounds every wait of a test for something that must happen. It is long, for a busy
+// machine; who needs not wait must not.
+const patience = 30 * time.Second
 
 func TestMain(m *testing.M) {
 	testutil.Main(m, map[string]func() error{
@@ -92,6 +93,8 @@ func unserved(tb testing.TB, change func(*options)) *site {
 		Socket:        s.Socket(),
 		DefinitionDir: s.defs,
 		BackendWait:   time.Nanosecond, // who tests refusals does not wait for them
+		AckDeadline:   time.Minute,     // nor does who acknowledges by hand have to hurry
+		DrainTimeout:  patience,
 		Logger:        slog.New(slog.DiscardHandler),
 	}
 	if change != nil {

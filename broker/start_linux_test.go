@@ -32,6 +32,13 @@ import (
 // startedProcess is an instance that the broker starts: it tells each client who it is, and
 // ends when the broker lets it go.
 func startedProcess() error {
+	if path, told := strings.CutPrefix(os.Getenv(envMode), "exits when told at "); told {
+		if err := untilTold(path); err != nil {
+			return err
+		}
+		fmt.Println("no licence")
+		return errors.New("can't serve")
+	}
 	switch os.Getenv(envMode) {
 	case "exits":
 		fmt.Println("no licence")
@@ -249,9 +256,10 @@ func TestStartsAreBounded(t *testing.T) {
 // TestStartFailure: all who wait are told the same, at once; there are three tries in half
 // a minute, and a repaired definition is tried again.
 func TestStartFailure(t *testing.T) {
-	s := starting(t, "", "exits")
+	s := starting(t, "", "")
+	told := s.told()
+	s.defineStart(ownBinary(t), "", "exits when told at "+told.Addr().String())
 	errs := make([]string, 16)
-	began := time.Now()
 	var wg sync.WaitGroup
 	for n := range errs {
 		wg.Go(func() {
@@ -259,6 +267,12 @@ func TestStartFailure(t *testing.T) {
 			errs[n] = fmt.Sprint(err)
 		})
 	}
+	s.clientsWait(len(errs)) // none of them comes behind its end
+	tell, err := told.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = tell.Close()
 	wg.Wait()
 	if distinct := slices.Compact(slices.Sorted(slices.Values(errs))); len(distinct) != 1 {
 		t.Errorf("got %q", distinct)
@@ -267,9 +281,6 @@ func TestStartFailure(t *testing.T) {
 		if !strings.Contains(errs[0], part) {
 			t.Errorf("%q is not in %s", part, errs[0])
 		}
-	}
-	if took := time.Since(began); took > patience/2 {
-		t.Errorf("it took %v", took)
 	}
 }
 
@@ -285,16 +296,20 @@ func TestReadyWithoutAPipe(t *testing.T) {
 // has started with it; its clients are told why.
 func TestHangingStart(t *testing.T) {
 	reaped := watchChildren(t)
-	s := starting(t, `timeout = "300ms"`, "hangs")
-	began := time.Now()
-	_, err := s.who(demoVersion)
-	if err == nil || !strings.Contains(err.Error(), "was not ready in 300ms, and was ended") {
-		t.Fatalf("got %v", err)
+	s := starting(t, "", "")
+	child := ""
+	for timeout := 300 * time.Millisecond; child == ""; timeout *= 4 { // a busy machine has not come so far
+		s.defineStart(ownBinary(t), fmt.Sprintf("timeout = %q", timeout), "hangs")
+		began := time.Now()
+		_, err := s.who(demoVersion)
+		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("was not ready in %v, and was ended", timeout)) {
+			t.Fatalf("got %v", err)
+		}
+		if took := time.Since(began); took > timeout+patience/2 {
+			t.Fatalf("it took %v", took)
+		}
+		child, _, _ = strings.Cut(word(err.Error(), "child"), ";")
 	}
-	if took := time.Since(began); took > patience/2 {
-		t.Errorf("it took %v", took)
-	}
-	child, _, _ := strings.Cut(word(err.Error(), "child"), ";")
 	if _, err := strconv.Atoi(child); err != nil {
 		t.Fatal(err)
 	}
@@ -321,7 +336,7 @@ func watchChildren(t *testing.T) (check func()) {
 // the next one, or learns that the instance may have run it; who asks then is served.
 func TestInstanceKilled(t *testing.T) {
 	s := starting(t, "", "")
-	unknown, slowest := 0, time.Duration(0)
+	unknown := 0
 	for n := range testutil.Repeat(t, "USHER_TEST_KILLS", 20, 3) {
 		killed := word(s.mustAsk(demoVersion), "pid")
 		pid, err := strconv.Atoi(killed)
@@ -331,9 +346,7 @@ func TestInstanceKilled(t *testing.T) {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		began := time.Now()
 		answer, err := s.who(demoVersion)
-		slowest = max(slowest, time.Since(began))
 		switch {
 		case errors.Is(err, client.ErrOutcomeUnknown):
 			unknown++
@@ -344,9 +357,9 @@ func TestInstanceKilled(t *testing.T) {
 			t.Errorf("kill %d: the dead one answers: %q", n, answer)
 		}
 	}
-	t.Logf("%d of unknown outcome; the slowest took %v", unknown, slowest.Round(time.Millisecond))
-	if slowest > 900*time.Millisecond { // the client asked again, because nobody knew that another can be started
-		t.Error("a second was lost")
+	t.Logf("%d of unknown outcome", unknown)
+	if refused := clientCounts(t, s).Refused; len(refused) > 0 { // for a second each, because nobody knew that another can be started
+		t.Errorf("clients were refused before they were served: %v", refused)
 	}
 }
 

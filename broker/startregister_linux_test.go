@@ -115,7 +115,7 @@ func TestRegistersTooLate(t *testing.T) {
 // TestStartedAndAnotherRegistered: a backend that somebody has started by hand serves those
 // who wait for a start, and is not what was started.
 func TestStartedAndAnotherRegistered(t *testing.T) {
-	s := starting(t, `timeout = "1s"`, "hangs")
+	s := starting(t, `timeout = "1h"`, "hangs")
 	answered := make(chan error, 1)
 	go func() {
 		_, err := s.who(demoVersion)
@@ -139,12 +139,15 @@ func TestStartedAndAnotherRegistered(t *testing.T) {
 		states[i.State] = i.PID
 	}
 	if states["ready"] != os.Getpid() || states["starting"] == 0 || states["starting"] == os.Getpid() {
-		t.Errorf("processes by state: %v", states)
+		t.Fatalf("processes by state: %v", states)
 	}
 	_, _ = io.WriteString(c, "pid\n")
 	_ = c.Close()
 	if err := <-answered; err != nil {
 		t.Error(err)
+	}
+	if err := syscall.Kill(-states["starting"], syscall.SIGKILL); err != nil { // with what it has started
+		t.Fatal(err)
 	}
 	testutil.WaitFor(t, "the start has failed", func() bool { return len(s.instances()) == 1 })
 }

@@ -206,12 +206,12 @@ func TestStockClientOfAFrozenV1Backend(t *testing.T) {
 	c := s.dial()
 	send(t, c, helloFor(t, v1Client, nil))
 	g := readGrant(t, c)
-	if took := time.Since(began); len(g.HandlePassedToken) == 0 || g.BackendPipe != b.pipe || took > time.Second {
-		t.Errorf("granted %v after %v", g, took)
+	if len(g.HandlePassedToken) == 0 || g.BackendPipe != b.pipe || readStatus(t, s).Handoffs.Unknown > 0 {
+		t.Errorf("granted %v, %+v", g, readStatus(t, s).Handoffs)
 	}
 	o := b.receive() // and it does nothing more
 	checkUnknown(t, s)
-	if took := time.Since(began); took < 2*time.Second || took > 4*time.Second {
+	if took := time.Since(began); took < 2*time.Second || took > 4*time.Second { // before usher's clients would, on a busy machine too
 		t.Errorf("the broker gave up after %v", took)
 	}
 	_ = o.client.Close()

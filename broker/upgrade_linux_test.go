@@ -31,7 +31,7 @@ func oddSuccessor() error {
 	if err != nil {
 		return err
 	}
-	first := sock.NewChannel(fd)
+	first, told := sock.NewChannel(fd), filepath.Join(os.Getenv(envSocket), "told")
 	hear := func() error {
 		msg, err := first.Recv()
 		msg.FDs.Close()
@@ -48,7 +48,7 @@ func oddSuccessor() error {
 	case "of another format":
 		return errors.Join(say(&wire.Handover{Kind: 99, Format: 99}), hear())
 	case "hangs before READY":
-		return errors.Join(untilTold(), hear())
+		return errors.Join(untilTold(told), hear())
 	}
 	if os.Getenv(envMode) == "listens at its end" {
 		end := make(chan os.Signal, 1)
@@ -61,7 +61,7 @@ func oddSuccessor() error {
 		return errors.Join(err, unix.Listen(sock.Number(msg.FDs.Take(0)), 1))
 	}
 	if os.Getenv(envMode) == "reads when told" {
-		err := errors.Join(say(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_READY, Capabilities: frame.CapTaken | frame.CapSockets}), untilTold())
+		err := errors.Join(say(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_READY, Capabilities: frame.CapTaken | frame.CapSockets}), untilTold(told))
 		for err == nil {
 			var msg sock.Message
 			if msg, err = first.Recv(); err != nil {
@@ -83,7 +83,7 @@ func oddSuccessor() error {
 	case "hangs behind GO":
 		err = errors.Join(err, hear()) // nothing comes
 	case "takes when told":
-		err = errors.Join(err, untilTold(), say(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_TAKEN}))
+		err = errors.Join(err, untilTold(told), say(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_TAKEN}))
 		return errors.Join(err, sendBack(first))
 	}
 	return err
@@ -112,9 +112,10 @@ func sendBack(first *sock.Channel) error {
 	return err
 }
 
-// untilTold tells the test that this process is there, and waits for its word.
-func untilTold() error {
-	c, err := net.Dial("unix", filepath.Join(os.Getenv(envSocket), "told"))
+// untilTold tells the test, which listens at path, that this process is there, and waits for
+// its word.
+func untilTold(path string) error {
+	c, err := net.Dial("unix", path)
 	if err == nil {
 		_, err = io.Copy(io.Discard, c)
 	}
@@ -421,6 +422,7 @@ func TestVerbThatNeverBegan(t *testing.T) {
 	first.ready()
 	first.say(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_GO, Backends: 1})
 	testutil.WaitFor(t, "it serves", next.Begun)
+	next.KeepWaiting()
 	s.Pause() // the queue is its successor's
 	done := make(chan outcome)
 	go func() { done <- next.control(verbStop, "", patience) }()

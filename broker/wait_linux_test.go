@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
@@ -44,9 +43,9 @@ func TestClientWaitsForTheFirstBackend(t *testing.T) {
 // TestClientWaitsForTheNextBackend: where a backend has just left, its clients wait for
 // the next one.
 func TestClientWaitsForTheNextBackend(t *testing.T) {
-	s := newSite(t, func(o *options) { o.BackendWait = time.Second })
+	s := patientSite(t)
 	b := s.fake(demoVersion)
-	s.noLongerNew()
+	s.Age()
 	_ = b.ch.Close()
 	testutil.WaitFor(t, "it has left", func() bool { return s.Backends() == 0 })
 	before := clientCounts(t, s).Waited
@@ -58,23 +57,11 @@ func TestClientWaitsForTheNextBackend(t *testing.T) {
 	checkEcho(t, c)
 }
 
-// noLongerNew waits until nobody waits any more because the broker is new.
-func (s *site) noLongerNew() {
-	s.tb.Helper()
-	testutil.WaitFor(s.tb, "the broker is no longer new", func() bool {
-		c := s.dial()
-		send(s.tb, c, helloFor(s.tb, noHandoff, func(r *hello.Request) { r.Version = "9.9.9" }))
-		began := time.Now()
-		readRefusal(s.tb, c, notRegistered, "")
-		return time.Since(began) < 100*time.Millisecond
-	})
-}
-
 // TestClientOfADyingBackendWaits: one whose Hello is read after its backend's process
 // has ended, and before the broker has come to that, waits for the next one too.
 func TestClientOfADyingBackendWaits(t *testing.T) {
-	s := newSite(t, func(o *options) { o.BackendWait = time.Second })
-	s.noLongerNew()
+	s := patientSite(t)
+	s.Age()
 	b := start(t, "adopter", envSocket+"="+s.Socket(), envPipe+"="+filepath.Join(s.dir, "adopter"), envMode+"=descriptors wait")
 	testutil.WaitFor(t, "it has registered", func() bool { return s.Backends() == 1 })
 	before := clientCounts(t, s).Waited
@@ -93,7 +80,8 @@ func TestClientOfADyingBackendWaits(t *testing.T) {
 // TestWaitEnds: who waits in vain is refused at the end of its time, as who can't hope
 // for a backend is at once; and when the broker drains.
 func TestWaitEnds(t *testing.T) {
-	s := newSite(t, func(o *options) { o.BackendWait = 200 * time.Millisecond })
+	s := newSite(t, func(o *options) { o.BackendWait = time.Second })
+	s.write(demo+".toml", `binary_path = "/bin/true"`) // it is small, and soon read
 	c := s.dial()
 	send(t, c, helloFor(t, usherClient, nil))
 	readRefusal(t, c, notRegistered, "backend is not registered")

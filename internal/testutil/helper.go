@@ -14,7 +14,7 @@ import (
 const helperEnv = "USHER_TEST_HELPER"
 
 // helperLife bounds a helper process, should its test end without it.
-const helperLife = time.Minute
+const helperLife = 5 * time.Minute
 
 // Main is for TestMain: it runs the tests or, in a process that Helper started,
 // the helper of that name. It does not return.
