@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -126,7 +127,7 @@ func TestNewDeadlineReachesWhoWaits(t *testing.T) {
 	testutil.Leaks(t)
 	asked := make(chan struct{}, 1)
 	silent := usherThen(t, func(c *net.UnixConn, _ *wire.Frame) { asked <- struct{}{}; hold(c) })
-	busy := usherThen(t, func(c *net.UnixConn, f *wire.Frame) { write(c, busyFor(f, patience)); asked <- struct{}{} })
+	busy := usherThen(t, func(c *net.UnixConn, f *wire.Frame) { write(c, busyFor(f, patience/3)); asked <- struct{}{} })
 	for name, d := range map[string]*client.Dialer{"turn": silent, "time to ask again": busy} {
 		c := dialAgain(t, d)
 		_ = c.SetDeadline(time.Time{})
@@ -166,15 +167,7 @@ func TestNoDeadlineStays(t *testing.T) {
 		<-speak
 		_, _ = io.WriteString(c, "x")
 	})
-	const enough = 10 * moment
-	ctx, cancel := context.WithTimeout(t.Context(), enough)
-	defer cancel()
-	c, err := client.DialWith(ctx, options(socket, func(o *client.Options) { o.Timeout = enough }), []byte("request"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = c.Close() }()
-	<-ctx.Done()
+	c := dialOutlasted(t, socket, []byte("request"))
 	read := make(chan error, 1)
 	go func() { _, err := c.Read(make([]byte, 1)); read <- err }()
 	time.Sleep(moment) // so that the read waits
@@ -187,6 +180,25 @@ func TestNoDeadlineStays(t *testing.T) {
 	}
 }
 
+// dialOutlasted dials, and returns when the deadline and the timeout that bounded that are over.
+func dialOutlasted(t *testing.T, socket string, request []byte) (c *client.Conn) {
+	t.Helper()
+	inTime(t, func(enough time.Duration) bool {
+		enough *= 10
+		ctx, cancel := context.WithTimeout(t.Context(), enough)
+		defer cancel()
+		var err error
+		c, err = client.DialWith(ctx, options(socket, func(o *client.Options) { o.Timeout = enough }), request)
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(err)
+		}
+		<-ctx.Done()
+		return err == nil
+	})
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
 // TestNoDeadlineStaysOfLongRequest: nor does what bounded its writing.
 func TestNoDeadlineStaysOfLongRequest(t *testing.T) {
 	testutil.Leaks(t)
@@ -196,15 +208,7 @@ func TestNoDeadlineStaysOfLongRequest(t *testing.T) {
 		time.Sleep(moment) // so that the client waits for room
 		_, _ = io.CopyN(io.Discard, c, size+1)
 	})
-	const enough = 25 * moment
-	ctx, cancel := context.WithTimeout(t.Context(), enough)
-	defer cancel()
-	c, err := client.DialWith(ctx, options(socket, func(o *client.Options) { o.Timeout = enough }), make([]byte, size))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = c.Close() }()
-	<-ctx.Done()
+	c := dialOutlasted(t, socket, make([]byte, size))
 	if _, err := c.Write([]byte("x")); err != nil {
 		t.Error(err)
 	}
@@ -283,7 +287,7 @@ func TestCloseBeforeVerdict(t *testing.T) {
 	nothing := func(c *net.UnixConn, _ *wire.Frame) { hold(c) }
 	toStuck := func(c *net.UnixConn, f *wire.Frame) { write(c, grant(f, hello.Grant{BackendPipe: stuck})) }
 	busy := func(c *net.UnixConn, f *wire.Frame) {
-		write(c, hello.ReplyFrame(f, (&hello.Refusal{Code: wire.ErrorCode_ERROR_RATE_LIMITED, RetryAfter: patience}).Reply()))
+		write(c, hello.ReplyFrame(f, (&hello.Refusal{Code: wire.ErrorCode_ERROR_RATE_LIMITED, RetryAfter: patience / 3}).Reply()))
 	}
 	read := func(c *client.Conn) error { _, err := c.Read(make([]byte, 1)); return err }
 	long := func(c *client.Conn) error { _, err := c.Write(make([]byte, client.MaxEarlyData+1)); return err }
@@ -342,11 +346,17 @@ func TestTimeoutEnds(t *testing.T) {
 	for name, first := range map[string]string{"hello alone": "", "early data": "request"} {
 		t.Run(name, func(t *testing.T) {
 			testutil.Leaks(t)
-			d := usherThen(t, func(c *net.UnixConn, _ *wire.Frame) { hold(c) }, func(o *client.Options) { o.Timeout = moment })
-			c := dialAgain(t, d)
-			if first != "" {
-				send(t, c, first)
-			}
+			d := usherThen(t, func(c *net.UnixConn, _ *wire.Frame) { hold(c) })
+			var c *client.Conn
+			inTime(t, func(deadline time.Duration) bool {
+				d.Timeout = deadline
+				c = dialAgain(t, d)
+				if first == "" {
+					return true
+				}
+				_, err := io.WriteString(c, first)
+				return err == nil
+			})
 			unknown := first != ""
 			_, err := c.Read(make([]byte, 1))
 			wantTimeout(t, "read", err)
@@ -371,16 +381,25 @@ func TestTimeoutEnds(t *testing.T) {
 // when the application comes for it later.
 func TestVerdictInTimeButReadLate(t *testing.T) {
 	testutil.Leaks(t)
-	answered := make(chan struct{})
+	answered := make(chan struct{}, 1)
 	d := usherThen(t, func(c *net.UnixConn, f *wire.Frame) {
 		handOver(c, f)
-		close(answered)
+		answered <- struct{}{}
 		_, _ = io.Copy(c, c)
-	}, func(o *client.Options) { o.Timeout, o.ReadyTimeout = moment, time.Millisecond })
-	c := dialAgain(t, d)
-	send(t, c, "request")
-	<-answered
-	time.Sleep(2 * moment) // Timeout passes
+	}, func(o *client.Options) { o.ReadyTimeout = time.Millisecond })
+	var c *client.Conn
+	inTime(t, func(deadline time.Duration) bool {
+		d.Timeout = deadline
+		began := time.Now()
+		c = dialAgain(t, d)
+		if _, err := io.WriteString(c, "request"); err != nil {
+			return false
+		}
+		<-answered
+		answeredInTime := time.Since(began) < deadline
+		time.Sleep(2 * deadline) // Timeout passes
+		return answeredInTime
+	})
 	if got := early(c, 7); got != "request" {
 		t.Errorf("read %q", got)
 	}
@@ -391,38 +410,54 @@ func TestVerdictInTimeButReadLate(t *testing.T) {
 func TestDialWithLongRequest(t *testing.T) {
 	testutil.Leaks(t)
 	gone := make(chan struct{})
+	var begun atomic.Bool
 	socket := fakeBroker(t, func(c *net.UnixConn, f *wire.Frame) {
 		handOver(c, f)
-		select {
-		case <-gone:
-		case <-time.After(patience):
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			begun.Store(true)
 		}
+		<-gone
 	})
 	defer close(gone)
 	request := make([]byte, 8<<20)
-	ends := map[string]func() (context.Context, time.Duration, error){
-		"deadline": func() (context.Context, time.Duration, error) {
-			ctx, cancel := context.WithTimeout(t.Context(), moment)
+	ends := map[string]func(after time.Duration) (context.Context, time.Duration, error){
+		"deadline": func(after time.Duration) (context.Context, time.Duration, error) {
+			ctx, cancel := context.WithTimeout(t.Context(), after)
 			t.Cleanup(cancel)
 			return ctx, 0, context.DeadlineExceeded
 		},
-		"cancelled": func() (context.Context, time.Duration, error) {
+		"cancelled": func(after time.Duration) (context.Context, time.Duration, error) {
 			ctx, cancel := context.WithCancel(t.Context())
-			time.AfterFunc(moment, cancel)
+			time.AfterFunc(after, cancel)
 			return ctx, 0, context.Canceled
 		},
-		"timeout": func() (context.Context, time.Duration, error) { return t.Context(), moment, os.ErrDeadlineExceeded },
+		"timeout": func(after time.Duration) (context.Context, time.Duration, error) {
+			return t.Context(), after, os.ErrDeadlineExceeded
+		},
 	}
 	for name, end := range ends {
-		ctx, timeout, want := end()
-		began := time.Now()
-		c, err := client.DialWith(ctx, options(socket, func(o *client.Options) { o.Timeout = timeout }), request)
-		if c != nil || !errors.Is(err, want) || !errors.Is(err, client.ErrOutcomeUnknown) || errors.Is(err, client.ErrNoAnswer) {
-			t.Errorf("%s: %v, %v", name, c, err)
-		}
-		if took := time.Since(began); took > patience/2 {
-			t.Errorf("%s: took %v", name, took)
-		}
+		inTime(t, func(deadline time.Duration) bool {
+			begun.Store(false)
+			ctx, timeout, want := end(deadline)
+			began := time.Now()
+			c, err := client.DialWith(ctx, options(socket, func(o *client.Options) { o.Timeout = timeout }), request)
+			if c != nil || !errors.Is(err, want) {
+				t.Errorf("%s: %v, %v", name, c, err)
+			}
+			if took := time.Since(began); took > deadline+patience/2 {
+				t.Errorf("%s: took %v", name, took)
+			}
+			if !errors.Is(err, client.ErrOutcomeUnknown) {
+				if begun.Load() {
+					t.Errorf("%s: begun, and %v", name, err)
+				}
+				return false
+			}
+			if errors.Is(err, client.ErrNoAnswer) {
+				t.Errorf("%s: %v", name, err)
+			}
+			return true
+		})
 	}
 }
 

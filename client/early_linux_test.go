@@ -143,9 +143,9 @@ func TestEarlyVerdicts(t *testing.T) {
 				asked.Add(1)
 				test.answer(c, f)
 			})
-			timeout := func(o *client.Options) { o.Timeout, o.Idempotent = time.Second, test.idempotent }
+			timeout := func(o *client.Options) { o.Timeout, o.Idempotent = patience, test.idempotent }
 			if test.name == "silence" {
-				timeout = func(o *client.Options) { o.Timeout = 20 * time.Millisecond }
+				timeout = func(o *client.Options) { o.Timeout = time.Second }
 			}
 			c, err := client.DialWith(bounded(t), options(socket, timeout), []byte("request"))
 			if test.is != nil {

@@ -26,7 +26,7 @@ func narrow(t *testing.T, early []byte) (s *stream, peer *sock.Conn) {
 		t.Fatal(err)
 	}
 	peer = sock.NewConn(sock.Own(fds[1]))
-	s = &stream{dialing: &dialing{by: new(Dialer), Options: Options{Service: "notes", Version: "1.2.0", Timeout: 10 * time.Second, ReadyTimeout: time.Second}}}
+	s = &stream{dialing: &dialing{by: new(Dialer), Options: Options{Service: "notes", Version: "1.2.0", Timeout: time.Minute, ReadyTimeout: time.Second}}}
 	t.Cleanup(func() { _ = s.close(); _ = peer.Close() })
 	x := newExchange(s, early)
 	x.step, x.conn = stepSend, sock.NewConn(sock.Own(fds[0]))
@@ -35,7 +35,7 @@ func narrow(t *testing.T, early []byte) (s *stream, peer *sock.Conn) {
 		t.Fatal(err)
 	}
 	x.head, s.x = head, x
-	_ = peer.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = peer.SetDeadline(time.Now().Add(time.Minute))
 	return s, peer
 }
 
@@ -56,8 +56,10 @@ func send(s *stream, by time.Duration) error {
 func TestPartlySentRequestIsUnknown(t *testing.T) {
 	testutil.Leaks(t)
 	s, peer := narrow(t, make([]byte, MaxEarlyData))
-	if err := send(s, 10*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatalf("%d bytes fit: %v", MaxEarlyData, err)
+	for by := 10 * time.Millisecond; s.x.sent <= len(s.x.head) && by < time.Minute; by *= 4 { // which may be too short for any
+		if err := send(s, by); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("%d bytes fit: %v", MaxEarlyData, err)
+		}
 	}
 	if s.x.sent <= len(s.x.head) || s.x.sent >= len(s.x.head)+MaxEarlyData {
 		t.Fatalf("%d bytes have gone, of which Hello has %d", s.x.sent, len(s.x.head))
@@ -69,7 +71,7 @@ func TestPartlySentRequestIsUnknown(t *testing.T) {
 	}
 
 	s, peer = narrow(t, nil)
-	if err := send(s, time.Second); err != nil {
+	if err := send(s, time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	_ = peer.Close()
@@ -124,7 +126,7 @@ func TestContextDoesNotReachSettled(t *testing.T) {
 	if err := s.take(&caller{op: "dial", ctx: ctx}); err != nil {
 		t.Fatal(err)
 	}
-	s.arm(time.Now().Add(10 * time.Second))
+	s.arm(time.Now().Add(time.Minute))
 	s.settle(&opened{route: HandedOver})
 	cancel()
 	s.wake()
@@ -148,7 +150,7 @@ func TestConnectionMadeDuringClose(t *testing.T) {
 	fds := testutil.FDPair(t, syscall.SOCK_STREAM)
 	made, other := sock.NewConn(sock.Own(fds[0])), sock.NewConn(sock.Own(fds[1]))
 	defer func() { _ = other.Close() }()
-	_ = other.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = other.SetDeadline(time.Now().Add(time.Minute))
 	if err := s.use(made); !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
 	}
