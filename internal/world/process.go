@@ -147,7 +147,7 @@ func (p *Process) Terminate() error {
 }
 
 // stopTimeout is how long a process may take to end by itself.
-const stopTimeout = 10 * time.Second
+const stopTimeout = stepTimeout
 
 func (p *Process) quit() error {
 	timer := time.NewTimer(stopTimeout)

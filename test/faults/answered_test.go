@@ -23,18 +23,18 @@ import (
 func TestKilledBehindItsAnswer(t *testing.T) {
 	testutil.Leaks(t)
 	w := newFixture(t)
-	w.startBroker(role{AckDeadline: 10 * time.Second}) // so that the death comes before it
+	w.startBroker(role{})
 	steady := w.start("backend", role{})
 	w.settled()
 	for n := range rounds() {
 		faulty := w.start("backend", role{Inline: true, Point: failpoint.BackendReplied, Signal: syscall.SIGSTOP})
 		w.registered(2)
 		first, second := fmt.Sprintf("first-%03d", n), fmt.Sprintf("other-%03d", n)
-		conn, err := client.DialWith(context.Background(), w.options(10*time.Second), []byte(first+"\n"))
+		conn, err := client.DialWith(context.Background(), w.options(patience), []byte(first+"\n"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(patience))
 		in := bufio.NewReader(conn)
 		if line, err := in.ReadString('\n'); err != nil || line != first+" done\n" {
 			t.Fatalf("answer %q, %v", line, err)

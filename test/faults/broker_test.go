@@ -51,13 +51,21 @@ func TestBrokerKilled(t *testing.T) {
 				rests := b.atRest()
 				for range rounds() {
 					w.broker.quit()
-					w.startBroker(role{Point: c.point, Signal: syscall.SIGKILL})
+					r := role{Point: c.point, Signal: syscall.SIGKILL}
+					if c.frozen {
+						r.AckDeadline = ackDeadline
+					}
+					w.startBroker(r)
 					w.registered(1)
 					if c.frozen {
 						b.freeze()
 					}
-					got := w.request(patience)
+					call := w.call()
 					w.broker.died()
+					if want != answered {
+						call.late()
+					}
+					got := <-call.done
 					b.thaw()
 					w.judge(got)
 					if got.verdict != want {
@@ -85,7 +93,7 @@ func TestConnectionsOutliveTheBroker(t *testing.T) {
 	w.settled()
 	rests := b.atRest()
 	for _, end := range []func(*process){(*process).kill, (*process).quit} {
-		conn, err := w.dial(5 * time.Second)
+		conn, err := w.dial(patience)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -131,7 +139,7 @@ func TestDrainUnderLoad(t *testing.T) {
 			w.settled()
 			rests := b.atRest()
 			for range min(rounds(), 5) {
-				results := w.underLoad(w.broker.quit)
+				results := w.underLoadFor(5*time.Second, w.broker.quit) // in vain, behind the end
 				w.judge(results...)
 				for _, r := range results {
 					if r.verdict == unknown && !early {
@@ -164,7 +172,7 @@ func TestBrokerReplacedUnderLoad(t *testing.T) {
 			b := w.start("backend", role{})
 			w.settled()
 			rests := b.atRest()
-			old, err := w.dial(5 * time.Second)
+			old, err := w.dial(patience)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -178,16 +186,16 @@ func TestBrokerReplacedUnderLoad(t *testing.T) {
 					if n == 0 {
 						b.freeze() // it can't register before a client has come
 					}
-					w.startBroker(role{})
+					w.startBroker(role{BackendWait: patience})
 					if n == 0 {
 						waits := make(chan result)
-						go func() { waits <- w.request(5 * time.Second) }()
+						go func() { waits <- w.request(patience) }()
 						testutil.WaitFor(t, "a client that waits", func() bool { return w.status().Clients.Waited > 0 })
 						b.thaw()
 						w.judge(<-waits)
 					}
 					for first := (result{}); first.route != client.HandedOver; {
-						first = w.request(5 * time.Second)
+						first = w.request(patience)
 						w.judge(first)
 					}
 					back = append(back, time.Since(began))
@@ -236,13 +244,19 @@ const loadClients = 8
 // underLoad has clients ask from before f is called until it has returned.
 func (w *fixture) underLoad(f func()) (results []result) {
 	w.t.Helper()
+	return w.underLoadFor(patience, f)
+}
+
+// underLoadFor is underLoad with clients of so much patience.
+func (w *fixture) underLoadFor(patience time.Duration, f func()) (results []result) {
+	w.t.Helper()
 	var mu sync.Mutex
 	var clients sync.WaitGroup
 	stop := make(chan struct{})
 	for range loadClients {
 		clients.Go(func() {
 			for {
-				got := w.request(5 * time.Second)
+				got := w.request(patience)
 				mu.Lock()
 				results = append(results, got)
 				mu.Unlock()
@@ -276,11 +290,11 @@ func TestClientGone(t *testing.T) {
 			brokerRests := w.broker.atRest()
 			for range min(rounds(), 10) {
 				b := w.start("backend", c.role(syscall.SIGSTOP))
-				rests := b.atRest()
-				done := make(chan result)
-				go func() { done <- w.request(ackDeadline / 4) }() // leaves long before the broker's deadline
+				rests := b.restsLike(steady)
+				call := w.call()
 				b.frozen()
-				got := <-done
+				call.late() // long before the broker's deadline
+				got := <-call.done
 				b.thaw()
 				rests()
 				w.judge(got)

@@ -32,7 +32,7 @@ func TestClientNeverReads(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w, end := steadyFixture(t, c.early)
+			w, end := steadyFixture(t, c.early, patience)
 			brokerRests := w.broker.atRest()
 			var conns []net.Conn
 			var ids []string

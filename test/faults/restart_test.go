@@ -72,7 +72,7 @@ func (w *onDemand) replace() {
 // control asks the broker for a service verb, and returns what it says.
 func (w *onDemand) control(verb wire.AdminVerb, wait time.Duration) (text string, done bool) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
 	reply, err := adminclient.Ask(ctx, w.Socket(), &wire.AdminRequest{Verb: verb, ServiceName: service, DrainDeadlineMs: uint64(wait.Milliseconds())})
 	if err != nil {
@@ -83,7 +83,7 @@ func (w *onDemand) control(verb wire.AdminVerb, wait time.Duration) (text string
 
 func (w *onDemand) must(verb wire.AdminVerb) {
 	w.t.Helper()
-	if text, done := w.control(verb, 10*time.Second); !done {
+	if text, done := w.control(verb, patience); !done {
 		w.t.Errorf("%v: %s", verb, text)
 	}
 }
@@ -97,7 +97,7 @@ type long struct {
 
 func (w *onDemand) long() *long {
 	w.t.Helper()
-	conn, err := w.dial(10 * time.Second)
+	conn, err := w.dial(patience)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func (w *onDemand) long() *long {
 
 func (w *onDemand) who(l *long) (pid int) {
 	w.t.Helper()
-	_ = l.conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = l.conn.SetDeadline(time.Now().Add(patience))
 	if _, err := fmt.Fprintln(l.conn, "who"); err != nil {
 		w.t.Fatal(err)
 	}

@@ -53,6 +53,7 @@ type role struct {
 	Pipe        string
 	Definitions string
 	AckDeadline time.Duration
+	BackendWait time.Duration
 	Journal     string          // where backends write down what they ran
 	Point       failpoint.Point // empty: no fault
 	Signal      syscall.Signal  // what the process does to itself at Point
@@ -90,7 +91,7 @@ func beBroker(r role) error {
 		return err
 	}
 	b, err := broker.Listen(broker.Options{
-		Socket: r.Socket, DefinitionDir: r.Definitions, AckDeadline: r.AckDeadline, Logger: logger(),
+		Socket: r.Socket, DefinitionDir: r.Definitions, AckDeadline: r.AckDeadline, BackendWait: r.BackendWait, Logger: logger(),
 		Predecessor: before, Successor: r.successor(),
 	})
 	if err != nil {
@@ -204,7 +205,7 @@ func (r role) serveLines(c net.Conn, journal io.Writer) {
 		}
 		failpoint.Hit(pointRead)
 		if r.Child {
-			child := exec.Command("sleep", "30")
+			child := exec.Command("sleep", "600")
 			if child.Start() == nil {
 				go func() { _ = child.Wait() }()
 				_, _ = fmt.Fprintf(c, "%d\n", child.Process.Pid)

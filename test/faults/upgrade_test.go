@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/seed-7265657e/usher/client"
 	"github.com/seed-7265657e/usher/internal/adminclient"
@@ -23,7 +22,7 @@ import (
 // upgrade has the broker replaced, and returns what it says and whether it was.
 func (w *fixture) upgrade() (said string, done bool) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
 	reply, err := adminclient.Ask(ctx, w.Socket(), &wire.AdminRequest{Verb: wire.AdminVerb_ADMIN_VERB_UPGRADE})
 	if err != nil {
@@ -84,8 +83,9 @@ func TestUpgradeUnderLoad(t *testing.T) {
 						t.Errorf("upgrade %d: %s: %s: %v", n, r.id, r.verdict, r.err)
 					}
 				}
-				delete(w.status().Clients.Refused, "ERROR_RATE_LIMITED")
-				if refused := w.status().Clients.Refused; len(refused) > 0 {
+				refused := w.status().Clients.Refused
+				delete(refused, "ERROR_RATE_LIMITED") // clients of one process may be too fast, and ask again
+				if len(refused) > 0 {
 					t.Errorf("upgrade %d: the next broker refused: %v", n, refused)
 				}
 				if now := w.since(); now != since {
