@@ -36,7 +36,7 @@ import (
 
 // replyTimeout bounds the wait for early bytes that have been announced, and for
 // room for an inline answer.
-const replyTimeout = time.Second
+var replyTimeout = time.Second
 
 // descriptors of an offer, in their order.
 const (

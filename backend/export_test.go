@@ -14,6 +14,13 @@ func RefuseWatches(t testing.TB) {
 	t.Cleanup(func() { newWatch = watch.New })
 }
 
+// SetReplyTimeout changes for one test how long early bytes are waited for.
+func SetReplyTimeout(t testing.TB, d time.Duration) {
+	before := replyTimeout
+	replyTimeout = d
+	t.Cleanup(func() { replyTimeout = before })
+}
+
 // SetProbeWait changes for one test how long the beginning of a probe is waited for.
 func SetProbeWait(t testing.TB, d time.Duration) {
 	before := probeWait

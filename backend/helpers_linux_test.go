@@ -21,8 +21,8 @@ import (
 const (
 	service = "notes"
 	version = "1.2.0"
-	// patience bounds what a test waits for; nothing here takes as long.
-	patience = 10 * time.Second
+	// patience bounds what a test waits for; nothing here takes as long, on a busy machine either.
+	patience = 30 * time.Second
 )
 
 // place is a directory with a broker's socket, definitions and backend pipes.

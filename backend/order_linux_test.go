@@ -62,6 +62,7 @@ func TestOrderOfAdoption(t *testing.T) {
 }
 
 func (a adoption) run(t *testing.T, inPage bool) {
+	backend.SetReplyTimeout(t, patience)
 	p := newPlace(t)
 	wires := takingIn(t, p, claim.NewPage)
 	ln := listen(t, p, func(o *backend.Options) {
@@ -151,6 +152,7 @@ func (a adoption) run(t *testing.T, inPage bool) {
 func TestAckOutlivesTheChannel(t *testing.T) {
 	testutil.Needs(t, "pages of claims")
 	testutil.Leaks(t)
+	backend.SetReplyTimeout(t, patience)
 	p := newPlace(t)
 	wires := takingIn(t, p, claim.NewPage)
 	ln := listen(t, p)

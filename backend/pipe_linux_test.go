@@ -163,6 +163,7 @@ func TestDirectoryRemoved(t *testing.T) {
 func TestNewPathFirst(t *testing.T) {
 	testutil.Needs(t, "watches")
 	testutil.Leaks(t)
+	backend.SetReplyTimeout(t, patience)
 	t.Setenv("XDG_RUNTIME_DIR", testutil.SocketDir(t))
 	p := newPlace(t)
 	var older atomic.Pointer[session]

@@ -210,7 +210,7 @@ func TestSilentBroker(t *testing.T) {
 	if err := ln.Close(); err != nil {
 		t.Error(err)
 	}
-	if took := time.Since(begin); took > time.Second {
+	if took := time.Since(begin); took > 3*time.Second/2 { // the registration has 2 s
 		t.Errorf("Close took %v", took)
 	}
 }

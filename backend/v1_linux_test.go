@@ -269,7 +269,7 @@ func TestV1SilentBroker(t *testing.T) {
 	if err := ln.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(begin); took > time.Second {
+	if took := time.Since(begin); took > 4*time.Second { // the broker has 5 s
 		t.Errorf("Close took %v", took)
 	}
 	l.drop()
