@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -75,7 +76,7 @@ func callAgain(ctx context.Context) {
 }
 
 func callOnce(ctx context.Context, id string) (answer string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	var c net.Conn
 	if c, err = tool.DialWith(ctx, []byte(id+"\n")); err != nil {
@@ -130,14 +131,7 @@ func (i *installed) end(callers []*caller, tell bool) sum {
 		}
 		lines = append(lines, strings.Split(strings.TrimSpace(c.out.String()), "\n")...)
 	}
-	content, err := os.ReadFile(filepath.Join(i.Dir, journalName))
-	if err != nil {
-		i.t.Fatal(err)
-	}
-	ran := make(map[string]int)
-	for id := range strings.Lines(string(content)) {
-		ran[strings.TrimSuffix(id, "\n")]++
-	}
+	ran := i.ran()
 	for _, line := range lines {
 		part := strings.SplitN(line, " ", 4)
 		verdict, id := part[0], part[1]
@@ -152,6 +146,20 @@ func (i *installed) end(callers []*caller, tell bool) sum {
 		}
 	}
 	return s
+}
+
+// ran counts what the daemons have run, by id.
+func (i *installed) ran() map[string]int {
+	i.t.Helper()
+	content, err := os.ReadFile(filepath.Join(i.Dir, journalName))
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	ran := make(map[string]int)
+	for id := range strings.Lines(string(content)) {
+		ran[strings.TrimSuffix(id, "\n")]++
+	}
+	return ran
 }
 
 // nothingLeft ends all processes of the tool, and looks for what they leave.
@@ -192,30 +200,45 @@ func TestBrokerKilledUnderLoad(t *testing.T) {
 	i := install(t)
 	old := i.stays()
 	daemon := pid(t, old.says("first"))
-	held, err := world.Descriptors(daemon)
-	if err != nil {
-		t.Fatal(err)
-	}
-	callers := i.startCallers(processes, 1<<30, time.Millisecond)
-	kills := testutil.Repeat(t, "USHER_TEST_KILLS", 20, 3)
-	var back []time.Duration
-	for n := range kills {
-		var brokers []int
+	var brokers []int
+	kill := func() {
+		t.Helper()
 		testutil.WaitFor(t, "one broker", func() bool {
 			brokers = slices.DeleteFunc(i.processes(), func(p int) bool { return p == daemon })
 			return len(brokers) == 1
 		})
-		began := time.Now()
 		if err := syscall.Kill(brokers[0], syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		answer := ""
+	}
+	call := func() (answer string) {
+		t.Helper()
 		testutil.WaitFor(t, "a call is answered", func() bool { // one that is in flight at the dead one is not
 			out, err := i.command("x").Output()
 			answer = string(out)
 			return err == nil
 		})
-		if p := pid(t, answer); p != daemon {
+		return answer
+	}
+	kill() // so that the daemon has opened what it needs for the next one
+	if p := pid(t, call()); p != daemon {
+		t.Errorf("served by %d, not by %d", p, daemon)
+	}
+	held, err := world.Descriptors(daemon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	callers := i.startCallers(processes, 1<<30, time.Millisecond)
+	testutil.WaitFor(t, "all of them call", func() bool {
+		ran := i.ran()
+		return !slices.ContainsFunc(callers, func(c *caller) bool { return ran[fmt.Sprintf("%d-0", c.cmd.Process.Pid)] == 0 })
+	})
+	kills := testutil.Repeat(t, "USHER_TEST_KILLS", 20, 3)
+	var back []time.Duration
+	for n := range kills {
+		kill()
+		began := time.Now()
+		if p := pid(t, call()); p != daemon {
 			t.Errorf("kill %d: served by %d, not by %d", n, p, daemon)
 		}
 		back = append(back, time.Since(began))
@@ -246,15 +269,21 @@ func TestCallsWhileAllEnds(t *testing.T) {
 	i := install(t)
 	i.idle = 5 * time.Millisecond
 	calls := testutil.Repeat(t, "USHER_TEST_HELLOS", 400, 80)
-	s := i.end(i.startCallers(processes, (calls+processes-1)/processes, 8*i.idle), false)
-	if n := s.verdicts[answered]; n < calls {
-		t.Errorf("%v", s.verdicts)
+	const rounds = 4 // so that all end even where a busy machine leaves no pause between calls
+	each := (calls + rounds*processes - 1) / (rounds * processes)
+	daemons := make(map[string]bool)
+	for range rounds {
+		s := i.end(i.startCallers(processes, each, 8*i.idle), false)
+		if n := s.verdicts[answered]; n < processes*each {
+			t.Errorf("%v", s.verdicts)
+		}
+		maps.Copy(daemons, s.daemons)
+		testutil.WaitFor(t, "all have ended", func() bool { return len(i.processes()) == 0 })
 	}
-	t.Logf("%v by %d daemons", s.verdicts, len(s.daemons))
-	if len(s.daemons) < 2 {
-		t.Error("none ended meanwhile")
+	t.Logf("%d calls answered by %d daemons", rounds*processes*each, len(daemons))
+	if len(daemons) < rounds {
+		t.Error("those that have ended answer")
 	}
-	testutil.WaitFor(t, "all have ended", func() bool { return len(i.processes()) == 0 })
 	i.nothingLeft()
 }
 
@@ -317,18 +346,14 @@ func TestDaemonsChildHoldsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	testutil.WaitFor(t, "the daemon has ended", func() bool { return world.Ended(daemon) })
-	began := time.Now()
 	if _, err := fmt.Fprintln(old.in, "second"); err != nil {
 		t.Fatal(err)
 	}
 	if line, err := old.out.ReadString('\n'); err == nil && strings.HasPrefix(line, "pid=") {
 		t.Errorf("answered: %q", line)
 	}
-	if took := time.Since(began); took > 100*time.Millisecond {
-		t.Errorf("the end came after %v", took)
-	}
 	if world.Ended(child) {
-		t.Error("the child has ended: nothing is shown")
+		t.Error("the end came with the child's, or nothing is shown")
 	}
 	if p := pid(t, i.calls("x", env)); p == daemon {
 		t.Error("the dead one answers")

@@ -75,7 +75,7 @@ func TestStatus(t *testing.T) {
 	var s usher.Status
 	testutil.WaitFor(t, "the connection is known", func() bool {
 		s = i.status()
-		return len(s.Daemons) == 2 && s.Daemons[1].Connections == 1
+		return len(s.Daemons) == 2 && s.Daemons[1].Connections == 1 && s.Daemons[0].Connections == 0
 	})
 	one, two := s.Daemons[0], s.Daemons[1]
 	if one.PID != first || two.PID != second || one.State != "ready" || one.Connections != 0 || one.IdleSince.IsZero() || !two.IdleSince.IsZero() ||
@@ -123,7 +123,7 @@ func TestToolStop(t *testing.T) {
 
 	stays := i.stays()
 	serves := pid(t, stays.says("one"))
-	out, err := i.command("stop", "TOOL_PATIENCE=500ms").Output()
+	out, err := i.command("stop", "TOOL_PATIENCE=3s").Output()
 	if want := fmt.Sprintf("daemon %d serves 1 connection", serves); err == nil || !strings.Contains(string(out), want) {
 		t.Errorf("got %q, %v, want it with %q", out, err, want)
 	}
@@ -158,7 +158,7 @@ func TestToolBusy(t *testing.T) {
 	if again := pid(t, i.calls("call")); again != daemon {
 		t.Errorf("served by %d, not by %d, which is at work", again, daemon)
 	}
-	out, err := i.command("stop", "TOOL_PATIENCE=500ms").Output()
+	out, err := i.command("stop", "TOOL_PATIENCE=3s").Output()
 	if want := fmt.Sprintf("daemon %d is at work, and has not ended yet", daemon); err == nil || !strings.Contains(string(out), want) {
 		t.Errorf("got %q, %v, want it with %q", out, err, want)
 	}

@@ -40,7 +40,7 @@ var other = usher.Tool{Name: "othertool", Serve: serve}
 
 var tool = usher.Tool{
 	Name: "testtool", Version: "1.2.3", Serve: serve,
-	EnvKey: []string{envDaemon, "GOVERSION"}, StartTimeout: 5 * time.Second,
+	EnvKey: []string{envDaemon, "GOVERSION"}, StartTimeout: 20 * time.Second,
 	Busy: func() bool {
 		_, err := os.Stat(filepath.Join(os.Getenv("XDG_STATE_HOME"), workName))
 		return err == nil
@@ -122,12 +122,16 @@ func TestMain(m *testing.M) {
 
 // call is one call of the tool. It does not return.
 func call(what string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
 	tool := tool
 	if what == "other" {
 		tool = other
 	}
+	patience := time.Minute
+	if start, err := time.ParseDuration(os.Getenv("TOOL_START_TIMEOUT")); err == nil {
+		tool.StartTimeout, patience = start, 20*time.Second // so that a try in half a minute is none to wait for
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	tool.Key, tool.Dir = os.Getenv("TOOL_KEY"), os.Getenv("TOOL_DIR")
 	fail := func(err error) {
 		fmt.Println(err)
@@ -204,7 +208,7 @@ func install(t *testing.T) *installed {
 
 // command is a call of the tool, which has not begun.
 func (i *installed) command(what string, env ...string) *exec.Cmd {
-	return i.commandFor(30*time.Second, what, env...)
+	return i.commandFor(5*time.Minute, what, env...)
 }
 
 // commandFor is command with a time after which it is killed.
@@ -310,6 +314,9 @@ func TestFirstCallsAtOnce(t *testing.T) {
 func TestDaemonExits(t *testing.T) {
 	i := install(t)
 	said, failed, _ := i.together(64, envDaemon+"=exits")
+	for k := range said { // a busy machine's last ones come when three of them have exited
+		said[k] = strings.Replace(said[k], "it was started 3 times in 30s: ", "", 1)
+	}
 	slices.Sort(said)
 	said = slices.Compact(said)
 	if failed != 64 || len(said) != 1 {
@@ -341,7 +348,7 @@ func TestDaemonFails(t *testing.T) {
 		"hangs": {"was not ready in 5s, and was ended", "waiting for the licence server"},
 	} {
 		t.Run(daemon, func(t *testing.T) {
-			out, err := i.command("x", envDaemon+"="+daemon).Output()
+			out, err := i.command("x", envDaemon+"="+daemon, "TOOL_START_TIMEOUT=5s").Output()
 			for _, part := range parts {
 				if err == nil || !strings.Contains(string(out), part) {
 					t.Errorf("%v: %s: want %q", err, out, part)
@@ -351,7 +358,7 @@ func TestDaemonFails(t *testing.T) {
 				return
 			}
 			testutil.WaitFor(t, "it is not started any more", func() bool {
-				out, err = i.command("x", envDaemon+"="+daemon).Output()
+				out, err = i.command("x", envDaemon+"="+daemon, "TOOL_START_TIMEOUT=5s").Output()
 				return strings.Contains(string(out), "it was started 3 times in 30s")
 			})
 			if err == nil || !strings.Contains(string(out), parts[0]) {
@@ -507,7 +514,7 @@ func TestBrokerFindsAnother(t *testing.T) {
 	}
 	_ = told.Close()
 	word, err := io.ReadAll(ready)
-	if took := time.Since(began); string(word) != "ready\n" || err != nil || took > 5*time.Second {
+	if took := time.Since(began); string(word) != "ready\n" || err != nil || took > time.Minute {
 		t.Errorf("said %q, %v after %v", word, err, took)
 	}
 	if err := cmd.Wait(); err != nil {
@@ -581,9 +588,7 @@ func TestMainForgotten(t *testing.T) {
 	if err == nil || !strings.Contains(string(out), "call Main first of all in main") {
 		t.Errorf("%v: %s", err, out)
 	}
-	if n := len(i.processes()); n != 0 {
-		t.Errorf("%d processes", n)
-	}
+	testutil.WaitFor(t, "nothing runs", func() bool { return len(i.processes()) == 0 })
 }
 
 // TestStateOfOthers: where others could put links, no log is written, and whoever calls is
