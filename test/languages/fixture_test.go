@@ -21,11 +21,13 @@ import (
 const (
 	service = "lines"
 	version = "1.0.0"
-	// ackDeadline is short, so that a frozen backend does not cost a test seconds, and
-	// long against a busy machine's scheduling.
+	// patience bounds what must happen, on a busy machine too. It is a client's timeout, and
+	// how long a backend has to acknowledge, where a test does not freeze it.
+	patience = 30 * time.Second
+	// ackDeadline is short, so that a frozen backend does not cost a test seconds.
 	ackDeadline = 200 * time.Millisecond
-	// patience is a client's timeout: longer than the broker's for the acknowledgement.
-	patience = 4 * ackDeadline
+	// inVain is the timeout of a client that gets no answer.
+	inVain = time.Second
 )
 
 // fixture is a broker, any number of backends of one program, and the journal of what
@@ -39,11 +41,13 @@ type fixture struct {
 	log        string // what the backends write down, by path: the journal's, or the log of those that the broker starts
 	started    int
 	atRest     int           // descriptors of a backend of this kind
-	deadline   time.Duration // the broker's for an acknowledgement
+	acks       time.Duration // how long a backend has to acknowledge
+	patience   time.Duration // a client's timeout
 	stopBroker func()
 }
 
-func newFixture(t *testing.T, program backendProgram) *fixture {
+// newFixture is one whose backends have so much time to acknowledge.
+func newFixture(t *testing.T, program backendProgram, acks time.Duration) *fixture {
 	t.Helper()
 	executable := program.executable(t)
 	for _, language := range []string{"c", "node", "python"} { // so that go test does not take an older result
@@ -61,7 +65,7 @@ func newFixture(t *testing.T, program backendProgram) *fixture {
 			t.Error(err)
 		}
 	})
-	f := &fixture{World: w, t: t, program: program, executable: executable, deadline: ackDeadline}
+	f := &fixture{World: w, t: t, program: program, executable: executable, acks: acks, patience: patience}
 	if f.journal, err = os.OpenFile(w.Path("journal"), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +78,7 @@ func newFixture(t *testing.T, program backendProgram) *fixture {
 func (w *fixture) startBroker() {
 	w.t.Helper()
 	b, err := broker.Listen(broker.Options{
-		Socket: w.Socket(), DefinitionDir: w.Definitions(), LogDir: w.logs(), AckDeadline: w.deadline, Logger: slog.New(slog.DiscardHandler),
+		Socket: w.Socket(), DefinitionDir: w.Definitions(), LogDir: w.logs(), AckDeadline: w.acks, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		w.t.Fatal(err)

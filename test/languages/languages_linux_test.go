@@ -22,7 +22,7 @@ func TestTogether(t *testing.T) {
 	testutil.Leaks(t)
 	for _, program := range backendPrograms {
 		t.Run(program.name, func(t *testing.T) {
-			w := newFixture(t, program)
+			w := newFixture(t, program, patience)
 			p := w.steady()
 			reconnected := 0
 			for _, early := range []bool{true, false} {
@@ -56,10 +56,7 @@ func TestOffersAtOnce(t *testing.T) {
 	testutil.Leaks(t)
 	for _, program := range backendPrograms {
 		t.Run(program.name, func(t *testing.T) {
-			w := newFixture(t, program)
-			w.stopBroker()
-			w.deadline = time.Minute
-			w.startBroker()
+			w := newFixture(t, program, patience)
 			p := w.start(fault{})
 			if err := p.Freeze(t.Context()); err != nil {
 				t.Fatal(err)
@@ -139,21 +136,21 @@ func TestFaults(t *testing.T) {
 		for _, c := range clients {
 			t.Run(program.name+" backend, "+c.name+" client", func(t *testing.T) {
 				t.Parallel()
-				w := newFixture(t, program)
-				steady := w.steady()
-				var all []result
-				for _, at := range places {
-					if c.reconnects && (at.step != "asked" || !at.early) {
-						continue
-					}
-					for _, s := range []signal{kill, stop} {
+				for s, acks := range map[signal]time.Duration{kill: patience, stop: ackDeadline} {
+					w := newFixture(t, program, acks)
+					steady := w.steady()
+					var all []result
+					for _, at := range places {
+						if c.reconnects && (at.step != "asked" || !at.early) {
+							continue
+						}
 						t.Run(fmt.Sprintf("%s, early data %t, %s", at.step, at.early, s.name), func(t *testing.T) {
 							all = append(all, w.in(t).meet(at, s, c))
 						})
 					}
+					w.rests(steady)
+					w.judge(all...) // also what ran late
 				}
-				w.rests(steady)
-				w.judge(all...) // also what ran late
 			})
 		}
 	}
@@ -175,7 +172,11 @@ func (w *fixture) meet(at place, s signal, c clientProgram) result {
 	if want == notRun && c.name != goClient.name {
 		allowed = append(allowed, answered)
 	}
+	if s == stop && want != answered {
+		w.patience = inVain
+	}
 	got := w.ask(c, at.early)
+	w.patience = patience
 	if s == stop {
 		if err := faulty.AwaitFrozen(w.t.Context()); err != nil {
 			w.t.Fatal(err)
@@ -185,7 +186,7 @@ func (w *fixture) meet(at place, s signal, c clientProgram) result {
 		w.judge(got)
 		faulty.Kill()
 	} else {
-		ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 		defer cancel()
 		_ = faulty.Wait(ctx)
 		if ctx.Err() != nil {
@@ -207,21 +208,20 @@ func TestOnlyBackendFrozen(t *testing.T) {
 	testutil.Leaks(t)
 	for _, program := range backendPrograms {
 		t.Run(program.name, func(t *testing.T) {
-			compiled("client")(t) // or the test is skipped
-			w := newFixture(t, program)
+			compiled("client", patience)(t) // or the test is skipped
+			w := newFixture(t, program, ackDeadline)
 			w.steady().Kill()
-			reconnected := 0
 			for _, c := range []clientProgram{goClient, cClient} {
 				for _, early := range []bool{true, false} {
 					testutil.WaitFor(t, "nobody serves", func() bool { return len(w.status().Backends) == 0 })
 					frozen := w.start(fault{"received", stop})
+					before := w.status().Clients.Reconnected
 					done := make(chan result, 1)
 					go func() { done <- w.ask(c, early) }()
 					if err := frozen.AwaitFrozen(t.Context()); err != nil {
 						t.Fatal(err)
 					}
-					reconnected++
-					testutil.WaitFor(t, "its client is sent to its socket", func() bool { return w.status().Clients.Reconnected == reconnected })
+					testutil.WaitFor(t, "its client is sent to its socket", func() bool { return w.status().Clients.Reconnected > before })
 					_ = frozen.Thaw()
 					got := <-done
 					w.rests(frozen)
@@ -242,7 +242,7 @@ func TestTableFull(t *testing.T) {
 	testutil.Leaks(t)
 	for _, program := range backendPrograms {
 		t.Run(program.name, func(t *testing.T) {
-			w := newFixture(t, program)
+			w := newFixture(t, program, patience)
 			w.steady()
 			for n, early := range []bool{false, true} {
 				full := w.start(fault{})
@@ -252,7 +252,7 @@ func TestTableFull(t *testing.T) {
 				}
 				began := time.Now()
 				w.healthy(goClient, early)
-				if took := time.Since(began); took > ackDeadline {
+				if took := time.Since(began); took > patience/2 {
 					t.Errorf("the answer took %v", took)
 				}
 				if retried := w.status().Handoffs.Retried; retried != n+1 {

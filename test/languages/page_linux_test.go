@@ -61,7 +61,7 @@ func TestPagePrograms(t *testing.T) {
 	asked := clientProgram{"the page's", func(t *testing.T, w *fixture, id string, _ bool) result {
 		return run(t, w, id, []string{python(t), filepath.Join(dir, "client.py")}, true)
 	}, false}
-	w := newFixture(t, backendProgram{"the page's", false, python, program})
+	w := newFixture(t, backendProgram{"the page's", false, python, program}, patience)
 	w.start(fault{})
 	for _, c := range []clientProgram{asked, goClient} {
 		if got := w.ask(c, true); got.verdict != answered {

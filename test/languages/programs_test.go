@@ -66,20 +66,20 @@ var (
 var backendPrograms = []backendProgram{
 	{"Python, page", true, python, pythonBackend()},
 	{"Python, eventfd", false, python, pythonBackend("--eventfd")},
-	{"C", true, compiled("backend"), func(_ *testing.T, executable string, f fault) world.Command {
+	{"C", true, compiled("backend", patience), func(_ *testing.T, executable string, f fault) world.Command {
 		return world.Command{Args: []string{executable}, Env: []string{fmt.Sprintf("FAULT=%s:%d", f.step, f.signal.number)}}
 	}},
 }
 
 func pythonBackend(flags ...string) func(*testing.T, string, fault) world.Command {
 	return func(t *testing.T, executable string, f fault) world.Command {
-		return world.Command{Args: append(withFault(t, executable, "backend.py", f), flags...)}
+		return world.Command{Args: append(withFault(t, executable, "backend.py", patience, f), flags...)}
 	}
 }
 
 // withFault is the start of the command line of a Python program.
-func withFault(t *testing.T, executable, name string, f fault) []string {
-	return []string{executable, absolute(t, "testdata/fault.py"), absolute(t, examples+"/python/"+name), fmt.Sprint(patience.Seconds()), f.step + ":" + f.signal.name}
+func withFault(t *testing.T, executable, name string, timeout time.Duration, f fault) []string {
+	return []string{executable, absolute(t, "testdata/fault.py"), absolute(t, examples+"/python/"+name), fmt.Sprint(timeout.Seconds()), f.step + ":" + f.signal.name}
 }
 
 // ask makes one request, and says what its client knows in the end. early: it goes along
@@ -95,14 +95,14 @@ type clientProgram struct {
 var (
 	goClient     = clientProgram{"Go", askGo, false}
 	pythonClient = clientProgram{"Python", func(t *testing.T, w *fixture, id string, early bool) result {
-		return run(t, w, id, withFault(t, python(t), "client.py", fault{}), early)
+		return run(t, w, id, withFault(t, python(t), "client.py", w.patience, fault{}), early)
 	}, false}
 	cClient = clientProgram{"C", func(t *testing.T, w *fixture, id string, early bool) result {
-		return run(t, w, id, []string{compiled("client")(t)}, early)
+		return run(t, w, id, []string{compiled("client", w.patience)(t)}, early)
 	}, false}
 	nodeClient = clientProgram{"Node", func(t *testing.T, w *fixture, id string, _ bool) result {
 		return run(t, w, id, []string{
-			"env", fmt.Sprintf("PATIENCE=%d", patience.Milliseconds()),
+			"env", fmt.Sprintf("PATIENCE=%d", w.patience.Milliseconds()),
 			found(t, "node"), "--require", absolute(t, "testdata/patience.js"), absolute(t, examples+"/node/client.js"),
 		}, true)
 	}, true}
@@ -132,7 +132,7 @@ func run(t *testing.T, w *fixture, id string, command []string, early bool) resu
 	if !early {
 		command = append(command, "--late")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, command[0], append(command[1:], service, version, id)...)
 	var out, stderr bytes.Buffer
@@ -151,7 +151,7 @@ func askGo(_ *testing.T, w *fixture, id string, early bool) (res result) {
 	conn, err := dialGo(w, id, early)
 	if err == nil {
 		defer func() { _ = conn.Close() }()
-		_ = conn.SetDeadline(time.Now().Add(patience))
+		_ = conn.SetDeadline(time.Now().Add(w.patience))
 		if !early {
 			_, err = io.WriteString(conn, id+"\n")
 		}
@@ -171,7 +171,7 @@ func askGo(_ *testing.T, w *fixture, id string, early bool) (res result) {
 }
 
 func dialGo(w *fixture, id string, early bool) (*client.Conn, error) {
-	opts := client.Options{Service: service, Version: version, Broker: w.Socket(), Timeout: patience}
+	opts := client.Options{Service: service, Version: version, Broker: w.Socket(), Timeout: w.patience}
 	if early {
 		return client.DialWith(context.Background(), opts, []byte(id+"\n"))
 	}
@@ -200,19 +200,19 @@ func python(t *testing.T) string {
 
 var compiling sync.Mutex
 
-// compiled builds a program of examples/c, once.
-func compiled(name string) func(*testing.T) string {
+// compiled builds a program of examples/c with a timeout, once.
+func compiled(name string, timeout time.Duration) func(*testing.T) string {
 	return func(t *testing.T) string {
 		t.Helper()
 		cc := found(t, "cc")
 		compiling.Lock()
 		defer compiling.Unlock()
-		program := filepath.Join(built, name)
+		program := filepath.Join(built, name+timeout.String())
 		if _, err := os.Stat(program); err == nil {
 			return program
 		}
 		out, err := exec.CommandContext(t.Context(), cc, "-std=c11", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE",
-			fmt.Sprintf("-DWAIT=%d", patience.Milliseconds()), "-include", "testdata/fault.h",
+			fmt.Sprintf("-DWAIT=%d", timeout.Milliseconds()), "-include", "testdata/fault.h",
 			"-pthread", "-o", program, examples+"/c/"+name+".c").CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)

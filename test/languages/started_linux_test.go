@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/seed-7265657e/usher/internal/adminclient"
 	"github.com/seed-7265657e/usher/internal/testutil"
@@ -27,9 +28,9 @@ func startedPrograms() (those []backendProgram) {
 }
 
 // newStartedFixture has the broker start the backends; start are further lines of that table.
-func newStartedFixture(t *testing.T, program backendProgram, f fault, start string) *fixture {
+func newStartedFixture(t *testing.T, program backendProgram, acks time.Duration, f fault, start string) *fixture {
 	t.Helper()
-	w := newFixture(t, program)
+	w := newFixture(t, program, acks)
 	w.log = filepath.Join(w.logs(), service+".log")
 	c := program.command(t, w.executable, f)
 	var definition strings.Builder
@@ -75,7 +76,7 @@ func TestStarted(t *testing.T) {
 	testutil.Leaks(t)
 	for _, program := range startedPrograms() {
 		t.Run(program.name, func(t *testing.T) {
-			w := newStartedFixture(t, program, fault{}, "")
+			w := newStartedFixture(t, program, patience, fault{}, "")
 			defer w.endStarted()
 			for _, c := range []clientProgram{goClient, pythonClient, cClient, nodeClient} {
 				t.Run(c.name, func(t *testing.T) {
@@ -129,19 +130,28 @@ func TestStartedIdle(t *testing.T) {
 	testutil.Leaks(t)
 	for _, program := range startedPrograms() {
 		t.Run(program.name, func(t *testing.T) {
-			w := newStartedFixture(t, program, fault{}, `idle = "0h0m0.3s"`)
+			w := newStartedFixture(t, program, patience, fault{}, `idle = "0h0m1.0s"`)
 			w.healthy(goClient, true)
 			w.healthy(goClient, false)
+			held, err := dialGo(w, "", false) // or it may end before it is looked at
+			if err != nil {
+				t.Fatal(err)
+			}
 			if first := w.only(); first == 0 {
 				t.Error("no process")
 			}
+			_ = held.Close()
 			testutil.WaitFor(t, "it has ended", func() bool { return len(w.status().Instances) == 0 })
 			if sockets, err := filepath.Glob(w.Path(service + "-*.sock")); len(sockets) > 0 || err != nil {
 				t.Errorf("left behind: %v, %v", sockets, err)
 			}
 			w.healthy(goClient, true)
+			if held, err = dialGo(w, "", false); err != nil {
+				t.Fatal(err)
+			}
 			alone := w.only()
 			w.stopBroker()
+			_ = held.Close()
 			testutil.WaitFor(t, "it has ended without a broker", func() bool { return gone(alone) })
 		})
 	}
@@ -171,8 +181,9 @@ func TestStartedFaults(t *testing.T) {
 				}
 				for _, s := range []signal{kill, stop} {
 					t.Run(fmt.Sprintf("%s, early data %t, %s", at.step, at.early, s.name), func(t *testing.T) {
-						w := newStartedFixture(t, program, fault{at.step, s}, "")
+						w := newStartedFixture(t, program, ackDeadline, fault{at.step, s}, "")
 						defer w.endStarted()
+						w.patience = 2 * inVain
 						done := make(chan result, 1)
 						go func() { done <- w.ask(goClient, at.early) }()
 						if s == stop {
@@ -184,6 +195,7 @@ func TestStartedFaults(t *testing.T) {
 						got := <-done
 						if s == stop {
 							_ = syscall.Kill(w.only(), syscall.SIGCONT)
+							w.patience = patience
 							w.healthy(goClient, at.early) // it goes on, and the fault is over
 						} else if got.verdict == answered {
 							t.Error("answered by one that was killed before it could")
