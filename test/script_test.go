@@ -99,7 +99,7 @@ func setup(env *testscript.Env) error {
 // How long a fact may take to come about on a busy machine, and how often it is
 // looked for: another process announces none of them.
 const (
-	untilBound = 30 * time.Second
+	untilBound = 2 * time.Minute
 	untilPause = 20 * time.Millisecond
 )
 
