@@ -23,7 +23,7 @@ func TestExchange(t *testing.T) {
 		t.Skip("the C floor needs Linux")
 	}
 	testutil.Leaks(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	w, err := world.New(ctx, "echo", os.Args[0])
 	if err != nil {

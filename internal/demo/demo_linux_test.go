@@ -163,7 +163,7 @@ func testInterrupted(t *testing.T, usher, scenario string, amid func() bool) {
 	testutil.Leaks(t)
 	tmp := testutil.SocketDir(t)
 	t.Setenv("TMPDIR", tmp)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	ended := make(chan error, 1)
 	begins := make(chan struct{})

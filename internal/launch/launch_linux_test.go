@@ -91,7 +91,7 @@ func begin(t *testing.T, role string, change func(*launch.Spec)) (*launch.Proces
 	}
 	defer to.Close()
 	t.Cleanup(func() { _ = from.Close() })
-	_ = from.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = from.SetReadDeadline(time.Now().Add(time.Minute))
 	s := launch.Spec{Path: self, Env: []string{envRole + "=" + role, path}, Inherit: []*os.File{to}}
 	if change != nil {
 		change(&s)
@@ -105,7 +105,7 @@ func begin(t *testing.T, role string, change func(*launch.Spec)) (*launch.Proces
 
 func within(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -190,7 +190,7 @@ func (f *fixture) answers() {
 // run runs a program of the reference to its end.
 func (f *fixture) run(program string, args ...string) (out string, code int) {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(f.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(f.t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env, cmd.Dir = append(slices.Clone(f.Env), allowRoot), f.Dir

@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 }
 
 const (
-	patience = 20 * time.Second // what a test waits for takes far less
+	patience = time.Minute // what a test waits for takes far less
 	version  = "1.0.0"
 	hostName = "other" // what ssh's configuration knows
 )
