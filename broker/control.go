@@ -232,8 +232,7 @@ func (c *connection) stopInstances() {
 	for _, starting := range s.starts.pending {
 		if matches(starting.entry, service, version) && !starting.late {
 			again = true
-			starting.stopped, starting.deadline = true, time.Now()
-			s.loop.WakeAt(starting.deadline)
+			s.stopStarting(starting)
 			v.ending[starting.entry] = struct{}{}
 		}
 	}

@@ -130,8 +130,7 @@ func (s *server) endPassed(p *plainSocket) {
 	}
 	for _, starting := range s.starts.pending {
 		if starting.entry.Handle.socket == p {
-			starting.stopped, starting.deadline = true, time.Now()
-			s.loop.WakeAt(starting.deadline)
+			s.stopStarting(starting)
 		}
 	}
 }

@@ -21,8 +21,11 @@ import (
 // passedProcess accepts from the socket that it was started with. It says who it is and who
 // is at the other end, and ends when it is told to.
 func passedProcess() error {
-	if os.Getenv(envMode) == "fails" {
+	switch os.Getenv(envMode) {
+	case "fails":
 		return errors.New("can't accept")
+	case "hangs":
+		select {}
 	}
 	if pid := os.Getenv("LISTEN_PID"); pid != fmt.Sprint(os.Getpid()) || os.Getenv("LISTEN_FDS") != "1" {
 		return fmt.Errorf("LISTEN_PID is %s, LISTEN_FDS %s", pid, os.Getenv("LISTEN_FDS"))

@@ -39,7 +39,7 @@ type starting struct {
 	process  *launch.Process // nil while launching
 	deadline time.Time
 	late     bool   // and being ended
-	stopped  bool   // by hand, before its deadline
+	stopped  bool   // at will, before its deadline
 	problem  string // why, where it is neither
 	endpoint string // of its v1 exchange; "" for none
 	// over is called when it is ready, or, with the reason, has failed; nil where nobody
@@ -300,9 +300,14 @@ func stoppedEarly(e *entry) string {
 	return fmt.Sprintf("the daemon of %s %s was stopped before it was ready", e.Service, e.Version)
 }
 
-// startFailed refuses all who wait for it, with the same words.
+// startFailed refuses all who wait for it, with the same words. One that was stopped is no
+// failed try, and nobody who comes behind it is told of it.
 func (s *server) startFailed(starting *starting, why string) {
-	s.starts.failed(starting.entry.Key, why, time.Now())
+	if starting.stopped {
+		s.starts.forget(starting.entry.Key)
+	} else {
+		s.starts.failed(starting.entry.Key, why, time.Now())
+	}
 	s.notStarted(starting, why, hello.StartFailed(why, 0))
 }
 
@@ -351,6 +356,14 @@ func (s *server) notProven(starting *starting, err error) {
 	}
 	starting.problem = err.Error()
 	s.endStarting(starting)
+}
+
+// stopStarting has an instance end that is not ready yet, through no fault of its own.
+func (s *server) stopStarting(starting *starting) {
+	if !starting.late {
+		starting.stopped, starting.deadline = true, time.Now()
+		s.loop.WakeAt(starting.deadline)
+	}
 }
 
 // endStarting ends an instance that is not to become ready any more.

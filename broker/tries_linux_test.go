@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -53,6 +54,75 @@ func TestLetGoIsNoFailure(t *testing.T) {
 			t.Fatalf("got %+v", o)
 		}
 	}
+}
+
+// stoppedEarly begins a start for a client, and stops it before it is ready.
+func (s *site) stoppedEarly(begun func() bool, stop func()) {
+	s.tb.Helper()
+	c := s.dial()
+	send(s.tb, c, helloFor(s.tb, usherClient, nil))
+	testutil.WaitFor(s.tb, "it is being started", begun)
+	stop()
+	if _, reply := readReply(s.tb, c); reply.Refused == nil || !strings.Contains(reply.Refused.Reason, "was stopped before it was ready") {
+		s.tb.Errorf("got %v", reply)
+	}
+}
+
+// TestStoppedEarlyIsNoFailure: who stops an instance that is just being started, again and
+// again, uses up no tries, and the next client is not told of it, but served: of a program that
+// runs, of one that waits for its address, and of one whose socket the broker itself closes.
+func TestStoppedEarlyIsNoFailure(t *testing.T) {
+	const often = 4 // more than there are tries
+	stop := func(s *site) func() {
+		return func() {
+			if o := s.control(verbStop, "", patience); o.exit != 0 || o.results() != "ended" {
+				s.tb.Errorf("got %+v", o)
+			}
+		}
+	}
+	served := func(s *site) {
+		s.tb.Helper()
+		if _, err := s.once(); err != nil {
+			s.tb.Errorf("who comes behind a stop: %v", err)
+		}
+	}
+	t.Run("runs", func(t *testing.T) {
+		s := starting(t, "", "hangs")
+		for range often {
+			s.stoppedEarly(s.Launched, stop(s))
+		}
+		s.defineStart(ownBinary(t), "", "")
+		served(s)
+	})
+	t.Run("waits for its address", func(t *testing.T) {
+		s, path := programs(t, "relay")
+		own := filepath.Join(s.dir, "own")
+		l, err := net.Listen("unix", own)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		go testAccept(l)
+		s.write(demo+".toml", listening(t, "", fmt.Sprintf("[start]\nmode = \"relay\"\naddress = %q\nlisten = %q\ntimeout = \"1h\"", own, path), own))
+		for range often {
+			s.stoppedEarly(func() bool { return s.Starts() == 1 }, stop(s))
+		}
+		_ = l.Close()
+		served(s)
+	})
+	t.Run("loses its socket", func(t *testing.T) {
+		s := newSite(t, keepLogs)
+		define := func(path, mode string) {
+			s.write(demo+".toml", fmt.Sprintf("binary_path = %q\n[start]\nmode = \"listen-fds\"\nlisten = %q\nnotify = true\nenv.USHER_TEST_HELPER = \"passed\"\nenv.%s = %q\n", ownBinary(t), path, envMode, mode))
+			testutil.WaitFor(t, "somebody listens at "+path, func() bool { _, err := os.Lstat(path); return err == nil && s.Plain() == 1 })
+		}
+		define(filepath.Join(s.dir, "0"), "hangs")
+		for n := range often {
+			s.stoppedEarly(s.Launched, func() { define(filepath.Join(s.dir, fmt.Sprint(n+1)), "hangs") })
+		}
+		define(filepath.Join(s.dir, "last"), "")
+		served(s)
+	})
 }
 
 // idleAtOnce is ready, and idle with the next word. It notes in the file mark what it is told
