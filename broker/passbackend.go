@@ -97,7 +97,7 @@ func (s *server) pass(e *entry) (p *passing, err error) {
 	b := &wire.PassedBackend{
 		Instance: e.Instance, Service: e.Service, Version: e.Version, Variant: e.Variant,
 		BackendPipe: e.Pipe, ExePath: e.ExePath, ExeHash: e.ExeHash[:], Log: h.log,
-		SinceMs: uint64(e.Since.UnixMilli()), IdleSinceMs: uint64(later(h.idleSince, e.LastHello).UnixMilli()), Active: h.active,
+		SinceMs: uint64(e.Since.UnixMilli()), IdleSinceMs: uint64(later(h.idleSince, e.LastHello).UnixMilli()), Active: h.active, Busy: h.busy,
 		Generation: ch.Generation, HandoffId: ch.Numbered,
 	}
 	if h.takesNotes {
@@ -166,7 +166,7 @@ func receiveBackend(h *wire.Handover, fds *sock.Descriptors) (t *taken, err erro
 	}
 	e.PID, e.Handle.process = process.PID(), process
 	e.Handle.takesNotes = b.Capabilities&frame.CapUnknownMessages != 0
-	e.Handle.log, e.Handle.active, e.Handle.idleSince = b.Log, b.Active, time.UnixMilli(int64(b.IdleSinceMs))
+	e.Handle.log, e.Handle.active, e.Handle.busy, e.Handle.idleSince = b.Log, b.Active, b.Busy, time.UnixMilli(int64(b.IdleSinceMs))
 	t.conn = fds.Take(0)
 	if b.ClaimPage {
 		t.passed.Page = fds.Take(2)

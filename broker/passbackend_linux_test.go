@@ -17,6 +17,7 @@ import (
 	"github.com/seed-7265657e/usher/client"
 	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/filehash"
+	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/peer"
 	"github.com/seed-7265657e/usher/internal/sock"
@@ -233,6 +234,29 @@ func TestStartedInstancePasses(t *testing.T) {
 	_, _ = syscall.Wait4(pid, nil, 0, nil)
 	if got := pidOf(t, s.mustAsk(demoVersion)); got == pid {
 		t.Errorf("served by %d, which has been killed", got)
+	}
+}
+
+// TestBusyPasses: a backend that has said that it is at work, once, is known to be at the next
+// broker.
+func TestBusyPasses(t *testing.T) {
+	testutil.Needs(t, "pidfds, which are passed on with a channel")
+	s := newSite(t, upgradable)
+	b := s.fake(demoVersion)
+	busy, err := frame.Append(nil, frame.ChannelNote(&wire.Note{Kind: wire.NoteKind_NOTE_KIND_BUSY}))
+	if err == nil {
+		err = b.ch.Send(busy)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.seenBusy("ready")
+	s.upgrade()
+	if err := s.end(); err != nil {
+		t.Error(err)
+	}
+	if all := s.instances(); len(all) != 1 || !all[0].Busy {
+		t.Errorf("got %+v", all)
 	}
 }
 

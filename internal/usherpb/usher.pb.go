@@ -774,6 +774,7 @@ type PassedBackend struct {
 	OwnBuild      []byte                 `protobuf:"bytes,15,opt,name=own_build,json=ownBuild,proto3" json:"own_build,omitempty"`            // an OwnBuild: what it was started for
 	OwnFile       []byte                 `protobuf:"bytes,16,opt,name=own_file,json=ownFile,proto3" json:"own_file,omitempty"`               // 32 bytes that name the file of an own build
 	Log           string                 `protobuf:"bytes,17,opt,name=log,proto3" json:"log,omitempty"`                                      // where it logs to, of one that a broker has started
+	Busy          bool                   `protobuf:"varint,18,opt,name=busy,proto3" json:"busy,omitempty"`                                   // it has no connection, and is at work, by its own word
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -925,6 +926,13 @@ func (x *PassedBackend) GetLog() string {
 		return x.Log
 	}
 	return ""
+}
+
+func (x *PassedBackend) GetBusy() bool {
+	if x != nil {
+		return x.Busy
+	}
+	return false
 }
 
 // Note travels on a channel in both directions, payload protocol 0xF001, kind EVENT. Who
@@ -1139,7 +1147,7 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\aservice\x18\n" +
 	" \x01(\tR\aservice\x12\x18\n" +
 	"\aversion\x18\v \x01(\tR\aversion\x12\x16\n" +
-	"\x06passed\x18\f \x01(\bR\x06passed\"\xf5\x03\n" +
+	"\x06passed\x18\f \x01(\bR\x06passed\"\x89\x04\n" +
 	"\rPassedBackend\x12\x1a\n" +
 	"\binstance\x18\x01 \x01(\tR\binstance\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x18\n" +
@@ -1162,7 +1170,8 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"handoff_id\x18\x0e \x01(\x04R\thandoffId\x12\x1b\n" +
 	"\town_build\x18\x0f \x01(\fR\bownBuild\x12\x19\n" +
 	"\bown_file\x18\x10 \x01(\fR\aownFile\x12\x10\n" +
-	"\x03log\x18\x11 \x01(\tR\x03log\"i\n" +
+	"\x03log\x18\x11 \x01(\tR\x03log\x12\x12\n" +
+	"\x04busy\x18\x12 \x01(\bR\x04busy\"i\n" +
 	"\x04Note\x12&\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x12.usher.v1.NoteKindR\x04kind\x12!\n" +
 	"\fbackend_pipe\x18\x02 \x01(\tR\vbackendPipe\x12\x16\n" +

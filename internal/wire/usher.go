@@ -156,6 +156,7 @@ type PassedBackend struct {
 	OwnBuild     []byte // an OwnBuild: what it was started for
 	OwnFile      []byte // 32 bytes that name the file of an own build
 	Log          string // where it logs to, of one that a broker has started
+	Busy         bool   // it has no connection, and is at work, by its own word
 }
 
 // Name implements Message.
@@ -179,6 +180,7 @@ func (m *PassedBackend) fields(c *coder) {
 	c.bytes(15, &m.OwnBuild)
 	c.bytes(16, &m.OwnFile)
 	c.text(17, &m.Log)
+	c.bool(18, &m.Busy)
 }
 
 // HandoverKind says what a Handover is about.
