@@ -111,6 +111,7 @@ func (b *Broker) Serve(ctx context.Context) error {
 	})
 
 	<-ctx.Done()
+	s.beginDraining(context.Cause(ctx))
 	err := s.drainAll(context.Cause(ctx))
 	endWork()
 	if !s.jobs.asOwner(s.closeBackends) { // the loop has failed
@@ -162,10 +163,6 @@ const eventsPatience = time.Second
 func (s *server) drainAll(cause error) error {
 	deadline := time.NewTimer(s.drainTimeout(cause))
 	defer deadline.Stop()
-	s.jobs.asOwner(func() {
-		s.draining = true
-		s.emit(event.Draining{Cause: fmt.Sprint(cause), Connections: s.conns.open})
-	})
 	s.unlinkPlain()
 	if err := s.binding.Unlink(); err != nil { // else nobody new can connect from here on
 		s.jobs.asOwner(func() { s.emit(event.SocketKept{Problem: err.Error()}) })

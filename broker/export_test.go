@@ -197,6 +197,11 @@ func (b *Broker) Offered() bool {
 	return ask(b, func(s *server) bool { return s.replacing.underWay && s.replacing.started == nil && s.successor == nil })
 }
 
+// EndPutOff reports whether the broker is to end as soon as it is known who serves.
+func (b *Broker) EndPutOff() bool {
+	return ask(b, func(s *server) bool { return s.replacing.awaited })
+}
+
 // PutOff returns how much an upgrade has put off.
 func (b *Broker) PutOff() int {
 	return ask(b, func(s *server) int {

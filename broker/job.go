@@ -67,19 +67,25 @@ func (j *jobs) asOwner(f func()) bool {
 	return looping
 }
 
+// await waits until done is closed, and does what comes back behind the loop's end. It is
+// Serve's goroutine's.
+func (j *jobs) await(done <-chan struct{}) {
+	for {
+		select {
+		case <-done:
+			return
+		case f := <-j.late:
+			f()
+		}
+	}
+}
+
 // finish waits for every goroutine but the readers, and does what they bring back. The
 // loop has been told to stop. After finish nothing comes back any more.
 func (j *jobs) finish(endReaders func()) {
 	ended := make(chan struct{})
 	go func() { j.wg.Wait(); close(ended) }()
-	for waits := true; waits; {
-		select {
-		case f := <-j.late:
-			f()
-		case <-ended:
-			waits = false
-		}
-	}
+	j.await(ended)
 	endReaders()
 	close(j.over)
 }

@@ -240,38 +240,6 @@ func (s *server) handOver(ctx context.Context, next *successor) error {
 // errEnded is of one who asks a broker that has ended.
 var errEnded = errors.New("this broker has ended")
 
-// replacing is what an upgrade has put off.
-type replacing struct {
-	underWay bool     // no instance is started, and no service verb begins
-	started  func()   // called, once, when no instance is being started
-	then     []func() // what goes on if this broker does; each looks whether it still applies
-}
-
-// whenStarted calls f as soon as no instance is being started. None is from now on.
-func (s *server) whenStarted(f func()) {
-	s.replacing = replacing{underWay: true, started: f}
-	s.startsChanged()
-}
-
-// startsChanged is called when an instance is ready, or is not going to be.
-func (s *server) startsChanged() {
-	if f := s.replacing.started; f != nil && len(s.starts.pending) == 0 {
-		s.replacing.started = nil
-		f()
-	}
-}
-
-// goOn goes on with what an upgrade has put off that has failed.
-func (s *server) goOn() {
-	then := s.replacing.then
-	s.replacing = replacing{}
-	s.startAwaited()
-	for _, f := range then {
-		f()
-	}
-	s.lookIdle()
-}
-
 // offerPlace tells the successor that it may begin.
 func (s *server) offerPlace(next *successor) error {
 	if s.draining {
@@ -304,6 +272,7 @@ func (s *server) offerPlace(next *successor) error {
 	if err != nil {
 		return fmt.Errorf("the other broker has gone: %w", err)
 	}
+	s.replacing.decided = make(chan struct{})
 	return nil
 }
 
@@ -333,6 +302,7 @@ func (s *server) giveWay(next *successor) {
 		tell(next.pid)
 	}
 	s.shutDown(errUpgraded)
+	s.replacing.over()
 }
 
 // errHandsOn: a successor knows neither of a pause nor of a verb that waits.

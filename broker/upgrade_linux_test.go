@@ -353,6 +353,55 @@ func TestPutOffByAnUpgrade(t *testing.T) {
 	}
 }
 
+// TestEndedWhileOffered: a broker that is told to end when its place is offered to another does
+// so when it is known who serves: the socket's name is the other's if that one does, and goes
+// with this broker if not.
+func TestEndedWhileOffered(t *testing.T) {
+	for mode, taken := range map[string]bool{"takes when told": true, "hangs behind GO": false} {
+		t.Run(mode, func(t *testing.T) {
+			s := newSite(t, oddly(mode))
+			told := s.told()
+			c := s.dial() // which "takes when told" is given, and sends back
+			testutil.WaitFor(t, "it is accepted", func() bool { n, _ := s.Pending(); return n == 1 })
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error)
+			go func() {
+				_, err := s.Upgrade(ctx)
+				ended <- err
+			}()
+			var tell net.Conn
+			if taken {
+				var err error
+				if tell, err = told.Accept(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			testutil.WaitFor(t, "its place is offered", s.Offered)
+			s.stop()
+			testutil.WaitFor(t, "it waits with its end", s.EndPutOff)
+			if _, err := os.Lstat(s.Socket()); err != nil || s.Draining() {
+				t.Errorf("it ends before it is known who serves: %v", err)
+			}
+			if taken {
+				_ = tell.Close()
+			} else {
+				cancel()
+			}
+			if err := <-ended; (err == nil) != taken {
+				t.Errorf("the upgrade: %v", err)
+			}
+			if err := s.end(); err != nil {
+				t.Error(err)
+			}
+			if _, err := os.Lstat(s.Socket()); (err == nil) != taken {
+				t.Errorf("behind its end the name: %v", err)
+			}
+			cancel()
+			_ = c.Close()
+		})
+	}
+}
+
 // TestVerbGoesOn: a service verb that comes while an upgrade is under way is the successor's.
 func TestVerbGoesOn(t *testing.T) {
 	s := newSite(t, oddly("takes when told"))
