@@ -34,10 +34,12 @@ type backend struct {
 	socket   *plainSocket    // that it accepts from in the broker's place; nil for others
 	program  *launch.Process // of one that was started here and has no channel: signals end it; nil for others
 	alone    bool            // a process with one connection to itself, which is never in the registry
+	joined   bool            // to that by pipes
 	over     chan struct{}   // closed when the program at address has ended; nil for others
 	exited   bool            // the process has been seen to end
 	retired  bool            // the channel has
-	passed   bool            // the channel is on its way to a successor: nothing is to be said or read on it here
+	passed   bool            // it is a successor's, or the channel is on its way there: nothing is to be said or read on it here
+	offered  bool            // a successor knows of the program, and goes on with it when it begins
 	inFlight int             // handoffs to it
 	relayed  int             // connections that are relayed to it
 	own      *ownInstance    // what it was started for; nil for a backend of a defined service
@@ -55,6 +57,10 @@ type backend struct {
 	// renews are older registrations of the same process and version whose pipe is gone:
 	// they end when the backend has seen this one, and take no place beside it.
 	renews []*entry
+
+	// Of a program that passes to a successor, or has passed from a predecessor.
+	listen                 string   // the path of its socket, until that is found
+	joinedOver, joinedHold *os.File // see shareJoined; nil where there is none, or it is another broker's
 
 	// silent is 0, or one more than the late answers the backend had given when it
 	// got the last offer that it left unanswered.

@@ -75,8 +75,12 @@ var (
 // Serve serves until ctx ends, an admin client sends SHUTDOWN, or the socket
 // file is removed or replaced; then it drains and returns. The error is nil
 // after ctx or SHUTDOWN, ErrReplaced after the third. It may be called once.
+//
+// When another broker has taken this one's place (Upgrade), it returns as soon as no connection
+// is relayed here, or joined to the pipes of its process, any more; or when ctx ends, and these
+// with it.
 func (b *Broker) Serve(ctx context.Context) error {
-	s := b.server
+	s, told := b.server, ctx
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	// Backends stay reachable while connections drain.
@@ -113,6 +117,7 @@ func (b *Broker) Serve(ctx context.Context) error {
 	<-ctx.Done()
 	s.beginDraining(context.Cause(ctx))
 	err := s.drainAll(context.Cause(ctx))
+	s.awaitUnjoined(told)
 	endWork()
 	if !s.jobs.asOwner(s.closeBackends) { // the loop has failed
 		s.abandon()

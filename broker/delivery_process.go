@@ -37,6 +37,9 @@ func (byProcess) leadsTo(t *target) bool { return t.start.PerConnection() }
 func (byProcess) deliver(c *connection) {
 	s, o := c.server, &c.offer
 	t, now := o.target, time.Now()
+	if c.heldBack(t) {
+		return
+	}
 	if most := s.processes.full(t, s.opts.MaxBackends); most > 0 {
 		c.awaitRoom(t, most, now)
 		return
@@ -56,6 +59,7 @@ func (byProcess) deliver(c *connection) {
 		}
 	}
 	s.processes.add(t.key.Service, 1)
+	s.processes.launching++
 	c.steps.mark("issue")
 	c.enter(phaseOffered, c.deadline)
 	job, p, conn, piped, taken := s.launching(t.key), definedProgram(t), c.conn, t.start.Mode == service.Stdio, new(atomic.Bool)
@@ -66,6 +70,7 @@ func (byProcess) deliver(c *connection) {
 	}, c.served, func(r served) { s.unserved(t, r) })
 	if !begun {
 		s.processes.add(t.key.Service, -1)
+		s.processLaunched()
 		c.refuseAndClose(t.request, hello.ShuttingDown())
 	}
 }
@@ -183,6 +188,8 @@ func (c *connection) served(r served) {
 	e.PID, e.Since = r.process.PID(), time.Now()
 	e.Handle.process, e.Handle.program, e.Handle.log = r.process.Handle(), r.process.Process, r.process.log
 	s.processes.running[e] = true
+	e.Handle.joined = r.pipes != nil
+	s.processLaunched()
 	if e.Handle.letGo { // meanwhile
 		s.askToEnd(e)
 	}
@@ -198,6 +205,7 @@ func (c *connection) served(r served) {
 // that has ended may have left one behind which still has the pipes: the connection is
 // theirs, and counts, until they have closed them.
 func (s *server) joinPipes(near *sock.Conn, r served, e *entry) {
+	s.joined.pipes++
 	ctx, cancel := context.WithCancel(s.jobs.work)
 	var both sync.WaitGroup
 	both.Go(func() { _ = splice.Join(ctx, near, r.pipes) }) // who is joined sees the end
@@ -211,7 +219,11 @@ func (s *server) joinPipes(near *sock.Conn, r served, e *entry) {
 	})
 	s.jobs.wg.Go(func() {
 		both.Wait()
-		s.jobs.post(func() { s.roomLeft(e) })
+		s.jobs.post(func() {
+			s.joined.pipes--
+			s.joined.ended()
+			s.roomLeft(e)
+		})
 	})
 }
 
@@ -228,6 +240,7 @@ func (s *server) unserved(t *target, r served) {
 		return
 	}
 	s.processes.add(t.key.Service, -1)
+	s.processLaunched()
 	s.instanceEnded(t.backend)
 	s.roomMade()
 }
@@ -241,10 +254,15 @@ func (s *server) awaitProcess(e *entry, l launched, then func()) {
 		return
 	}
 	s.jobs.post(func() {
-		s.emit(event.ProcessEnded{Backend: known(e), Exit: exit.String(), Failed: exit != launch.Exit{} && !e.Handle.letGo})
 		e.Handle.exited = true
 		delete(s.processes.running, e)
-		s.unwatchLog(l.log)
+		if e.Handle.joined {
+			s.processes.behind[e] = true // until its room is another's
+		}
+		if !e.Handle.passed { // else the successor sees it, too, and says so
+			s.emit(event.ProcessEnded{Backend: known(e), Exit: exit.Known(), Failed: exit.Failed() && !e.Handle.letGo})
+			s.unwatchLog(l.log)
+		}
 		s.instanceEnded(e)
 		then()
 	})
@@ -252,6 +270,8 @@ func (s *server) awaitProcess(e *entry, l launched, then func()) {
 
 // roomLeft has the room of a process be another's.
 func (s *server) roomLeft(e *entry) {
+	e.Handle.unjoined()
+	delete(s.processes.behind, e)
 	s.processes.add(e.Service, -1)
 	s.roomMade()
 	s.lookIdle()

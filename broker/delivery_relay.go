@@ -30,7 +30,7 @@ func (byRelay) deliver(c *connection) {
 		c.reconnectOrWait()
 		return
 	}
-	if s.relays >= s.opts.MaxRelays {
+	if s.joined.relays >= s.opts.MaxRelays {
 		c.refuseAndClose(t.request, hello.RelaysFull(s.opts.MaxRelays))
 		return
 	}
@@ -43,7 +43,7 @@ func (byRelay) deliver(c *connection) {
 		}
 	}
 	t.backend.LastHello = time.Now()
-	s.relays++
+	s.joined.relays++
 	c.enter(phaseOffered, c.deadline)
 	if c.plain && t.backend.Handle.local && filepath.IsAbs(address) {
 		if far, err := endpoint.DialNow(address); err == nil { // else the job waits for room, or says why
@@ -66,9 +66,9 @@ func (byRelay) deliver(c *connection) {
 			}
 		}
 		return relaying{far: far}
-	}, c.relay, func(r relaying) { s.relays--; r.close() })
+	}, c.relay, func(r relaying) { s.relayEnded(); r.close() })
 	if !begun {
-		s.relays--
+		s.relayEnded()
 		c.refuseAndClose(t.request, hello.ShuttingDown())
 	}
 }
@@ -90,12 +90,12 @@ func (r relaying) close() {
 func (c *connection) relay(r relaying) {
 	s, t := c.server, c.offer.target
 	if c.plain && c.passFrame(t.request) { // nothing has been said yet, and here it would end with the broker
-		s.relays--
+		s.relayEnded()
 		r.close()
 		return
 	}
 	if r.err != nil {
-		s.relays--
+		s.relayEnded()
 		t.backend.LastError = r.err.Error()
 		if !r.answered && !t.backend.Handle.seenAlive() && c.startAnother(t) {
 			return
@@ -115,7 +115,7 @@ func (c *connection) relay(r relaying) {
 	s.jobs.wg.Go(func() {
 		_ = splice.Join(work, near, r.far) // who is joined sees the end
 		s.jobs.post(func() {
-			s.relays--
+			s.relayEnded()
 			t.backend.Handle.relayed--
 			s.lookIdle()
 		})

@@ -36,8 +36,13 @@ func (b *Broker) Backends() int { return ask(b, func(s *server) int { return s.b
 // Processes returns how many processes there are that have a connection to themselves.
 func (b *Broker) Processes() int { return ask(b, func(s *server) int { return s.processes.all }) }
 
+// ProcessesRunning returns how many of them have not ended.
+func (b *Broker) ProcessesRunning() int {
+	return ask(b, func(s *server) int { return len(s.processes.running) })
+}
+
 // Relays returns how many connections are relayed.
-func (b *Broker) Relays() int { return ask(b, func(s *server) int { return s.relays }) }
+func (b *Broker) Relays() int { return ask(b, func(s *server) int { return s.joined.relays }) }
 
 // Plain returns how many sockets of services it has.
 func (b *Broker) Plain() int { return ask(b, func(s *server) int { return len(s.plain) }) }
@@ -195,6 +200,35 @@ func OpenProgram(ctx context.Context, path string) (build [32]byte, content []by
 // Offered reports whether a successor has been told that it may begin, and has not been heard.
 func (b *Broker) Offered() bool {
 	return ask(b, func(s *server) bool { return s.replacing.underWay && s.replacing.started == nil && s.successor == nil })
+}
+
+// UpgradeAsked reports whether a successor could serve, and waits for nothing but what is being
+// started.
+func (b *Broker) UpgradeAsked() bool {
+	return ask(b, func(s *server) bool { return s.replacing.underWay })
+}
+
+// ProgramsOffered returns how many programs without a channel are offered to a successor.
+func (b *Broker) ProgramsOffered() int {
+	return ask(b, func(s *server) (n int) {
+		for e := range s.passablePrograms {
+			if e.Handle.offered {
+				n++
+			}
+		}
+		return n
+	})
+}
+
+// ProgramsGiven returns how many programs a predecessor has given to a broker that has not begun.
+func (b *Broker) ProgramsGiven() int { return ask(b, func(s *server) int { return len(s.programs) }) }
+
+// Stays reports whether the broker has drained, and stays for connections whose bytes pass through it.
+func (b *Broker) Stays() bool { return ask(b, func(s *server) bool { return s.joined.over != nil }) }
+
+// Joined returns how many connections have their bytes pass through the broker.
+func (b *Broker) Joined() int {
+	return ask(b, func(s *server) int { return s.joined.relays + s.joined.pipes })
 }
 
 // EndPutOff reports whether the broker is to end as soon as it is known who serves.

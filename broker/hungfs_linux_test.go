@@ -112,10 +112,10 @@ func TestHungProcess(t *testing.T) {
 	answer()
 }
 
-// TestStopOfOneThatIsStarted: a process that is just being started when its service is stopped
-// ends, too. It waits for its turn to be hashed, which another file has.
-func TestStopOfOneThatIsStarted(t *testing.T) {
-	s := newSite(t, keepLogs)
+// holdStarts defines demo with a process for each connection, which is not started before release
+// is called: its file waits for its turn to be hashed, which another file has.
+func (s *site) holdStarts(t *testing.T) (release func()) {
+	t.Helper()
 	own := filepath.Join(s.dir, "versions", demoVersion, demo)
 	cat, err := os.ReadFile("/bin/cat")
 	if err != nil {
@@ -132,7 +132,14 @@ func TestStopOfOneThatIsStarted(t *testing.T) {
 	}
 	_ = other.Close()
 	testutil.WaitFor(t, "its process has ended", func() bool { return s.Processes() == 0 })
-	end := hashLarge(t)
+	return hashLarge(t)
+}
+
+// TestStopOfOneThatIsStarted: a process that is just being started when its service is stopped
+// ends, too.
+func TestStopOfOneThatIsStarted(t *testing.T) {
+	s := newSite(t, keepLogs)
+	release := s.holdStarts(t)
 	c := s.dial()
 	_ = c.SetDeadline(time.Now().Add(patience))
 	send(t, c, helloFor(t, usherClient, nil))
@@ -140,7 +147,7 @@ func TestStopOfOneThatIsStarted(t *testing.T) {
 	stopped := make(chan outcome)
 	go func() { stopped <- s.control(verbStop, "", patience) }()
 	testutil.WaitFor(t, "a stop waits for it", func() bool { n, _ := s.Pending(); return n == 2 })
-	end()
+	release()
 	if o := <-stopped; !o.Done || o.results() != "ended" {
 		t.Errorf("got %+v", o)
 	}

@@ -78,7 +78,7 @@ func (s *server) tickIdle(now time.Time) (next time.Time) {
 	if s.opts.IdleExit <= 0 || s.draining || s.replacing.underWay { // goOn looks again
 		return time.Time{}
 	}
-	if s.conns.open > 0 || s.backends.Len() > 0 || len(s.starts.pending) > 0 || s.processes.all > 0 || s.relays > 0 {
+	if s.conns.open > 0 || s.backends.Len() > 0 || len(s.starts.pending) > 0 || s.processes.all > 0 || s.joined.relays > 0 {
 		s.quietSince = time.Time{}
 		return time.Time{} // lookIdle is called when that ends
 	}

@@ -60,7 +60,7 @@ func memoryOf(p *peer.Process) (rss uint64) {
 // addProcesses adds those that have a connection to themselves, and returns them in the same
 // order.
 func (s *server) addProcesses(snapshot *admin.Snapshot) (processes [][]*peer.Process) {
-	snapshot.Relays = admin.Relays{Open: s.relays, Most: s.opts.MaxRelays, Total: s.counters.relayed}
+	snapshot.Relays = admin.Relays{Open: s.joined.relays, Most: s.opts.MaxRelays, Total: s.counters.relayed}
 	running, waiting := make(map[string][]*entry), make(map[string]int)
 	for e := range s.processes.running {
 		running[e.Service] = append(running[e.Service], e)

@@ -67,12 +67,14 @@ func (j *jobs) asOwner(f func()) bool {
 	return looping
 }
 
-// await waits until done is closed, and does what comes back behind the loop's end. It is
-// Serve's goroutine's.
-func (j *jobs) await(done <-chan struct{}) {
+// await waits until done is closed, or ctx ends, and does what comes back behind the loop's end.
+// It is Serve's goroutine's.
+func (j *jobs) await(ctx context.Context, done <-chan struct{}) {
 	for {
 		select {
 		case <-done:
+			return
+		case <-ctx.Done():
 			return
 		case f := <-j.late:
 			f()
@@ -85,7 +87,7 @@ func (j *jobs) await(done <-chan struct{}) {
 func (j *jobs) finish(endReaders func()) {
 	ended := make(chan struct{})
 	go func() { j.wg.Wait(); close(ended) }()
-	j.await(ended)
+	j.await(context.Background(), ended)
 	endReaders()
 	close(j.over)
 }

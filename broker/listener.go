@@ -170,12 +170,14 @@ func answers(ctx context.Context, address string) bool {
 
 // leave gives up a process that lives when the broker's work ends.
 func (s *server) leave(e *entry, l launched) {
-	if !e.Handle.listens {
-		l.Release() // it looks for the next broker
+	passed := false
+	s.jobs.asked(func() { passed = e.Handle.passed })
+	if !e.Handle.listens || passed {
+		l.Release() // it looks for the next broker, or is that one's
 		return
 	}
 	exit := l.End(context.WithoutCancel(s.jobs.work), listenerGrace)
-	s.jobs.post(func() { s.emit(event.Exited{Backend: known(e), Exit: exit.String(), Clean: exit == launch.Exit{}}) })
+	s.jobs.post(func() { s.emit(event.Exited{Backend: known(e), Exit: exit.Known(), Clean: exit == launch.Exit{}}) })
 }
 
 // listenerGrace is how long a program with a listener of its own has to end with the broker,

@@ -143,7 +143,7 @@ func (s *server) passedEnded(e *entry, exit launch.Exit, now time.Time) {
 	case e.Handle.letGo: // which says nothing about it
 	case lived >= startWindow/startsPerWindow:
 		s.starts.proven(e.Key)
-	case lived < sameFailure && exit != launch.Exit{}:
+	case lived < sameFailure && exit.Failed():
 		why := fmt.Sprintf("the daemon of %s %v", e.Service, exit)
 		s.starts.failed(e.Key, why, now)
 		s.refuseQueued(e.Handle.socket, hello.StartFailed(why, 0))

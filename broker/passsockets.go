@@ -49,6 +49,7 @@ func (s *server) keepSockets() {
 			}
 		}
 	}
+	s.keepPrograms()
 }
 
 // leaveSockets leaves to the successor what it was given, and has its connections that wait
@@ -127,6 +128,7 @@ func (s *server) closeGiven() {
 	for _, p := range s.given {
 		_ = p.binding.Close()
 	}
+	s.closePrograms()
 }
 
 // admitPlainPassed takes in a connection that has waited at the predecessor, where it came on

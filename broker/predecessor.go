@@ -90,12 +90,13 @@ func (s *server) takeOver() {
 	defer func() { _ = ch.Close() }()
 	defer s.jobs.post(func() { s.begin(0, nil) }) // one that has died meanwhile gives no word
 	_ = ch.SetDeadline(time.Time{})
-	_ = sendHandover(ch, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_READY, Capabilities: frame.CapTaken | frame.CapBackends | frame.CapSockets}) // else the end is read
+	_ = sendHandover(ch, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_READY, Capabilities: frame.CapTaken | frame.CapBackends | frame.CapSockets | frame.CapPrograms}) // else the end is read
 	for {
 		h, msg, err := receiveHandover(ch)
 		var damaged *damagedError
 		switch {
 		case errors.As(err, &damaged): // its connection is lost; others come behind it
+			s.jobs.post(func() { s.mayNotBegin(damaged) })
 			continue
 		case err != nil:
 			return
@@ -110,6 +111,8 @@ func (s *server) takeOver() {
 			}
 		case h.Kind == wire.HandoverKind_HANDOVER_KIND_BACKEND:
 			s.backendPassed(h, &msg.FDs)
+		case h.Kind == wire.HandoverKind_HANDOVER_KIND_PROGRAM:
+			s.programPassed(h, &msg.FDs)
 		case h.Kind == wire.HandoverKind_HANDOVER_KIND_SOCKET && msg.FDs.Len() == 1:
 			s.socketPassed(h, &msg.FDs)
 		case h.Kind == wire.HandoverKind_HANDOVER_KIND_CONNECTION && msg.FDs.Len() == 1:
@@ -141,7 +144,11 @@ const maxOrphans = 1 << 20
 // that one stays behind. One that can't hear it any more has given up, and ends this process,
 // or has ended itself, which takeOver sees.
 func (s *server) take(backends int, lock *sock.FD) {
-	if !s.begun && !s.draining {
+	switch {
+	case s.begun || s.draining:
+	case s.broken != nil:
+		_ = sendHandover(s.opts.Predecessor.channel, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_FAILED, Reason: s.broken.Error()})
+	default:
 		if sendHandover(s.opts.Predecessor.channel, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_TAKEN}) == nil {
 			s.begin(backends, lock)
 			if backends == 0 {
@@ -168,6 +175,7 @@ func (s *server) begin(backends int, lock *sock.FD) {
 		s.binding.Own(lock, p.keepName)
 	}
 	s.acceptor.Start()
+	s.takePrograms()
 	s.openSockets()
 	s.tellServing()
 	s.lookIdle()

@@ -88,6 +88,25 @@ func (p *predecessor) ready() {
 	msg.FDs.Close()
 }
 
+// hear returns what the successor says next.
+func (p *predecessor) hear() *wire.Handover {
+	p.tb.Helper()
+	msg, err := p.ch.Recv()
+	if err != nil {
+		p.tb.Fatal(err)
+	}
+	msg.FDs.Close()
+	f, err := msg.Frame()
+	if err != nil {
+		p.tb.Fatal(err)
+	}
+	h, err := frame.ParseHandover(f)
+	if err != nil {
+		p.tb.Fatal(err)
+	}
+	return h
+}
+
 // TestSuccessorThatEndsLeavesTheName: one that never got the word to serve leaves the
 // socket to who serves it, whether it ends before it could serve, or is told to end then.
 func TestSuccessorThatEndsLeavesTheName(t *testing.T) {

@@ -13,14 +13,16 @@ import (
 // processes counts those that have a connection to themselves, by service, with those that
 // are about to be started. It is the loop's.
 type processes struct {
-	all     int
-	of      map[string]int
-	begun   *window.Counter[string]
-	running map[*entry]bool // those that have been started, and have not ended
+	all       int
+	launching int // of them
+	of        map[string]int
+	begun     *window.Counter[string]
+	running   map[*entry]bool // those that have been started, and have not ended
+	behind    map[*entry]bool // those that have left something behind which has their pipes
 }
 
 func newProcesses() processes {
-	return processes{of: make(map[string]int), begun: window.New[string](time.Second), running: make(map[*entry]bool)}
+	return processes{of: make(map[string]int), begun: window.New[string](time.Second), running: make(map[*entry]bool), behind: make(map[*entry]bool)}
 }
 
 // matching are the processes that a service verb is about.
@@ -38,6 +40,12 @@ func (p *processes) add(service string, n int) {
 	if p.of[service] += n; p.of[service] == 0 {
 		delete(p.of, service)
 	}
+}
+
+// processLaunched notes that one runs which was about to be started, or is not going to.
+func (s *server) processLaunched() {
+	s.processes.launching--
+	s.startsChanged()
 }
 
 // full returns how many there may be when there is no room for one more for t, and else 0.

@@ -55,6 +55,8 @@ type server struct {
 	plain     map[string]*plainSocket // by path
 	opens     chan struct{}           // closed when it has begun, with the sockets that it was given
 	given     []*plainSocket          // by a predecessor, until then
+	programs  []*entry                // likewise
+	broken    error                   // why it must not begin: something that was given is lost
 	left      []*plainSocket          // to a successor
 	conns     connections
 	admission admission
@@ -75,7 +77,7 @@ type server struct {
 	controls    map[*connection]bool       // service verbs that wait for instances
 	orphans     orphans
 	processes   processes
-	relays      int       // connections that are relayed
+	joined      joined
 	aliveAt     time.Time // when the supervisor is told next that the loop runs
 	quietSince  time.Time // since when there has been nothing to do; zero while there is
 	asked       bool      // a Hello has come

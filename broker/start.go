@@ -251,6 +251,9 @@ func (s *server) awaitExit(e *entry, l launched) {
 // ended goes on when a process that was started here has ended.
 func (s *server) ended(e *entry, exit launch.Exit, log, last string) {
 	e.Handle.exited = true
+	if e.Handle.passed { // the successor sees it, too, and says so
+		return
+	}
 	if e.Handle.over != nil {
 		close(e.Handle.over)
 	}
@@ -258,7 +261,7 @@ func (s *server) ended(e *entry, exit launch.Exit, log, last string) {
 	if starting := s.starts.pending[e.Key]; starting != nil && starting.entry == e {
 		s.startFailed(starting, explain(starting, exit, log, last))
 	} else {
-		s.emit(event.Exited{Backend: known(e), Exit: exit.String(), Clean: exit == launch.Exit{}})
+		s.emit(event.Exited{Backend: known(e), Exit: exit.Known(), Clean: exit == launch.Exit{}})
 		s.passedEnded(e, exit, time.Now())
 		s.endedReady(e, exit)
 	}

@@ -29,7 +29,8 @@ import (
 // Up to TAKEN this broker has given away nothing that it needs, and the successor has touched
 // nothing: so each of the two may fail, at any time, and the other one serves. From READY on
 // no instance is started and no service verb begins here, of which the successor would not
-// know; they wait, and go on there.
+// know; they wait, and go on there. Processes that have a connection to themselves are started
+// until nothing else is.
 //
 // The channels of backends follow, each as soon as nothing is under way on it
 // (passbackend.go); until then its clients wait at the successor.
@@ -193,6 +194,8 @@ func (next *successor) taken(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("the other broker did not begin: %w", err)
+	case h.Kind == wire.HandoverKind_HANDOVER_KIND_FAILED:
+		return fmt.Errorf("the other broker says: %s", h.Reason)
 	case h.Kind != wire.HandoverKind_HANDOVER_KIND_TAKEN:
 		return fmt.Errorf("the other broker answered with %s", h.Kind)
 	}
@@ -203,7 +206,7 @@ func (next *successor) taken(ctx context.Context) error {
 // started, and has the loop give way when that one has taken it.
 func (s *server) handOver(ctx context.Context, next *successor) error {
 	offered := make(chan error, 1)
-	if !s.jobs.post(func() { s.whenStarted(func() { offered <- s.offerPlace(next) }) }) {
+	if !s.jobs.post(func() { s.whenStarted(next, func() { offered <- s.offerPlace(next) }) }) {
 		return errEnded
 	}
 	var err error
@@ -219,7 +222,7 @@ func (s *server) handOver(ctx context.Context, next *successor) error {
 	}
 	for by := time.Now().Add(takenTime); errors.Is(err, syscall.EAGAIN) && time.Now().Before(by) && wait.For(ctx, time.Millisecond); { // there are many sockets
 		if !s.jobs.asked(func() {
-			if len(s.starts.pending) == 0 { // a client who can't be passed on may have come
+			if s.nothingStarts() { // a client who can't be passed on may have come
 				err = s.offerPlace(next)
 			}
 		}) {
@@ -249,6 +252,9 @@ func (s *server) offerPlace(next *successor) error {
 		return err
 	}
 	if err := s.offerSockets(next); err != nil {
+		return err
+	}
+	if err := s.offerPrograms(next); err != nil {
 		return err
 	}
 	come := 0 // backends, to the next one
@@ -281,6 +287,7 @@ func (s *server) giveWay(next *successor) {
 	s.acceptor.Stop()
 	s.successor = next
 	s.binding.Disown(next.lock)
+	s.leavePrograms()
 	s.leaveSockets()
 	for _, c := range s.conns.all() {
 		switch c.phase {
@@ -289,6 +296,9 @@ func (s *server) giveWay(next *successor) {
 			c.passOn(c.in.Received())
 		case phaseWaiting:
 			if c.plain && !c.socket.handedOn { // there is nobody to pass it to
+				if c.waiter.heldBack {
+					c.resumeWaiting()
+				}
 				continue
 			}
 			c.leaveQueue()

@@ -50,6 +50,13 @@ func oddSuccessor() error {
 	case "hangs before READY":
 		return errors.Join(untilTold(told), hear())
 	}
+	if os.Getenv(envMode) == "knows programs" {
+		err := say(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_READY, Capabilities: frame.CapTaken | frame.CapSockets | frame.CapPrograms})
+		for err == nil {
+			err = hear()
+		}
+		return err
+	}
 	if os.Getenv(envMode) == "listens at its end" {
 		end := make(chan os.Signal, 1)
 		signal.Notify(end, syscall.SIGTERM)

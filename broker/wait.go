@@ -75,8 +75,8 @@ type waiter struct {
 	// starts is what to start when nobody has registered in time; owned. Nil where the
 	// broker starts nothing, or has begun to.
 	starts *definition
-	// paused says that the service is.
-	paused bool
+	// paused says that the service is, and heldBack that another broker may be about to serve.
+	paused, heldBack bool
 	// full is the refusal of a connection that waits for one of the processes of its service
 	// to end; nil where it waits for a backend.
 	full *hello.Refusal

@@ -41,6 +41,8 @@ type (
 	DrainTimeout struct{ Connections int }
 	// Upgraded: another broker has taken this one's place.
 	Upgraded struct{ PID int }
+	// Stays: it stays for connections whose bytes pass through it.
+	Stays struct{ Connections int }
 	// UpgradeFailed: none has.
 	UpgradeFailed struct{ Problem string }
 	// TakenOver: a connection of the broker before this one has been taken in.

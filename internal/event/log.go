@@ -90,6 +90,8 @@ func (l Log) noteConnection(e Event) {
 		}
 	case Upgraded:
 		l.info(e.Name(), "another broker has taken this one's place", slog.Int("pid", e.PID))
+	case Stays:
+		l.info(e.Name(), "stays for connections whose bytes pass through it; SIGTERM ends them", slog.Int("connections", e.Connections))
 	case UpgradeFailed:
 		l.error(e.Name(), e.Problem)
 	case Bug:

@@ -225,6 +225,10 @@ func (Upgraded) Name() string { return "broker.upgraded" }
 func (Upgraded) fact()        {}
 
 // Name implements Event.
+func (Stays) Name() string { return "broker.stays" }
+func (Stays) fact()        {}
+
+// Name implements Event.
 func (UpgradeFailed) Name() string { return "broker.upgrade_failed" }
 func (UpgradeFailed) fact()        {}
 

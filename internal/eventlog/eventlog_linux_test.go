@@ -74,6 +74,7 @@ func TestFacts(t *testing.T) {
 		{event.ProcessStarted{Backend: about, Problem: "no file"}, "SPAWN_ATTEMPT demo-svc 1.4.0 no file"},
 		{event.ProcessEnded{Backend: about, Exit: "exited with code 0"}, "DIED_SHUTDOWN demo-svc 1.4.0 exited with code 0"},
 		{event.ProcessEnded{Backend: about, Exit: "exited with code 1", Failed: true}, "DIED_CRASH demo-svc 1.4.0 exited with code 1"},
+		{event.ProcessEnded{Backend: about}, "process.ended demo-svc 1.4.0 ended; how is not known"},
 		{event.Paused{Service: "demo-svc"}, "service.paused demo-svc"},
 		{event.Resumed{Service: "demo-svc", Version: "1.4.0", Waited: 2}, "service.resumed demo-svc 1.4.0 2 waited"},
 		{event.UpgradeFailed{Problem: "it ended"}, "broker.upgrade_failed   it ended"},
@@ -82,6 +83,7 @@ func TestFacts(t *testing.T) {
 		{event.Handoff{Verdict: "unknown", Stage: "AwaitAck", Reason: "BackendAckTimeout", Backend: about},
 			"PROTOCOL_DOWNGRADE demo-svc 1.4.0 AwaitAck: BackendAckTimeout"},
 		{event.Reconnected{}, ""},
+		{event.Stays{Connections: 2}, "broker.stays   connections are joined to programs through it"},
 		{event.Draining{Cause: "told to"}, "broker.draining   told to"},
 		{event.Stopped{}, "DIED_SHUTDOWN"},
 	} {

@@ -152,6 +152,9 @@ func (w *Writer) judgeBackend(e event.Event) *wire.LifecycleEvent {
 		return r
 	case event.ProcessEnded:
 		kind, severity := wire.EventKind_DIED_SHUTDOWN, uint32(info)
+		if e.Exit == "" { // it is another's child
+			return record(e.Name(), unspecified, info, e.Backend, "ended; how is not known")
+		}
 		if e.Failed {
 			kind, severity = wire.EventKind_DIED_CRASH, warning
 		}
@@ -204,6 +207,9 @@ func (w *Writer) judgeBroker(e event.Event) (r *wire.LifecycleEvent) {
 		return record(e.Name(), unspecified, info, self, "at "+e.Socket)
 	case event.Draining:
 		r = record(e.Name(), unspecified, info, self, e.Cause)
+		add(r, extraConnections, strconv.Itoa(e.Connections))
+	case event.Stays:
+		r = record(e.Name(), unspecified, info, self, "connections are joined to programs through it")
 		add(r, extraConnections, strconv.Itoa(e.Connections))
 	case event.DrainTimeout:
 		r = record(e.Name(), unspecified, warning, self, "connections closed without a verdict")

@@ -24,6 +24,10 @@ const CapBackends uint64 = 1 << 1
 // CapSockets is another: it goes on with the sockets of services, which come before GO.
 const CapSockets uint64 = 1 << 2
 
+// CapPrograms is another: it goes on with the programs that have no channel, which come before
+// GO, and counts the processes that have a connection to themselves.
+const CapPrograms uint64 = 1 << 3
+
 // UnknownOnChannel reports whether f is a sound message of another kind than the one
 // that its reader expects: kind, with the protocol Channel.
 func UnknownOnChannel(f *wire.Frame, kind wire.FrameKind) bool {

@@ -61,12 +61,13 @@ type Spec struct {
 	Inherit []*os.File
 }
 
-// Process is a process that was started here. Its methods are safe for concurrent use.
+// Process is a process that was started here, or by another that has passed it on. Its methods
+// are safe for concurrent use.
 //
 //	running ──ends by itself, or End──▶ ended ──Wait──▶ reaped
 type Process struct {
-	cmd    *exec.Cmd
-	pid    int // os.Process forgets it when it is released
+	cmd    *exec.Cmd // nil for one that was started by another
+	pid    int       // os.Process forgets it when it is released
 	handle *peer.Process
 
 	mu     sync.Mutex // held while a signal is sent: until the leader is reaped, its group's id is its own
@@ -88,10 +89,26 @@ func (e Exit) String() string {
 		return "was ended by signal: " + e.Signal
 	}
 	if e.Code < 0 {
-		return "ended, and another part of this process was told how"
+		return "ended, and another was told how"
 	}
 	return fmt.Sprintf("exited with code %d", e.Code)
 }
+
+// Failed reports whether it is known that the process did not end as it should.
+func (e Exit) Failed() bool { return e.Signal != "" || e.Code > 0 }
+
+// Known is String, or "" where nobody here knows.
+func (e Exit) Known() string {
+	if e.Signal == "" && e.Code < 0 {
+		return ""
+	}
+	return e.String()
+}
+
+// Resume returns the process that another one has started with Start, and whose handle that one
+// has passed to this. It owns the handle. Wait returns when it has ended, and not how: that is
+// told to its parent.
+func Resume(handle *peer.Process) *Process { return &Process{pid: handle.PID(), handle: handle} }
 
 // Start starts what s says. The caller calls Wait until it has returned an Exit: until
 // then the process, once ended, stays a zombie, and its id can't be used again.
@@ -230,10 +247,13 @@ func (p *Process) Wait(ctx context.Context) (Exit, error) {
 	}
 	if !p.reaped {
 		if p.ending {
-			_ = endGroup(p.PID(), true)
+			_ = p.endGroup(true)
 		}
-		_ = p.cmd.Wait() // at once; what it says is in ProcessState
-		p.exit, p.reaped = exitOf(p.cmd.ProcessState), true
+		p.exit, p.reaped = Exit{Code: -1}, true
+		if p.cmd != nil {
+			_ = p.cmd.Wait() // at once; what it says is in ProcessState
+			p.exit = exitOf(p.cmd.ProcessState)
+		}
 		p.handle.Close()
 	}
 	return p.exit, nil
@@ -246,7 +266,9 @@ func (p *Process) Release() {
 	defer p.mu.Unlock()
 	p.gone = true
 	p.handle.Close()
-	_ = p.cmd.Process.Release()
+	if p.cmd != nil {
+		_ = p.cmd.Process.Release()
+	}
 }
 
 // End has the process and its group end: they are asked, and ended after grace, or when
@@ -270,6 +292,15 @@ func (p *Process) signal(now bool) error {
 	p.ending = true
 	if p.reaped {
 		return os.ErrProcessDone
+	}
+	return p.endGroup(now)
+}
+
+// endGroup asks the group to end, or ends it. The number of another's child may be a stranger's
+// as soon as that has reaped it.
+func (p *Process) endGroup(now bool) error {
+	if p.cmd == nil {
+		return p.handle.EndGroup(now)
 	}
 	return endGroup(p.PID(), now)
 }

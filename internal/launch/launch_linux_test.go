@@ -317,7 +317,7 @@ func TestWaitedForByAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	exit, err := p.Wait(t.Context())
-	if err != nil || exit == (launch.Exit{}) || !strings.Contains(exit.String(), "another part") {
+	if err != nil || exit == (launch.Exit{}) || !strings.Contains(exit.String(), "another was told how") {
 		t.Errorf("it %v, %v", exit, err)
 	}
 }

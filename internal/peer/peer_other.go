@@ -40,6 +40,9 @@ func Resume(fd *sock.FD) (*Process, error) {
 // Share answers errors.ErrUnsupported.
 func (*Process) Share() (*sock.FD, error) { return nil, errUnsupported }
 
+// EndGroup answers errors.ErrUnsupported.
+func (*Process) EndGroup(bool) error { return errUnsupported }
+
 // PID returns 0.
 func (*Process) PID() int { return 0 }
 

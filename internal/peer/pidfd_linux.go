@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/sock/rawsys"
 )
@@ -53,6 +55,34 @@ func (p pidfd) awaitExit() error {
 func (p pidfd) close() { _ = p.file.Close() }
 
 func (p pidfd) share() (*sock.FD, error) { return sock.Duplicate(p.file) }
+
+// signalGroup has a signal go to the group that the process leads (Linux 6.9).
+const signalGroup = 1 << 2
+
+func (p pidfd) endGroup(pid int, now bool) error {
+	signal := unix.SIGTERM
+	if now {
+		signal = unix.SIGKILL
+	}
+	rc, err := p.file.SyscallConn()
+	if err != nil {
+		return os.ErrClosed
+	}
+	var sent error
+	if rc.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), signal, nil, signalGroup) }) != nil {
+		return os.ErrClosed
+	}
+	if sent == unix.EINVAL || rawsys.Refused(sent) {
+		if ended, err := p.exited(); ended || err != nil {
+			return errors.Join(os.ErrProcessDone, err)
+		}
+		sent = unix.Kill(-pid, signal)
+	}
+	if sent == unix.ESRCH {
+		return os.ErrProcessDone
+	}
+	return sent
+}
 
 // Resume returns a handle on the process whose Share was passed to this one. It owns fd. The
 // error says that fd is no pidfd, or that the process has ended.

@@ -83,6 +83,18 @@ func newProcess(pid int, h handle, err error) (*Process, error) {
 // The error is errors.ErrUnsupported where processes are held on to otherwise.
 func (p *Process) Share() (*sock.FD, error) { return p.share() }
 
+// EndGroup asks the group that the process leads to end or, with now, ends it, also what is left
+// of it behind the leader's end (before Linux 6.9: not that), and never another that has got the
+// number since. Errors: os.ErrProcessDone where nobody is left, and errors.ErrUnsupported where
+// processes are held on to otherwise than by what can be passed on.
+func (p *Process) EndGroup(now bool) error {
+	h, ok := p.handle.(interface{ endGroup(pid int, now bool) error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return h.endGroup(p.pid, now)
+}
+
 // PID returns the process' id. It names this process only while Alive.
 func (p *Process) PID() int { return p.pid }
 

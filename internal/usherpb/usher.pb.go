@@ -99,6 +99,7 @@ const (
 	HandoverKind_HANDOVER_KIND_TAKEN       HandoverKind = 6 // second to first: it begins
 	HandoverKind_HANDOVER_KIND_BACKEND     HandoverKind = 7 // first to second, with a backend's channel, its process and its page
 	HandoverKind_HANDOVER_KIND_SOCKET      HandoverKind = 8 // first to second, before GO, with a socket of a service alone
+	HandoverKind_HANDOVER_KIND_PROGRAM     HandoverKind = 9 // first to second, before GO, with the process of a program without a channel
 )
 
 // Enum value maps for HandoverKind.
@@ -113,6 +114,7 @@ var (
 		6: "HANDOVER_KIND_TAKEN",
 		7: "HANDOVER_KIND_BACKEND",
 		8: "HANDOVER_KIND_SOCKET",
+		9: "HANDOVER_KIND_PROGRAM",
 	}
 	HandoverKind_value = map[string]int32{
 		"HANDOVER_KIND_UNSPECIFIED": 0,
@@ -124,6 +126,7 @@ var (
 		"HANDOVER_KIND_TAKEN":       6,
 		"HANDOVER_KIND_BACKEND":     7,
 		"HANDOVER_KIND_SOCKET":      8,
+		"HANDOVER_KIND_PROGRAM":     9,
 	}
 )
 
@@ -631,7 +634,7 @@ type Handover struct {
 	KeepName      bool                   `protobuf:"varint,5,opt,name=keep_name,json=keepName,proto3" json:"keep_name,omitempty"` // of LISTENER: the socket's name is a service manager's
 	Backends      uint32                 `protobuf:"varint,6,opt,name=backends,proto3" json:"backends,omitempty"`                 // of GO: how many are about to come to the second
 	Capabilities  uint64                 `protobuf:"varint,7,opt,name=capabilities,proto3" json:"capabilities,omitempty"`         // of READY: bit set of what the second can; 0: built before it was
-	Backend       []byte                 `protobuf:"bytes,8,opt,name=backend,proto3" json:"backend,omitempty"`                    // of BACKEND: a PassedBackend
+	Backend       []byte                 `protobuf:"bytes,8,opt,name=backend,proto3" json:"backend,omitempty"`                    // of BACKEND and PROGRAM: a PassedBackend
 	Path          string                 `protobuf:"bytes,9,opt,name=path,proto3" json:"path,omitempty"`                          // of SOCKET: where it listens; of CONNECTION: of the SOCKET that it came on, if any
 	Service       string                 `protobuf:"bytes,10,opt,name=service,proto3" json:"service,omitempty"`                   // of SOCKET: what those want who connect there
 	Version       string                 `protobuf:"bytes,11,opt,name=version,proto3" json:"version,omitempty"`                   // likewise
@@ -754,29 +757,38 @@ func (x *Handover) GetPassed() bool {
 	return false
 }
 
-// PassedBackend is what a broker knows of a backend whose channel it passes on.
+// PassedBackend is what a broker knows of a backend whose channel it passes on, or of a program
+// without one.
 type PassedBackend struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Instance      string                 `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"` // what clients find it by: with service, version and variant
-	Service       string                 `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
-	Version       string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
-	Variant       string                 `protobuf:"bytes,4,opt,name=variant,proto3" json:"variant,omitempty"`                               // of an own build
-	BackendPipe   string                 `protobuf:"bytes,5,opt,name=backend_pipe,json=backendPipe,proto3" json:"backend_pipe,omitempty"`    // absolute path of its own socket
-	ExePath       string                 `protobuf:"bytes,6,opt,name=exe_path,json=exePath,proto3" json:"exe_path,omitempty"`                // what it runs
-	ExeHash       []byte                 `protobuf:"bytes,7,opt,name=exe_hash,json=exeHash,proto3" json:"exe_hash,omitempty"`                // 32 bytes
-	SinceMs       uint64                 `protobuf:"varint,8,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`               // Unix time since when it serves
-	IdleSinceMs   uint64                 `protobuf:"varint,9,opt,name=idle_since_ms,json=idleSinceMs,proto3" json:"idle_since_ms,omitempty"` // Unix time since when it has had no connection, where active is 0
-	Active        uint64                 `protobuf:"varint,10,opt,name=active,proto3" json:"active,omitempty"`                               // how many connections it has, by its own word
-	Capabilities  uint64                 `protobuf:"varint,11,opt,name=capabilities,proto3" json:"capabilities,omitempty"`                   // as in Register
-	ClaimPage     bool                   `protobuf:"varint,12,opt,name=claim_page,json=claimPage,proto3" json:"claim_page,omitempty"`        // the page comes behind the channel and the process
-	Generation    uint64                 `protobuf:"varint,13,opt,name=generation,proto3" json:"generation,omitempty"`                       // the highest that a claim in the page has had
-	HandoffId     uint64                 `protobuf:"varint,14,opt,name=handoff_id,json=handoffId,proto3" json:"handoff_id,omitempty"`        // the highest that an offer has had
-	OwnBuild      []byte                 `protobuf:"bytes,15,opt,name=own_build,json=ownBuild,proto3" json:"own_build,omitempty"`            // an OwnBuild: what it was started for
-	OwnFile       []byte                 `protobuf:"bytes,16,opt,name=own_file,json=ownFile,proto3" json:"own_file,omitempty"`               // 32 bytes that name the file of an own build
-	Log           string                 `protobuf:"bytes,17,opt,name=log,proto3" json:"log,omitempty"`                                      // where it logs to, of one that a broker has started
-	Busy          bool                   `protobuf:"varint,18,opt,name=busy,proto3" json:"busy,omitempty"`                                   // it has no connection, and is at work, by its own word
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Instance     string                 `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"` // what clients find it by: with service, version and variant
+	Service      string                 `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
+	Version      string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	Variant      string                 `protobuf:"bytes,4,opt,name=variant,proto3" json:"variant,omitempty"`                               // of an own build
+	BackendPipe  string                 `protobuf:"bytes,5,opt,name=backend_pipe,json=backendPipe,proto3" json:"backend_pipe,omitempty"`    // absolute path of its own socket
+	ExePath      string                 `protobuf:"bytes,6,opt,name=exe_path,json=exePath,proto3" json:"exe_path,omitempty"`                // what it runs
+	ExeHash      []byte                 `protobuf:"bytes,7,opt,name=exe_hash,json=exeHash,proto3" json:"exe_hash,omitempty"`                // 32 bytes
+	SinceMs      uint64                 `protobuf:"varint,8,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`               // Unix time since when it serves
+	IdleSinceMs  uint64                 `protobuf:"varint,9,opt,name=idle_since_ms,json=idleSinceMs,proto3" json:"idle_since_ms,omitempty"` // Unix time since when it has had no connection, where active is 0
+	Active       uint64                 `protobuf:"varint,10,opt,name=active,proto3" json:"active,omitempty"`                               // how many connections it has, by its own word
+	Capabilities uint64                 `protobuf:"varint,11,opt,name=capabilities,proto3" json:"capabilities,omitempty"`                   // as in Register
+	ClaimPage    bool                   `protobuf:"varint,12,opt,name=claim_page,json=claimPage,proto3" json:"claim_page,omitempty"`        // the page comes behind the channel and the process
+	Generation   uint64                 `protobuf:"varint,13,opt,name=generation,proto3" json:"generation,omitempty"`                       // the highest that a claim in the page has had
+	HandoffId    uint64                 `protobuf:"varint,14,opt,name=handoff_id,json=handoffId,proto3" json:"handoff_id,omitempty"`        // the highest that an offer has had
+	OwnBuild     []byte                 `protobuf:"bytes,15,opt,name=own_build,json=ownBuild,proto3" json:"own_build,omitempty"`            // an OwnBuild: what it was started for
+	OwnFile      []byte                 `protobuf:"bytes,16,opt,name=own_file,json=ownFile,proto3" json:"own_file,omitempty"`               // 32 bytes that name the file of an own build
+	Log          string                 `protobuf:"bytes,17,opt,name=log,proto3" json:"log,omitempty"`                                      // where it logs to, of one that a broker has started
+	Busy         bool                   `protobuf:"varint,18,opt,name=busy,proto3" json:"busy,omitempty"`                                   // it has no connection, and is at work, by its own word
+	// Of PROGRAM alone.
+	Address         string `protobuf:"bytes,19,opt,name=address,proto3" json:"address,omitempty"`                                        // of mode relay: where it listens
+	Listen          string `protobuf:"bytes,20,opt,name=listen,proto3" json:"listen,omitempty"`                                          // of mode listen-fds: the path of the SOCKET from which it accepts
+	HandoffEndpoint string `protobuf:"bytes,21,opt,name=handoff_endpoint,json=handoffEndpoint,proto3" json:"handoff_endpoint,omitempty"` // of a v1 backend: where it takes its handoffs
+	Alone           bool   `protobuf:"varint,22,opt,name=alone,proto3" json:"alone,omitempty"`                                           // of modes inetd and stdio: it has one connection to itself
+	Ending          bool   `protobuf:"varint,23,opt,name=ending,proto3" json:"ending,omitempty"`                                         // it has been asked to end
+	Joined          bool   `protobuf:"varint,24,opt,name=joined,proto3" json:"joined,omitempty"`                                         // of mode stdio: the pipe comes behind the process
+	Behind          bool   `protobuf:"varint,25,opt,name=behind,proto3" json:"behind,omitempty"`                                         // its process has ended, and what that has left behind has the room: no process comes
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *PassedBackend) Reset() {
@@ -931,6 +943,55 @@ func (x *PassedBackend) GetLog() string {
 func (x *PassedBackend) GetBusy() bool {
 	if x != nil {
 		return x.Busy
+	}
+	return false
+}
+
+func (x *PassedBackend) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *PassedBackend) GetListen() string {
+	if x != nil {
+		return x.Listen
+	}
+	return ""
+}
+
+func (x *PassedBackend) GetHandoffEndpoint() string {
+	if x != nil {
+		return x.HandoffEndpoint
+	}
+	return ""
+}
+
+func (x *PassedBackend) GetAlone() bool {
+	if x != nil {
+		return x.Alone
+	}
+	return false
+}
+
+func (x *PassedBackend) GetEnding() bool {
+	if x != nil {
+		return x.Ending
+	}
+	return false
+}
+
+func (x *PassedBackend) GetJoined() bool {
+	if x != nil {
+		return x.Joined
+	}
+	return false
+}
+
+func (x *PassedBackend) GetBehind() bool {
+	if x != nil {
+		return x.Behind
 	}
 	return false
 }
@@ -1147,7 +1208,7 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\aservice\x18\n" +
 	" \x01(\tR\aservice\x12\x18\n" +
 	"\aversion\x18\v \x01(\tR\aversion\x12\x16\n" +
-	"\x06passed\x18\f \x01(\bR\x06passed\"\x89\x04\n" +
+	"\x06passed\x18\f \x01(\bR\x06passed\"\xc4\x05\n" +
 	"\rPassedBackend\x12\x1a\n" +
 	"\binstance\x18\x01 \x01(\tR\binstance\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x18\n" +
@@ -1171,7 +1232,14 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\town_build\x18\x0f \x01(\fR\bownBuild\x12\x19\n" +
 	"\bown_file\x18\x10 \x01(\fR\aownFile\x12\x10\n" +
 	"\x03log\x18\x11 \x01(\tR\x03log\x12\x12\n" +
-	"\x04busy\x18\x12 \x01(\bR\x04busy\"i\n" +
+	"\x04busy\x18\x12 \x01(\bR\x04busy\x12\x18\n" +
+	"\aaddress\x18\x13 \x01(\tR\aaddress\x12\x16\n" +
+	"\x06listen\x18\x14 \x01(\tR\x06listen\x12)\n" +
+	"\x10handoff_endpoint\x18\x15 \x01(\tR\x0fhandoffEndpoint\x12\x14\n" +
+	"\x05alone\x18\x16 \x01(\bR\x05alone\x12\x16\n" +
+	"\x06ending\x18\x17 \x01(\bR\x06ending\x12\x16\n" +
+	"\x06joined\x18\x18 \x01(\bR\x06joined\x12\x16\n" +
+	"\x06behind\x18\x19 \x01(\bR\x06behind\"i\n" +
 	"\x04Note\x12&\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x12.usher.v1.NoteKindR\x04kind\x12!\n" +
 	"\fbackend_pipe\x18\x02 \x01(\tR\vbackendPipe\x12\x16\n" +
@@ -1195,7 +1263,7 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\x16NACK_REASON_CLAIM_LOST\x10\x03\x12\x14\n" +
 	"\x10NACK_REASON_BUSY\x10\x04\x12\x17\n" +
 	"\x13NACK_REASON_CLOSING\x10\x05\x12\x1b\n" +
-	"\x17NACK_REASON_UNSUPPORTED\x10\x06*\xfe\x01\n" +
+	"\x17NACK_REASON_UNSUPPORTED\x10\x06*\x99\x02\n" +
 	"\fHandoverKind\x12\x1d\n" +
 	"\x19HANDOVER_KIND_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16HANDOVER_KIND_LISTENER\x10\x01\x12\x17\n" +
@@ -1205,7 +1273,8 @@ const file_usher_v1_usher_proto_rawDesc = "" +
 	"\x10HANDOVER_KIND_GO\x10\x05\x12\x17\n" +
 	"\x13HANDOVER_KIND_TAKEN\x10\x06\x12\x19\n" +
 	"\x15HANDOVER_KIND_BACKEND\x10\a\x12\x18\n" +
-	"\x14HANDOVER_KIND_SOCKET\x10\b*\x8d\x01\n" +
+	"\x14HANDOVER_KIND_SOCKET\x10\b\x12\x19\n" +
+	"\x15HANDOVER_KIND_PROGRAM\x10\t*\x8d\x01\n" +
 	"\bNoteKind\x12\x19\n" +
 	"\x15NOTE_KIND_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fNOTE_KIND_READY\x10\x01\x12\x12\n" +

@@ -110,7 +110,7 @@ type Handover struct {
 	KeepName     bool   // of LISTENER: the socket's name is a service manager's
 	Backends     uint32 // of GO: how many are about to come to the second
 	Capabilities uint64 // of READY: bit set of what the second can; 0: built before it was
-	Backend      []byte // of BACKEND: a PassedBackend
+	Backend      []byte // of BACKEND and PROGRAM: a PassedBackend
 	Path         string // of SOCKET: where it listens; of CONNECTION: of the SOCKET that it came on, if any
 	Service      string // of SOCKET: what those want who connect there
 	Version      string // likewise
@@ -135,7 +135,8 @@ func (m *Handover) fields(c *coder) {
 	c.bool(12, &m.Passed)
 }
 
-// PassedBackend is what a broker knows of a backend whose channel it passes on.
+// PassedBackend is what a broker knows of a backend whose channel it passes on, or of a program
+// without one.
 type PassedBackend struct {
 	// What clients find it by.
 	Instance    string
@@ -157,6 +158,14 @@ type PassedBackend struct {
 	OwnFile      []byte // 32 bytes that name the file of an own build
 	Log          string // where it logs to, of one that a broker has started
 	Busy         bool   // it has no connection, and is at work, by its own word
+	// Of PROGRAM alone.
+	Address         string // of mode relay: where it listens
+	Listen          string // of mode listen-fds: the path of the SOCKET from which it accepts
+	HandoffEndpoint string // of a v1 backend: where it takes its handoffs
+	Alone           bool   // of modes inetd and stdio: it has one connection to itself
+	Ending          bool   // it has been asked to end
+	Joined          bool   // of mode stdio: the pipe comes behind the process
+	Behind          bool   // its process has ended, and what that has left behind has the room: no process comes
 }
 
 // Name implements Message.
@@ -181,6 +190,13 @@ func (m *PassedBackend) fields(c *coder) {
 	c.bytes(16, &m.OwnFile)
 	c.text(17, &m.Log)
 	c.bool(18, &m.Busy)
+	c.text(19, &m.Address)
+	c.text(20, &m.Listen)
+	c.text(21, &m.HandoffEndpoint)
+	c.bool(22, &m.Alone)
+	c.bool(23, &m.Ending)
+	c.bool(24, &m.Joined)
+	c.bool(25, &m.Behind)
 }
 
 // HandoverKind says what a Handover is about.
@@ -197,6 +213,7 @@ const (
 	HandoverKind_HANDOVER_KIND_TAKEN       HandoverKind = 6 // second to first: it begins
 	HandoverKind_HANDOVER_KIND_BACKEND     HandoverKind = 7 // first to second, with a backend's channel, its process and its page
 	HandoverKind_HANDOVER_KIND_SOCKET      HandoverKind = 8 // first to second, before GO, with a socket of a service alone
+	HandoverKind_HANDOVER_KIND_PROGRAM     HandoverKind = 9 // first to second, before GO, with the process of a program without a channel
 )
 
 var handoverKindNames = [...]string{
@@ -209,6 +226,7 @@ var handoverKindNames = [...]string{
 	HandoverKind_HANDOVER_KIND_TAKEN:       "HANDOVER_KIND_TAKEN",
 	HandoverKind_HANDOVER_KIND_BACKEND:     "HANDOVER_KIND_BACKEND",
 	HandoverKind_HANDOVER_KIND_SOCKET:      "HANDOVER_KIND_SOCKET",
+	HandoverKind_HANDOVER_KIND_PROGRAM:     "HANDOVER_KIND_PROGRAM",
 }
 
 func (v HandoverKind) String() string { return enumName(handoverKindNames[:], int32(v)) }
