@@ -261,8 +261,8 @@ func (s *server) awaitProcess(e *entry, l launched, then func()) {
 		}
 		if !e.Handle.passed { // else the successor sees it, too, and says so
 			s.emit(event.ProcessEnded{Backend: known(e), Exit: exit.Known(), Failed: exit.Failed() && !e.Handle.letGo})
-			s.unwatchLog(l.log)
 		}
+		s.unwatchLog(l.log)
 		s.instanceEnded(e)
 		then()
 	})

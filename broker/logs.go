@@ -19,10 +19,11 @@ import (
 //
 // It is the loop's. A look is a job.
 type logs struct {
-	watch   *watch.Watch   // nil until an instance is started
-	writers map[string]int // by path, how many instances log there
-	lookAt  time.Time      // zero while quiet
-	problem string         // what was said last
+	watch   *watch.Watch    // nil until an instance is started
+	writers map[string]int  // by path, how many instances log there
+	given   map[string]bool // to a successor, which alone bounds them from then on
+	lookAt  time.Time       // zero while quiet
+	problem string          // what was said last
 }
 
 // lookEvery is how often the size of logs is looked at while they are written.
@@ -30,6 +31,9 @@ const lookEvery = time.Second
 
 // watchLog keeps the log at path within its bound until unwatchLog.
 func (s *server) watchLog(path string) {
+	if s.logs.given[path] {
+		return
+	}
 	if s.logs.writers[path]++; s.logs.writers[path] > 1 {
 		return
 	}
@@ -66,14 +70,36 @@ func (s *server) openLogWatch() error {
 
 // unwatchLog notes that an instance which logged to path has ended, after a last look.
 func (s *server) unwatchLog(path string) {
+	if s.logs.given[path] {
+		return
+	}
 	if s.logs.writers[path]--; s.logs.writers[path] > 0 {
 		return
 	}
+	s.dropLog(path)
+	s.boundLogs(path)
+}
+
+func (s *server) dropLog(path string) {
 	delete(s.logs.writers, path)
 	if s.logs.watch != nil {
 		s.logs.watch.RemoveContent(path)
 	}
-	s.boundLogs(path)
+}
+
+// giveLog leaves the log at path, which may be empty, to a successor, for all who write there:
+// what two move away at once is lost.
+func (s *server) giveLog(path string) {
+	if path == "" || s.logs.given[path] {
+		return
+	}
+	if s.logs.given == nil {
+		s.logs.given = make(map[string]bool)
+	}
+	s.logs.given[path] = true
+	if s.logs.writers[path] > 0 {
+		s.dropLog(path)
+	}
 }
 
 // logsWritten has the logs looked at in a moment. Until then nothing is told.

@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/logfile"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
@@ -61,4 +63,65 @@ func TestLogOfOneThatDrains(t *testing.T) {
 	}
 	_ = conn.Close()
 	testutil.WaitFor(t, "it has ended", func() bool { return len(s.LogsInUse(demo)) == 0 })
+}
+
+// TestLogsPass: the log of what passes to a successor is bounded by that one, and by it alone,
+// also while this broker stays, and when what writes it ends.
+func TestLogsPass(t *testing.T) {
+	for _, mode := range []string{"sdk", "inetd", "listen-fds"} {
+		t.Run(mode, func(t *testing.T) {
+			s, path := passable(t, "", patience)
+			log := filepath.Join(s.dir, "logs", demo+".log")
+			begin := map[string]func() (pid int){
+				"sdk": func() int {
+					s.defineStart(ownBinary(t), "", "")
+					return pidOf(t, s.mustAsk(demoVersion))
+				},
+				"inetd": func() int {
+					s.defineInetd(ownBinary(t), fmt.Sprintf("listen = %q", path))
+					_, pid := s.meet(mode, path)
+					return pid
+				},
+				"listen-fds": func() int {
+					all, _ := kinds(t, s.dir)
+					s.write(demo+".toml", all[mode])
+					return s.whoAt(path)
+				},
+			}[mode]
+			pid := begin()
+			s.write("other.toml", fmt.Sprintf("binary_path = %q\n[start]\nmode = \"stdio\"\nenv.USHER_TEST_HELPER = \"stdio\"\n", ownBinary(t)))
+			stays := s.dial()
+			send(t, stays, helloFor(t, usherClient, func(r *hello.Request) { r.Service = "other" }))
+			if _, reply := readReply(t, stays); reply.Refused != nil {
+				t.Fatalf("got %v", reply)
+			}
+			testutil.WaitFor(t, "both logs are watched", func() bool { return s.LogsWatched() == 2 })
+			s.upgrade()
+			testutil.WaitFor(t, "it stays", s.Stays)
+			if n := s.LogsWatched(); n != 0 {
+				t.Errorf("%d logs are bounded by both", n)
+			}
+			for range 2 {
+				_ = os.Remove(logfile.Older(log))
+				fill, err := os.OpenFile(log, os.O_WRONLY|os.O_APPEND, 0)
+				if err == nil {
+					_, err = fill.Write(make([]byte, logfile.Max+1))
+					_ = fill.Close()
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				testutil.WaitFor(t, "the next broker bounds it", func() bool { _, err := os.Stat(logfile.Older(log)); return err == nil })
+			}
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			reaped(t, pid)
+			_ = stays.CloseWrite()
+			if err := s.end(); err != nil {
+				t.Error(err)
+			}
+			if n := s.LogsWatched(); n != 0 {
+				t.Errorf("at the end %d logs are watched", n)
+			}
+		})
+	}
 }

@@ -56,6 +56,7 @@ func (s *server) passBackends(all ...*entry) {
 			continue
 		}
 		h.passed = true
+		s.giveLog(h.log)
 		s.backends.Remove(e)
 		s.loop.Remove(h.channel.Watched())
 		on = append(on, p)

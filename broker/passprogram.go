@@ -120,6 +120,7 @@ func (s *server) leavePrograms() {
 	for e := range s.passablePrograms {
 		if e.Handle.offered {
 			e.Handle.passed = true
+			s.giveLog(e.Handle.log)
 			s.backends.Remove(e) // unless it has its connection to itself
 		}
 	}
