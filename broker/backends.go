@@ -117,6 +117,13 @@ func (b *backend) seenAlive() bool {
 	return alive
 }
 
+// vacate says that the program has ended which listened at address, or is not going to.
+func (b *backend) vacate() {
+	if b.over != nil {
+		close(b.over)
+	}
+}
+
 // claims reports whether a handoff to the backend is decided by a claim.
 func (b *backend) claims() bool { return b.channel != nil }
 

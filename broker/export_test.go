@@ -250,6 +250,18 @@ func (b *Broker) PutOff() int {
 // Starts returns how many instances are being started.
 func (b *Broker) Starts() int { return ask(b, func(s *server) int { return len(s.starts.pending) }) }
 
+// StartsVersion reports whether an instance of a version is being started.
+func (b *Broker) StartsVersion(version string) bool {
+	return ask(b, func(s *server) bool {
+		for key := range s.starts.pending {
+			if key.Version == version {
+				return true
+			}
+		}
+		return false
+	})
+}
+
 // Paused returns how many services are paused.
 func (b *Broker) Paused() int { return ask(b, func(s *server) int { return len(s.paused) }) }
 

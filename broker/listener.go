@@ -77,10 +77,10 @@ const (
 	lastTry  = 100 * time.Millisecond
 )
 
-// endAt lets the programs of a service go that listen at address: the definition asks for
-// another version by now, and there is one address. What is returned is closed when they,
-// and those that were let go before, have ended: one that ends may remove the name that the
-// next one has bound.
+// endAt lets the programs of a service go that listen at address, or are about to: the definition
+// asks for another version by now, and there is one address. What is returned is closed when
+// they, and those that were let go before, have ended: one that ends may remove the name that
+// the next one has bound, and one that still starts would bind it beside that.
 func (s *server) endAt(service, address string) (over []<-chan struct{}) {
 	at := func(e *entry) bool {
 		return e.Service == service && e.Handle.over != nil && e.Handle.address == address
@@ -93,6 +93,13 @@ func (s *server) endAt(service, address string) (over []<-chan struct{}) {
 	for e := range s.leaving {
 		if at(e) {
 			over = append(over, e.Handle.over)
+		}
+	}
+	for _, starting := range s.starts.pending {
+		if at(starting.entry) {
+			starting.succeeded = true
+			s.stopStarting(starting)
+			over = append(over, starting.entry.Handle.over)
 		}
 	}
 	return over

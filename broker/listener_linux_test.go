@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
@@ -132,6 +133,67 @@ func TestRelayMoves(t *testing.T) {
 			awaitEnd(t, before)
 		}
 		before = now
+	}
+}
+
+// TestRelayMovesWhileItStarts: a program that is just being started when the definition asks for
+// another version ends before the next one is started at the same address, whether it runs already
+// or waits for that; and whoever has waited for it is served by the next one.
+func TestRelayMovesWhileItStarts(t *testing.T) {
+	for _, name := range []string{"runs", "waits for the address"} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, func(o *options) { keepLogs(o); o.BackendWait = patience })
+			own := filepath.Join(s.dir, "own")
+			define := func(version, mode string) {
+				s.defineAtOnce(demo, listening(t, mode, fmt.Sprintf("min_version = %q\n[start]\nmode = \"relay\"\naddress = %q\ntimeout = \"1h\"", version, own), own)+fmt.Sprintf("env.%s = %q\n", envSocket, s.dir))
+			}
+			ask := func() net.Conn {
+				c := s.dial()
+				send(t, c, helloFor(t, usherClient, func(r *hello.Request) { r.Version = "3.0.0" }))
+				return c
+			}
+			var first net.Conn
+			var older int
+			if name == "runs" {
+				told := s.told()
+				define("1.0.0", "listens when told")
+				first = ask()
+				tell, err := told.Accept()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer tell.Close()
+				older = s.instances()[0].PID
+			} else {
+				l, err := net.Listen("unix", own)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer l.Close()
+				go testAccept(l)
+				define("1.0.0", "")
+				first = ask()
+				testutil.WaitFor(t, "it is being started", func() bool { return s.Starts() == 1 })
+				s.later = append(s.later, func() { _ = l.Close() })
+			}
+			define("2.0.0", "")
+			second := ask()
+			if name != "runs" {
+				testutil.WaitFor(t, "both wait for the second", func() bool { return s.Starts() == 1 && s.StartsVersion("2.0.0") && s.PutOff() == 2 })
+				s.later[0]()
+			}
+			for _, c := range []net.Conn{second, first} {
+				readSentAway(t, c, own)
+			}
+			if all := s.instances(); len(all) != 1 || all[0].PID == older || s.whoAt(own) != all[0].PID {
+				t.Errorf("instances %+v, and before that process %d", all, older)
+			}
+			if older != 0 {
+				if err := syscall.Kill(older, 0); !errors.Is(err, syscall.ESRCH) {
+					t.Errorf("the first: %v", err)
+				}
+			}
+		})
 	}
 }
 

@@ -39,6 +39,10 @@ func listeningProcess() error {
 			return err
 		}
 		select {}
+	case "listens when told":
+		if err := untilTold(filepath.Join(os.Getenv(envSocket), "told")); err != nil {
+			return err
+		}
 	case "ignores TERM":
 		signal.Ignore(syscall.SIGTERM)
 	case "frozen":

@@ -38,10 +38,12 @@ type starting struct {
 	entry    *entry
 	process  *launch.Process // nil while launching
 	deadline time.Time
-	late     bool   // and being ended
-	stopped  bool   // at will, before its deadline
-	problem  string // why, where it is neither
-	endpoint string // of its v1 exchange; "" for none
+	late     bool // and being ended
+	stopped  bool // at will, before its deadline
+	// succeeded: another takes its place, and who waits for it gets that one.
+	succeeded bool
+	problem   string // why, where it is neither
+	endpoint  string // of its v1 exchange; "" for none
 	// over is called when it is ready, or, with the reason, has failed; nil where nobody
 	// but clients waits.
 	over    func(why string)
@@ -197,6 +199,7 @@ func (s *server) launched(starting *starting, l launched, err error) {
 	e := starting.entry
 	switch {
 	case s.pressure.failed(err): // which says nothing about the program, and passes
+		e.Handle.vacate()
 		s.starts.forget(e.Key)
 		s.notStarted(starting, err.Error(), hello.FDPressure())
 		s.backendLeft(e, nil)
@@ -207,6 +210,7 @@ func (s *server) launched(starting *starting, l launched, err error) {
 		if starting.stopped {
 			why = stoppedEarly(e)
 		}
+		e.Handle.vacate()
 		s.startFailed(starting, why)
 		s.backendLeft(e, nil)
 		s.instanceEnded(e)
@@ -254,9 +258,7 @@ func (s *server) ended(e *entry, exit launch.Exit, log, last string) {
 	if e.Handle.passed { // the successor sees it, too, and says so
 		return
 	}
-	if e.Handle.over != nil {
-		close(e.Handle.over)
-	}
+	e.Handle.vacate()
 	s.unwatchLog(log)
 	if starting := s.starts.pending[e.Key]; starting != nil && starting.entry == e {
 		s.startFailed(starting, explain(starting, exit, log, last))
@@ -321,10 +323,14 @@ func (s *server) notStarted(starting *starting, why string, refusal *hello.Refus
 	defer s.startsChanged()
 	s.refuseQueued(starting.entry.Handle.socket, refusal)
 	s.emit(event.StartFailed{Backend: known(starting.entry), Variant: key.Variant, Problem: why})
-	waiting := s.waiting.connections[key]
-	delete(s.waiting.connections, key)
-	for _, c := range waiting {
-		c.refuseAndClose(c.waiter.target.request, refusal)
+	if starting.succeeded {
+		s.ready(key)
+	} else {
+		waiting := s.waiting.connections[key]
+		delete(s.waiting.connections, key)
+		for _, c := range waiting {
+			c.refuseAndClose(c.waiter.target.request, refusal)
+		}
 	}
 	s.takeBackAll(key.Service) // what came for it while it was to end
 	if starting.over != nil {
