@@ -116,13 +116,24 @@ func (r role) successor() broker.Successor {
 	return broker.Successor{Path: r.Successor[0], Args: r.Successor[1:], Env: os.Environ()}
 }
 
-// question asks a process for the number of its goroutines.
-type question struct{}
+// question asks a process for the number of its goroutines, or for what its heap has after a
+// collection, in bytes.
+type question struct{ Heap bool }
+
+func (q question) answer() (int, error) {
+	if !q.Heap {
+		return runtime.NumGoroutine(), nil
+	}
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc), nil
+}
 
 // converse ends the process' work when nobody asks any more.
 func converse(stop func()) {
 	defer stop()
-	_ = world.Converse(os.Stdin, os.Stdout, func(question) (int, error) { return runtime.NumGoroutine(), nil })
+	_ = world.Converse(os.Stdin, os.Stdout, question.answer)
 }
 
 // beBackend runs a line protocol: "ID\n" is written down and answered with
