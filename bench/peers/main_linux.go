@@ -3,7 +3,7 @@
 // one interleaved run.
 //
 //	go run ./bench/peers [--json] [--rounds N] [--only NAME,…]
-//	go run ./bench/peers modes [--json] [--rounds N | --quick]
+//	go run ./bench/peers modes [--json] [--rounds N | --quick] [--only MODE,…]
 //
 // modes compares what starts, or stands before, programs that know nothing of it: usher's
 // modes inetd, listen-fds and relay.
@@ -45,11 +45,12 @@ func run(ctx context.Context, args []string) error {
 	rounds := flags.Int("rounds", 40, "rounds, at most 500; in each, every peer has its turn")
 	var only string
 	var quick bool
+	what := "rows"
 	if modes {
+		what = "modes"
 		flags.BoolVar(&quick, "quick", false, "few rounds, which judge nothing")
-	} else {
-		flags.StringVar(&only, "only", "", "names of the rows to measure, with commas between; all when empty")
 	}
+	flags.StringVar(&only, "only", "", "names of the "+what+" to measure, with commas between; all when empty")
 	_ = flags.Parse(args) // ends the program by itself
 	if *rounds < 1 || *rounds > 500 || flags.NArg() > 0 {
 		flags.Usage()
@@ -66,8 +67,12 @@ func run(ctx context.Context, args []string) error {
 	}
 	defer s.close()
 	progress := func(line string) { fmt.Fprintln(os.Stderr, line) }
+	chosen := map[string]bool{}
+	for _, name := range strings.FieldsFunc(only, func(r rune) bool { return r == ',' }) {
+		chosen[name] = true
+	}
 	if modes {
-		rows, err := s.measureModes(ctx, *rounds, progress)
+		rows, err := s.measureModes(ctx, *rounds, chosen, progress)
 		if err != nil {
 			return err
 		}
@@ -75,10 +80,6 @@ func run(ctx context.Context, args []string) error {
 			return writeJSON(os.Stdout, rows)
 		}
 		return writeModesText(os.Stdout, rows)
-	}
-	chosen := map[string]bool{}
-	for _, name := range strings.FieldsFunc(only, func(r rune) bool { return r == ',' }) {
-		chosen[name] = true
 	}
 	rows, err := s.measure(ctx, *rounds, chosen, progress)
 	if err != nil {

@@ -32,8 +32,18 @@ type figure struct {
 	High  float64 `json:"high"`
 }
 
-// measureModes gives every stack of every mode its turn in each round.
-func (s *site) measureModes(ctx context.Context, rounds int, progress func(string)) ([]modeRow, error) {
+// measureModes gives every stack of every mode, or of those that are chosen, its turn in each
+// round.
+func (s *site) measureModes(ctx context.Context, rounds int, chosen map[string]bool, progress func(string)) ([]modeRow, error) {
+	stacks := slices.Concat(inetdStacks, listenStacks, relayStacks)
+	for mode := range chosen {
+		if !slices.ContainsFunc(stacks, func(k stack) bool { return k.mode == mode }) {
+			return nil, fmt.Errorf("no mode is called %q", mode)
+		}
+	}
+	if len(chosen) > 0 {
+		stacks = slices.DeleteFunc(stacks, func(k stack) bool { return !chosen[k.mode] })
+	}
 	if err := s.define(rounds); err != nil {
 		return nil, err
 	}
@@ -45,7 +55,7 @@ func (s *site) measureModes(ctx context.Context, rounds int, progress func(strin
 	if err != nil {
 		return nil, err
 	}
-	entries, err := s.play(ctx, rounds, slices.Concat(inetdStacks, listenStacks, relayStacks), nil, backend, progress)
+	entries, err := s.play(ctx, rounds, stacks, nil, backend, progress)
 	if err != nil {
 		return nil, err
 	}

@@ -81,7 +81,7 @@ func TestMeasureModes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows, err := s.measureModes(t.Context(), 3, func(string) {})
+	rows, err := s.measureModes(t.Context(), 3, nil, func(string) {})
 	var groups []int
 	for _, p := range s.all {
 		groups = append(groups, p.PID())
@@ -150,7 +150,7 @@ func TestCompare(t *testing.T) {
 }
 
 func TestBadArguments(t *testing.T) {
-	for _, args := range [][]string{{"--rounds", "0"}, {"--only", "nobody"}, {"surplus"}, {"role", "nobody"}, {"modes", "--rounds", "501"}, {"modes", "surplus"}} {
+	for _, args := range [][]string{{"--rounds", "0"}, {"--only", "nobody"}, {"surplus"}, {"role", "nobody"}, {"modes", "--rounds", "501"}, {"modes", "surplus"}, {"modes", "--only", "nobody"}} {
 		ctx, cancel := context.WithCancel(t.Context())
 		if err := run(ctx, args); err == nil {
 			t.Errorf("%q is no mistake", args)
