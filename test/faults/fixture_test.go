@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -307,6 +308,39 @@ func (w *fixture) call() *called {
 	return c
 }
 
+// routes counts by which way the requests of all tests reached a backend: a system that hands
+// nothing over would serve them all the same.
+var routes tally
+
+type tally struct {
+	mu sync.Mutex
+	by map[client.Route]int
+}
+
+func (t *tally) count(r client.Route) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.by == nil {
+		t.by = make(map[client.Route]int)
+	}
+	t.by[r]++
+}
+
+// String is empty where nobody asked.
+func (t *tally) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := 0
+	for _, n := range t.by {
+		all += n
+	}
+	if all == 0 {
+		return ""
+	}
+	handed := t.by[client.HandedOver]
+	return fmt.Sprintf("%d of %d requests that reached a backend were handed over, %.1f %%\n", handed, all, 100*float64(handed)/float64(all))
+}
+
 // request dials anew, sends one request, and returns what the client knows in
 // the end. patience bounds the dial and the answer each.
 func (w *fixture) request(patience time.Duration) result {
@@ -327,6 +361,7 @@ func (w *fixture) requestBy(ctx context.Context, patience time.Duration, sent fu
 	}
 	defer func() { _ = conn.Close() }()
 	res.route = conn.Route()
+	routes.count(res.route)
 	if !w.early && w.dialled != nil {
 		w.dialled()
 	}
@@ -360,6 +395,7 @@ func (w *fixture) requestHalfClosed(d *client.Dialer) result {
 	}
 	res.verdict, res.err = hear(conn, res.id)
 	res.route = conn.Route()
+	routes.count(res.route)
 	return res
 }
 
