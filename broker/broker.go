@@ -119,6 +119,7 @@ func (b *Broker) Serve(ctx context.Context) error {
 	err := s.drainAll(context.Cause(ctx))
 	s.awaitUnjoined(told)
 	endWork()
+	s.jobs.asOwner(s.unloop)
 	if !s.jobs.asOwner(s.closeBackends) { // the loop has failed
 		s.abandon()
 	}

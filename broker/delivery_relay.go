@@ -86,7 +86,7 @@ func (r relaying) close() {
 	}
 }
 
-// relay joins both connections, on a goroutine of their own.
+// relay joins both connections.
 func (c *connection) relay(r relaying) {
 	s, t := c.server, c.offer.target
 	if c.plain && c.passFrame(t.request) { // nothing has been said yet, and here it would end with the broker
@@ -107,19 +107,12 @@ func (c *connection) relay(r relaying) {
 		return
 	}
 	s.emit(event.Relayed{ConnectionID: c.offer.id, Backend: known(t.backend)})
-	near, work := c.conn, s.jobs.work
+	near := c.conn
 	c.given = true
 	c.close()
 	t.backend.Handle.relayed++
 	_ = near.SetDeadline(time.Time{})
-	s.jobs.wg.Go(func() {
-		_ = splice.Join(work, near, r.far) // who is joined sees the end
-		s.jobs.post(func() {
-			s.relayEnded()
-			t.backend.Handle.relayed--
-			s.lookIdle()
-		})
-	})
+	s.join(near, r.far, t.backend)
 }
 
 // dialProgram connects to where a program listens: a path, whose listener must be the user's,

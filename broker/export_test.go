@@ -44,6 +44,9 @@ func (b *Broker) ProcessesRunning() int {
 // Relays returns how many connections are relayed.
 func (b *Broker) Relays() int { return ask(b, func(s *server) int { return s.joined.relays }) }
 
+// Looped returns how many of them the loop moves.
+func (b *Broker) Looped() int { return ask(b, func(s *server) int { return len(s.looped) }) }
+
 // Plain returns how many sockets of services it has.
 func (b *Broker) Plain() int { return ask(b, func(s *server) int { return len(s.plain) }) }
 

@@ -35,7 +35,7 @@ func (s *server) relayEnded() {
 // ends. It is Serve's, behind drainAll: no connection is joined any more.
 func (s *server) awaitUnjoined(ctx context.Context) {
 	over := make(chan struct{})
-	s.jobs.asOwner(func() {
+	looping := s.jobs.asOwner(func() {
 		if s.successor == nil || s.joined.relays+s.joined.pipes == 0 {
 			close(over)
 			return
@@ -44,6 +44,9 @@ func (s *server) awaitUnjoined(ctx context.Context) {
 		s.emit(event.Stays{Connections: s.joined.relays + s.joined.pipes})
 		s.joined.over = over
 	})
+	if !looping {
+		s.unloop()
+	}
 	s.jobs.await(ctx, over)
 }
 

@@ -76,6 +76,9 @@ func listeningProcess() error {
 			defer c.Close()
 			_, _ = fmt.Fprintf(c, "pid=%d\n", os.Getpid())
 			_, _ = io.Copy(c, c)
+			if os.Getenv(envMode) == "does not end" {
+				select {}
+			}
 		}()
 	}
 }

@@ -78,9 +78,10 @@ type server struct {
 	orphans     orphans
 	processes   processes
 	joined      joined
-	aliveAt     time.Time // when the supervisor is told next that the loop runs
-	quietSince  time.Time // since when there has been nothing to do; zero while there is
-	asked       bool      // a Hello has come
+	looped      map[*relayed]bool // those that are relayed, and the loop moves
+	aliveAt     time.Time         // when the supervisor is told next that the loop runs
+	quietSince  time.Time         // since when there has been nothing to do; zero while there is
+	asked       bool              // a Hello has come
 
 	// Steps 5 to 9.
 	lastConnID uint64
@@ -123,6 +124,7 @@ func newServer(opts Options, binding *endpoint.Binding, log event.Log) (*server,
 		controls:    make(map[*connection]bool),
 		logs:        logs{writers: make(map[string]int)},
 		processes:   newProcesses(),
+		looped:      make(map[*relayed]bool),
 		handoffs:    handoff.NewTable(handoffConfig(opts)),
 		inFlight:    make(map[string]int),
 		policy:      handoff.NewPolicy(handoff.DefaultPolicyConfig()),

@@ -67,17 +67,23 @@ func New(tick func(now time.Time) (next time.Time), rest func()) (*Loop, error) 
 
 // Add has handler called whenever from, which stays the caller's, is readable. The error
 // is os.ErrClosed when from has been closed.
-func (l *Loop) Add(from sock.Lender, handler Handler) error {
+func (l *Loop) Add(from sock.Lender, handler Handler) error { return l.watch(from, handler, false) }
+
+// AddEnd is Add for a socket of which nobody reads any more: handler is called when both of
+// its directions have ended, once at least.
+func (l *Loop) AddEnd(from sock.Lender, handler Handler) error { return l.watch(from, handler, true) }
+
+func (l *Loop) watch(from sock.Lender, handler Handler, endOnly bool) error {
 	fd, ok := sock.Borrow(from)
 	if !ok {
 		return fmt.Errorf("watch descriptor: %w", os.ErrClosed)
 	}
 	defer sock.Return(from)
-	return l.add(fd, watched{from, handler})
+	return l.add(fd, watched{from, handler}, endOnly)
 }
 
-func (l *Loop) add(fd int, w watched) error {
-	if err := l.set.add(fd); err != nil {
+func (l *Loop) add(fd int, w watched, endOnly bool) error {
+	if err := l.set.add(fd, endOnly); err != nil {
 		return fmt.Errorf("watch descriptor: %w", err)
 	}
 	l.handlers[int32(fd)] = w

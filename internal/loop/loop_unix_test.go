@@ -111,6 +111,40 @@ func TestEvents(t *testing.T) {
 	})
 }
 
+// TestAddEnd: of a socket that nobody reads from, the end of one direction is no event, nor is
+// what there is to read; the end of both is, also where it has come before.
+func TestAddEnd(t *testing.T) {
+	l := running(t, never)
+	for _, before := range []bool{false, true} {
+		fds := testutil.FDPair(t, syscall.SOCK_STREAM)
+		end := sock.Own(fds[0])
+		defer end.Close()
+		ended := make(chan struct{}, 16)
+		add := func() {
+			if err := l.AddEnd(end, func() { l.Remove(end); ended <- struct{}{} }); err != nil {
+				t.Error(err)
+			}
+		}
+		if !before {
+			on(t, l, add)
+			if _, err := syscall.Write(fds[1], []byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			_ = syscall.Shutdown(fds[1], syscall.SHUT_WR)
+			on(t, l, func() {})
+			on(t, l, func() {}) // whatever there was has been told
+			if len(ended) > 0 {
+				t.Error("half an end is told")
+			}
+		}
+		_ = syscall.Close(fds[1])
+		if before {
+			on(t, l, add)
+		}
+		wait(t, ended)
+	}
+}
+
 // TestRemovedMeanwhile: of two descriptors that are ready at once, the one whose
 // handler runs first takes the other out, which is then not called.
 func TestRemovedMeanwhile(t *testing.T) {

@@ -40,7 +40,7 @@ func (l *Loop) open() (err error) {
 	if s.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC); err != nil {
 		return err
 	}
-	if err := l.add(s.wake, watched{nil, l.runPosted}); err != nil {
+	if err := l.add(s.wake, watched{nil, l.runPosted}, false); err != nil {
 		return err
 	}
 	expired := func() {
@@ -48,7 +48,7 @@ func (l *Loop) open() (err error) {
 		_, _ = rawsys.Read(s.timer, expirations[:])
 		l.ring()
 	}
-	if err := l.add(s.timer, watched{nil, expired}); err != nil {
+	if err := l.add(s.timer, watched{nil, expired}, false); err != nil {
 		return err
 	}
 	if err := unix.SetNonblock(s.fd, true); err != nil { // else os.NewFile keeps it from the poller
@@ -59,8 +59,11 @@ func (l *Loop) open() (err error) {
 	return err
 }
 
-func (s *set) add(fd int) error {
+func (s *set) add(fd int, endOnly bool) error {
 	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP, Fd: int32(fd)}
+	if endOnly { // the kernel tells of it unasked; by the edge, it does not go on to
+		event.Events = unix.EPOLLET
+	}
 	return rawsys.EpollCtl(s.fd, unix.EPOLL_CTL_ADD, fd, &event)
 }
 

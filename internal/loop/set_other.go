@@ -17,7 +17,7 @@ func noSet() set { return set{} }
 
 func (l *Loop) open() error { return errUnsupported }
 
-func (s *set) add(int) error { return errUnsupported }
+func (s *set) add(int, bool) error { return errUnsupported }
 
 func (s *set) remove(int) {}
 

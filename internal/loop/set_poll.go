@@ -28,7 +28,7 @@ func (l *Loop) open() error {
 	if err := l.set.pipe(); err != nil {
 		return err
 	}
-	return l.add(l.set.wake, watched{nil, l.runPosted})
+	return l.add(l.set.wake, watched{nil, l.runPosted}, false)
 }
 
 // pipe makes what wakes the loop. The fork lock keeps a child from inheriting it in the
@@ -50,7 +50,7 @@ func (s *set) pipe() error {
 	return nil
 }
 
-func (s *set) add(fd int) error {
+func (s *set) add(fd int, endOnly bool) error {
 	if _, twice := s.at[fd]; twice {
 		return unix.EEXIST
 	}
@@ -58,7 +58,11 @@ func (s *set) add(fd int) error {
 		return err
 	}
 	s.at[fd] = len(s.fds)
-	s.fds = append(s.fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+	var events int16 = unix.POLLIN
+	if endOnly { // of which poll tells unasked
+		events = 0
+	}
+	s.fds = append(s.fds, unix.PollFd{Fd: int32(fd), Events: events})
 	return nil
 }
 

@@ -56,11 +56,11 @@ func take[T any](from *[]*T) (v *T) {
 	return v
 }
 
-// give puts v among those in to, or closes it where there are enough.
+// give puts v among those in to, or closes it where there are enough, or nobody copies.
 func give[T closer](to *[]T, v T) {
 	spare.Lock()
 	defer spare.Unlock()
-	if len(*to) < mostSpare {
+	if spare.copies > 0 && len(*to) < mostSpare {
 		*to = append(*to, v)
 	} else {
 		v.close()

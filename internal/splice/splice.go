@@ -21,6 +21,26 @@ type Conn interface {
 	CloseWrite() error
 }
 
+// Joint is two connections that are to be joined. Its methods are called one after the
+// other: Try as often as anybody likes, then Join, once.
+type Joint struct {
+	a, b  Conn
+	state state
+}
+
+// New owns neither; Join does.
+func New(a, b Conn) *Joint { return &Joint{a: a, b: b} }
+
+// Try moves what can be moved without waiting, a small message a direction, and passes an
+// end on. It is false where more is to be done before one of both has something to read, or
+// ends: a message is too large, or a reader has no room. That is Join's, as is everything
+// where the system can't do it (see Join).
+func (j *Joint) Try() bool { return j.state.try(j.a, j.b) }
+
+// Open reports, after Try, of which of both there may still be something to read. When it is
+// neither, whoever has them closes both, and Join has nothing to do.
+func (j *Joint) Open() (a, b bool) { return j.state.open() }
+
 // Join copies both ways. The end of one direction is passed on as such (half-close), and a
 // side that takes no more is told to the other. What is on the way is bounded by the
 // sockets' buffers and one pipe a direction: a slow reader holds up his writer. Join returns
@@ -29,15 +49,18 @@ type Conn interface {
 // tells (Linux): nobody reads what b still may have to say.
 //
 // The error is that of ctx, or says what failed first other than a peer that has gone.
-func Join(ctx context.Context, a, b Conn) error {
-	err := join(ctx, a, b)
-	_ = a.Close()
-	_ = b.Close()
+func (j *Joint) Join(ctx context.Context) error {
+	err := j.state.join(ctx, j.a, j.b)
+	_ = j.a.Close()
+	_ = j.b.Close()
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	return err
 }
+
+// Join joins two connections from the beginning.
+func Join(ctx context.Context, a, b Conn) error { return New(a, b).Join(ctx) }
 
 // endWay ends a direction, for the reason err, and returns nil where a peer has gone.
 func endWay(to, from Conn, err error) error {

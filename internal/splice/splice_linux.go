@@ -16,9 +16,9 @@ import (
 // something about. The poller itself would wake it for room to write as well, each time a
 // reader has read.
 
-// joint is two connections that are joined.
-type joint struct {
-	set     *set
+// state is that of two connections that are joined.
+type state struct {
+	set     *set // nil until join
 	ways    [2]way
 	watched []watched // the descriptors of both: two of sockets, up to four of pipes
 }
@@ -35,38 +35,57 @@ type watched struct {
 //	 └──────────the end, or an error───────┴─▶ over ──endWay──▶ ended
 type way struct {
 	from, to      Conn
-	reads, writes int // their descriptors, good until it has ended
+	reads, writes int  // their descriptors, good until it has ended
+	sockets       bool // both are, else one is a pipe
+	small         bool // what comes is copied: the last was small
 	pipe          *pipe
 	loaded        int
 	over, ended   bool
 	err           error // why it is over; once it has ended, what Join returns of it
 }
 
+// try is Joint.Try. It takes no part in what spare is for.
+func (j *state) try(a, b Conn) bool {
+	if j.ask(a, b) != nil { // join says why
+		return false
+	}
+	quiet := true
+	for i := range j.ways {
+		if w := &j.ways[i]; !w.over {
+			quiet = w.small && !w.copy() && w.loaded == 0 && quiet
+		}
+	}
+	j.notice()
+	j.end()
+	return quiet
+}
+
+func (j *state) open() (a, b bool) { return !j.ways[0].over, !j.ways[1].over }
+
 // join carries both directions on the caller's goroutine.
-func join(ctx context.Context, a, b Conn) error {
+func (j *state) join(ctx context.Context, a, b Conn) error {
 	begin()
 	defer end()
-	set, err := newSet()
-	if err != nil {
+	defer j.close()
+	if err := j.ask(a, b); err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, set.interrupt)
-	j := &joint{set: set, ways: [2]way{{from: a, to: b}, {from: b, to: a}}}
+	var err error
+	if j.set, err = newSet(); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, j.set.interrupt)
 	err = j.run()
-	j.close()
 	if stop() && err == nil { // nobody is about to interrupt it, and nothing is in it
-		set.free()
+		j.set.free()
 	} else {
-		set.close()
+		j.set.close()
 	}
 	return errors.Join(err, j.ways[0].err, j.ways[1].err)
 }
 
 // run returns when both directions have ended, with nothing left in the set.
-func (j *joint) run() error {
-	if err := j.open(); err != nil {
-		return err
-	}
+func (j *state) run() error {
 	for {
 		j.ways[0].move()
 		j.ways[1].move()
@@ -76,26 +95,21 @@ func (j *joint) run() error {
 		if err := j.set.await(); err != nil {
 			return err
 		}
-		if j.gone() {
-			j.ways[1].end(nil)
-		}
+		j.notice()
 	}
 }
 
 // forgoes reports whether nothing comes from a any more while b may have something to say.
-func (j *joint) forgoes() bool { return j.ways[0].over && !j.ways[1].over }
+func (j *state) forgoes() bool { return j.ways[0].over && !j.ways[1].over }
 
-// gone reports whether a's peer has closed both directions.
-func (j *joint) gone() bool {
-	if !j.forgoes() {
-		return false
+// notice ends what b may still have to say when a's peer has closed both directions.
+func (j *state) notice() {
+	if j.forgoes() && hungUp(j.ways[1].writes) {
+		j.ways[1].end(nil)
 	}
-	a := []unix.PollFd{{Fd: int32(j.ways[1].writes)}}
-	_, err := unix.Poll(a, 0)
-	return err == nil && a[0].Revents&unix.POLLHUP != 0
 }
 
-func (j *joint) close() {
+func (j *state) close() {
 	for _, w := range j.ways {
 		if w.pipe != nil {
 			w.pipe.close() // something is left in it
@@ -103,9 +117,14 @@ func (j *joint) close() {
 	}
 }
 
-// open asks for the descriptors. They stay what they are: nobody but Join closes the
-// connections.
-func (j *joint) open() error {
+// ask asks for the descriptors, the first time. They stay what they are: nobody but Join
+// closes the connections.
+func (j *state) ask(a, b Conn) error {
+	if j.watched != nil {
+		return nil
+	}
+	j.ways = [2]way{{from: a, to: b}, {from: b, to: a}}
+	var watches []watched
 	for i := range j.ways {
 		w := &j.ways[i]
 		from, err := w.from.SyscallConn()
@@ -123,34 +142,47 @@ func (j *joint) open() error {
 		if err != nil {
 			return err
 		}
+		w.sockets = !isPipes(a) && !isPipes(b)
+		w.small = w.sockets
 		for _, fd := range []int{w.reads, w.writes} {
-			if !slices.ContainsFunc(j.watched, func(d watched) bool { return d.fd == fd }) {
-				j.watched = append(j.watched, watched{fd: fd})
+			if !slices.ContainsFunc(watches, func(d watched) bool { return d.fd == fd }) {
+				watches = append(watches, watched{fd: fd})
 			}
 		}
 	}
+	j.watched = watches
 	return nil
+}
+
+func isPipes(c Conn) bool {
+	_, is := c.(*Pipes)
+	return is
 }
 
 // settle has the set tell what each direction waits for, something to read or room to write,
 // and ends those that are over. What nobody waits for is not in the set, which would tell of
 // its end again and again; nor is what endWay may close. But a is, to be told once when its
 // peer has gone.
-func (j *joint) settle() error {
+func (j *state) settle() error {
 	for i := range j.watched {
 		if err := j.watch(&j.watched[i]); err != nil {
 			return err
 		}
 	}
+	j.end()
+	return nil
+}
+
+// end ends those that are over.
+func (j *state) end() {
 	for i := range j.ways {
 		if w := &j.ways[i]; w.over && !w.ended {
 			w.ended, w.err = true, endWay(w.to, w.from, w.err)
 		}
 	}
-	return nil
 }
 
-func (j *joint) watch(d *watched) error {
+func (j *state) watch(d *watched) error {
 	var events uint32
 	for i := range j.ways {
 		switch w := &j.ways[i]; {
@@ -169,11 +201,17 @@ func (j *joint) watch(d *watched) error {
 	return err
 }
 
+// smallMessage is more than what is copied at once, in bytes.
+const smallMessage = 4 << 10
+
 // atOnce is how many full pipes one direction moves before the other has its turn.
 const atOnce = 4
 
 // move moves what can be moved now.
 func (w *way) move() {
+	if w.small && !w.over && w.loaded == 0 && !w.copy() {
+		return
+	}
 	for range atOnce {
 		if w.over {
 			return
@@ -182,6 +220,7 @@ func (w *way) move() {
 			return
 		}
 		size := w.loaded
+		w.small = w.sockets && size < smallMessage
 		for w.loaded > 0 {
 			n, err := move(w.writes, w.pipe.r, w.loaded)
 			switch {
@@ -206,6 +245,44 @@ func (w *way) move() {
 			return
 		}
 	}
+}
+
+// copy moves a small message through memory, which is less work for the kernel than to have
+// it in a pipe, and reports whether it was not small: there may be more.
+func (w *way) copy() bool {
+	var b [smallMessage]byte
+	n, err := receive(w.reads, b[:])
+	switch {
+	case err == unix.EAGAIN:
+		return false
+	case err != nil || n == 0:
+		w.end(err) // nil is the end
+		return false
+	}
+	sent, err := send(w.writes, b[:n])
+	if err != nil && err != unix.EAGAIN {
+		w.end(err)
+		return false
+	}
+	if sent < n {
+		w.keep(b[sent:n])
+		return false
+	}
+	w.small = n < len(b)
+	return !w.small
+}
+
+// keep puts what could not be written into the pipe, which is empty and has room for it.
+func (w *way) keep(b []byte) {
+	p, err := newPipe()
+	if err == nil {
+		if err = p.fill(b); err == nil {
+			w.pipe, w.loaded = p, len(b)
+			return
+		}
+		p.close()
+	}
+	w.end(err)
 }
 
 // load reads, and is false where there is nothing.

@@ -8,8 +8,14 @@ import (
 	"io"
 )
 
+type state struct{}
+
+func (state) try(a, b Conn) bool { return false }
+
+func (state) open() (a, b bool) { return true, true }
+
 // join has a goroutine for each direction.
-func join(ctx context.Context, a, b Conn) error {
+func (state) join(ctx context.Context, a, b Conn) error {
 	stop := context.AfterFunc(ctx, func() { _ = a.Close(); _ = b.Close() })
 	defer stop()
 	oneWay := func(to, from Conn) error {
