@@ -155,6 +155,9 @@ func (s *server) closeLoop() {
 		_ = s.successor.channel.Close()
 	}
 	s.logs.close()
+	for service := range s.kept {
+		s.dropKept(service)
+	}
 	if s.events != nil {
 		s.events.Close(eventsPatience)
 		s.events = nil

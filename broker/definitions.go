@@ -3,6 +3,7 @@ package broker
 import (
 	"time"
 
+	"github.com/seed-7265657e/usher/internal/service"
 	"github.com/seed-7265657e/usher/internal/stamp"
 	"github.com/seed-7265657e/usher/internal/watch"
 )
@@ -74,6 +75,12 @@ func (d *definitions) lookup(name string, now time.Time) *definition {
 	}
 	c.checked = now
 	return c.definition
+}
+
+// holds reports whether d is what is known of a service, if it is still true.
+func (d *definitions) holds(name string, of *service.Definition) bool {
+	c := d.known[name]
+	return c != nil && c.definition.service == of
 }
 
 // store keeps what a job has read; nil is not kept.

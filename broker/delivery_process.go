@@ -63,12 +63,14 @@ func (byProcess) deliver(c *connection) {
 	c.steps.mark("issue")
 	c.enter(phaseOffered, c.deadline)
 	job, p, conn, piped, taken := s.launching(t.key), definedProgram(t), c.conn, t.start.Mode == service.Stdio, new(atomic.Bool)
+	open := s.takeKept(t)
 	o.taken = taken
 	begun := offload(c, true, func(ctx context.Context) served { // its file system may never answer
-		defer p.close()
-		return job.serve(ctx, p, conn, piped, first, taken)
+		defer open.release()
+		return job.serve(ctx, p, open, conn, piped, first, taken)
 	}, c.served, func(r served) { s.unserved(t, r) })
 	if !begun {
+		open.release()
 		s.processes.add(t.key.Service, -1)
 		s.processLaunched()
 		c.refuseAndClose(t.request, hello.ShuttingDown())
@@ -103,19 +105,18 @@ func firstWords(t *target, id uint64) ([]byte, error) {
 // served is the result of the job that starts a process for a connection.
 type served struct {
 	process  launched
+	open     *kept         // what it was started from, for the next one
 	pipes    *splice.Pipes // its standard input and output, where they are not the connection
 	answered bool          // the client may have been told that it is served
 	err      error
 }
 
 // serve is the job. It takes the connection with taken, see reclaim.
-func (j launching) serve(ctx context.Context, p *program, conn *sock.Conn, piped bool, first []byte, taken *atomic.Bool) (r served) {
-	l, log, err := j.open(ctx, p)
-	if r.process, r.err = l, err; err != nil {
+func (j launching) serve(ctx context.Context, p *program, open *kept, conn *sock.Conn, piped bool, first []byte, taken *atomic.Bool) (r served) {
+	if r.process, r.open, r.err = j.openKept(ctx, p, open); r.err != nil {
 		return r
 	}
-	defer log.Close()
-	spec := j.spec(p, log)
+	spec := j.spec(p, r.open.log)
 	if piped {
 		r.pipes, spec.Stdin, spec.Stdout, r.err = splice.NewPipes()
 	} else {
@@ -180,6 +181,7 @@ func (c *connection) served(r served) {
 	fact.Backend.PID = r.process.PID()
 	s.emit(event.ProcessStarted{ConnectionID: c.offer.id, Backend: fact.Backend, Log: r.process.log})
 	s.emit(fact)
+	s.keep(t, r.open)
 	near := c.conn
 	c.given = r.pipes != nil
 	c.close()
@@ -230,6 +232,7 @@ func (s *server) joinPipes(near *sock.Conn, r served, e *entry) {
 // unserved is for a process that was not started, or whose connection ended meanwhile: then
 // it has that to itself all the same, and its end is nobody's to see, for the broker ends.
 func (s *server) unserved(t *target, r served) {
+	r.open.release()
 	if r.err == nil {
 		r.process.Release()
 		if r.pipes != nil {

@@ -44,6 +44,21 @@ func (b *Broker) ProcessesRunning() int {
 // Relays returns how many connections are relayed.
 func (b *Broker) Relays() int { return ask(b, func(s *server) int { return s.joined.relays }) }
 
+// Kept identifies what is kept open for a service; nil where nothing is.
+func (b *Broker) Kept(service string) any {
+	return ask(b, func(s *server) any {
+		if k := s.kept[service]; k != nil {
+			return k
+		}
+		return nil
+	})
+}
+
+// NobodyCame is what happens when nobody has come to any service for long.
+func (b *Broker) NobodyCame() {
+	ask(b, func(s *server) time.Time { return s.tickKept(time.Now().Add(keptFor)) })
+}
+
 // Looped returns how many of them the loop moves.
 func (b *Broker) Looped() int { return ask(b, func(s *server) int { return len(s.looped) }) }
 

@@ -28,6 +28,7 @@ type program struct {
 	// preferred is tried before path, below root: the build of one version.
 	preferred, root string
 	named           string // the path that AllowsExecutable is asked with, once it is open
+	script          bool   // it names the program that is to read it; known once it is open
 
 	args, env []string
 	dir       string
@@ -93,6 +94,7 @@ func v1Environment(t *target) []string {
 // canonical, and that of one version lies below its root.
 func (p *program) open(ctx context.Context, hashes *filehash.Cache) (err error) {
 	if p.file != nil {
+		p.script = isScript(p.file)
 		return nil
 	}
 	if p.preferred != "" {
@@ -110,14 +112,15 @@ func (p *program) open(ctx context.Context, hashes *filehash.Cache) (err error) 
 	if p.file, err = os.Open(p.path); err != nil {
 		return err
 	}
+	p.script = isScript(p.file)
 	p.build, err = hashes.HashFile(ctx, p.file) // not by the path, which may lead to another build by now
 	return err
 }
 
-// isScript reports whether the file names the program that is to read it.
-func (p *program) isScript() bool {
+// isScript reports whether a file names the program that is to read it.
+func isScript(f *os.File) bool {
 	var mark [2]byte
-	n, _ := p.file.ReadAt(mark[:], 0)
+	n, _ := f.ReadAt(mark[:], 0)
 	return n == len(mark) && string(mark[:]) == "#!"
 }
 
@@ -214,7 +217,7 @@ func (j launching) open(ctx context.Context, p *program) (l launched, log *os.Fi
 // path, where that will find it.
 func (j launching) spec(p *program, log *os.File) launch.Spec {
 	file := p.file
-	if p.isScript() {
+	if p.script {
 		file = nil
 	}
 	name := p.path

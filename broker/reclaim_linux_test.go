@@ -34,9 +34,10 @@ func TestReclaimed(t *testing.T) {
 			var taken atomic.Bool
 			taken.Store(true)
 			p := &program{path: "/bin/echo", args: []string{"it runs"}}
-			defer p.close()
 			j := launching{logDir: filepath.Join(t.TempDir(), "logs"), service: "demo", hashes: new(filehash.Cache)}
-			if r := j.serve(context.Background(), p, conn, false, first, &taken); !errors.Is(r.err, errReclaimed) || r.answered {
+			r := j.serve(context.Background(), p, nil, conn, false, first, &taken)
+			defer r.open.release()
+			if !errors.Is(r.err, errReclaimed) || r.answered {
 				t.Errorf("got %+v", r)
 			}
 			_ = conn.Close()

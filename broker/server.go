@@ -77,6 +77,7 @@ type server struct {
 	controls    map[*connection]bool       // service verbs that wait for instances
 	orphans     orphans
 	processes   processes
+	kept        map[string]*kept // by service
 	joined      joined
 	looped      map[*relayed]bool // those that are relayed, and the loop moves
 	aliveAt     time.Time         // when the supervisor is told next that the loop runs
@@ -124,6 +125,7 @@ func newServer(opts Options, binding *endpoint.Binding, log event.Log) (*server,
 		controls:    make(map[*connection]bool),
 		logs:        logs{writers: make(map[string]int)},
 		processes:   newProcesses(),
+		kept:        make(map[string]*kept),
 		looped:      make(map[*relayed]bool),
 		handoffs:    handoff.NewTable(handoffConfig(opts)),
 		inFlight:    make(map[string]int),
@@ -178,6 +180,7 @@ func (s *server) tick(now time.Time) (next time.Time) {
 	next = loop.Earlier(next, s.tickOrphans(now))
 	next = loop.Earlier(next, s.tickStarts(now))
 	next = loop.Earlier(next, s.tickLogs(now))
+	next = loop.Earlier(next, s.tickKept(now))
 	next = loop.Earlier(next, s.tickIdle(now))
 	next = loop.Earlier(next, s.tellAlive(now))
 	var overdue []*connection

@@ -17,6 +17,12 @@ type Stamp struct {
 // that stamps files is coarser than this by a factor of ten.
 const Racy = 100 * time.Millisecond
 
+// Size is the file's, in bytes.
+func (s Stamp) Size() int64 { return int64(s.size) }
+
+// SameFile reports whether both are of one file, whatever its content was and is.
+func (s Stamp) SameFile(as Stamp) bool { return s != Stamp{} && s.dev == as.dev && s.ino == as.ino }
+
 // Settled reports whether a file with this stamp can't have been changed at t or
 // later without getting another stamp: its last change lies far enough before t.
 func (s Stamp) Settled(t time.Time) bool {
