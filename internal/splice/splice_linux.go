@@ -56,7 +56,9 @@ func (j *state) try(a, b Conn) bool {
 		}
 	}
 	j.notice()
-	j.end()
+	if a, b := j.open(); a || b { // else both are about to be closed
+		j.end()
+	}
 	return quiet
 }
 

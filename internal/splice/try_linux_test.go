@@ -107,10 +107,7 @@ func TestTryEnds(t *testing.T) {
 	}
 	pass(t, near, far, "answer", func() { open(false, true) })
 	_ = far.CloseWrite()
-	open(false, false)
-	if n, err := near.Read(make([]byte, 1)); n != 0 || err != io.EOF {
-		t.Errorf("read %d, %v", n, err)
-	}
+	open(false, false) // whoever has both closes them
 
 	near, _, j, _ = tried(t)
 	_ = near.Close()
