@@ -27,32 +27,26 @@ func (b *Binding) removeName() error { return b.pipe.Shutdown() }
 
 func (b *Binding) closeListener() error { return b.pipe.Close() }
 
-// ownerSuffix is behind the name of a broker's pipe in that of the one that its owner keeps.
-const ownerSuffix = "-owner"
-
 // bind is Bind for a named pipe. A connection that was handed over keeps the pipe's name in
-// use when its broker has ended, so it is not by that name that another broker is known, but
-// by a second pipe, which its owner hands to nobody.
+// use when its broker has ended, so it is not by that name that another owner is known, but
+// by a second pipe, which nobody else ever has.
 func bind(path string, kind socketKind) (*Binding, error) {
 	if kind.descriptors {
 		return nil, fmt.Errorf("a pipe for handles that others send: %w", errors.ErrUnsupported)
 	}
-	if err := CheckLength(path + ownerSuffix); err != nil {
+	if err := CheckLength(sock.OwnerName(path)); err != nil {
 		return nil, err
 	}
-	var lock *nameLock
-	if kind.contested {
-		held, err := sock.HoldName(path + ownerSuffix)
-		if inUse(err) {
-			return nil, &InUseError{Path: path, PID: holder(path + ownerSuffix)}
-		}
-		if err != nil {
-			return nil, err
-		}
-		lock = &nameLock{held}
+	held, err := sock.HoldName(path)
+	if inUse(err) {
+		return nil, &InUseError{Path: path, PID: server(path)}
 	}
+	if err != nil {
+		return nil, err
+	}
+	lock := &nameLock{held}
 	pipe, err := sock.Listen(path, true)
-	if kind.contested && inUse(err) { // connections of a broker that has ended; clients and broker check each other's user
+	if inUse(err) { // by connections of an owner that has ended; both ends of a new one look at each other's user
 		pipe, err = sock.Listen(path, false)
 	}
 	if inUse(err) {
@@ -66,18 +60,16 @@ func bind(path string, kind socketKind) (*Binding, error) {
 
 func inUse(err error) bool { return errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EAGAIN) }
 
-// holder is the process that holds a name; 0 where it can't be asked.
-func holder(path string) int {
-	c, err := sock.Dial(path)
+// server is the process that serves path; 0 where it can't be asked. It is for people alone.
+func server(path string) int {
+	cred, err := probe(path)
 	if err != nil {
 		return 0
 	}
-	defer func() { _ = c.Close() }()
-	cred, _ := sock.PeerOf(c) // for people alone
 	return cred.PID
 }
 
-// nameLock is a pipe that its holder hands to nobody.
+// nameLock is a pipe that its owner hands to nobody.
 type nameLock struct{ held *sock.FD }
 
 func (l *nameLock) release() error {

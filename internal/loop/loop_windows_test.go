@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/windows"
+
 	"github.com/seed-7265657e/usher/internal/loop"
 	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
@@ -199,6 +201,33 @@ func TestEndedLoopLeavesPipesFree(t *testing.T) {
 	if n, err := served.Read(make([]byte, 1)); n != 1 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
+}
+
+// TestSetEventHidesNoPipe: one that is always set ends each wait.
+func TestSetEventHidesNoPipe(t *testing.T) {
+	l := running(t, never)
+	h, err := windows.CreateEvent(nil, 1, 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := sock.Own(int(h))
+	defer set.Close()
+	p, path := pipe(t)
+	dialled, served := pair(t, p, path)
+	news := make(chan error, 1)
+	on(t, l, func() {
+		_ = l.Add(set, func() {})
+		_ = l.Add(served, func() {
+			l.Remove(served)
+			_, err := served.TryRead(make([]byte, 1))
+			news <- err
+		})
+	})
+	write(t, dialled, "x")
+	if err := wait(t, news); err != nil {
+		t.Error(err)
+	}
+	on(t, l, func() { l.Remove(set) })
 }
 
 func TestAcceptorTakesConnections(t *testing.T) {

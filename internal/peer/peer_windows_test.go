@@ -61,23 +61,6 @@ func TestProcessHandle(t *testing.T) {
 	}
 }
 
-func TestCloseEndsWait(t *testing.T) {
-	p, err := peer.OpenPID(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error)
-	go func() { ended <- p.Wait(context.Background()) }()
-	p.Close()
-	p.Close()
-	if err := <-ended; !errors.Is(err, os.ErrClosed) {
-		t.Error(err)
-	}
-	if p.Alive() {
-		t.Error("alive behind Close")
-	}
-}
-
 func TestNoSuchProcess(t *testing.T) {
 	const never = 0x7ffffff1 // pids are multiples of four
 	if p, err := peer.OpenPID(never); !errors.Is(err, syscall.ESRCH) {

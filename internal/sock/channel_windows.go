@@ -10,7 +10,6 @@ import (
 	"os"
 	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/windows"
 
@@ -46,7 +45,7 @@ func Pair() (near *Channel, far *FD, err error) {
 }
 
 // streamed is what a Channel keeps from one call to the next: on a pipe of bytes a message
-// may arrive, and go, in parts. What arrives is never read beyond the message at hand.
+// may arrive in parts. What arrives is never read beyond the message at hand.
 type streamed struct {
 	conn *Conn
 
@@ -58,8 +57,7 @@ type streamed struct {
 	last      Descriptors // of the message before, which is its receiver's
 	closed    bool
 
-	sending sync.Mutex // held while something is sent; never while there is no room
-	rest    []byte     // of a message that went in part: it goes ahead of the next
+	sending sync.Mutex // held while something is sent, and by close
 	to      *FD        // the process that has the far end; nil before, and at the far end
 }
 
@@ -148,64 +146,20 @@ func (s *streamed) close() {
 	}
 }
 
-// send sends msg behind what is left of the one before, and reports whether something is
-// left of it. syscall.EAGAIN says that nothing of msg was sent.
+// send sends msg, whole, or nothing of it: syscall.EAGAIN while there is no room.
 func (s *streamed) send(fd int, msg []byte, with []Lender) (left bool, err error) {
 	s.sending.Lock()
 	defer s.sending.Unlock()
-	if err := s.push(fd); err != nil {
-		return false, err
+	switch {
+	case len(with) == 0:
+		_, err = s.conn.sendParts(fd, msg)
+	case s.to == nil || s.to.n < 0:
+		err = fmt.Errorf("pass handles: %w at this end", errors.ErrUnsupported)
+	default:
+		err = s.conn.pass(fd, windows.Handle(s.to.n), msg, with)
 	}
-	var n int
-	if len(with) == 0 {
-		n, err = sendParts(fd, [][]byte{msg})
-		n = len(msg) - n
-	} else if s.to == nil || s.to.n < 0 {
-		return false, fmt.Errorf("pass handles: %w at this end", errors.ErrUnsupported)
-	} else {
-		n, err = pass(fd, windows.Handle(s.to.n), msg, with)
-	}
-	if err != nil || n == 0 {
-		return false, err
-	}
-	s.rest = append([]byte(nil), msg[len(msg)-n:]...)
-	return true, nil
+	return false, err
 }
 
-// push sends what is left of the last message: syscall.EAGAIN while there is no room for
-// all of it.
-func (s *streamed) push(fd int) error {
-	for len(s.rest) > 0 {
-		n, err := sendParts(fd, [][]byte{s.rest})
-		if err != nil {
-			return err
-		}
-		s.rest = s.rest[n:]
-	}
-	return nil
-}
-
-// Pauses of who sends the rest of a message: nothing tells when there is room.
-const (
-	firstPause = time.Millisecond
-	lastPause  = 50 * time.Millisecond
-)
-
-// finish sends what is left, as soon as there is room for it. It ends with that, with the
-// peer, and with c.
-func (s *streamed) finish(c *Conn) {
-	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		fd, ok := c.borrow()
-		if !ok {
-			return
-		}
-		s.sending.Lock()
-		err := s.push(fd)
-		s.sending.Unlock()
-		c.giveBack()
-		if !errors.Is(err, syscall.EAGAIN) {
-			return
-		}
-		time.Sleep(pause)
-	}
-}
+// finish has nothing to send: a message goes whole.
+func (*streamed) finish(*Conn) {}

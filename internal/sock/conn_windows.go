@@ -34,6 +34,8 @@ type Conn struct {
 	parking sync.Mutex // held while parked is made
 	writing sync.Mutex // held by one Write at a time, while it waits too: its bytes stay together
 
+	out outgoing
+
 	prefixing sync.Mutex // guards prefix; never held across a call that can block
 	prefix    []byte     // what must go before anything else
 	prefixed  atomic.Bool
@@ -80,11 +82,7 @@ func (c *Conn) giveBack() {
 		return
 	}
 	c.dropped.Stop()
-	if f := c.parked.Load(); f != nil {
-		_ = f.Close()
-		return
-	}
-	closeFD(c.fd)
+	c.closeHandle()
 }
 
 // Close closes this process' handle: what waits on it returns net.ErrClosed. The peer can

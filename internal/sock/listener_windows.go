@@ -83,14 +83,20 @@ func createPipe(path string, security *windows.SecurityAttributes, flags, most u
 	return int(h), nil
 }
 
-// HoldName makes the pipe at path, to which nobody connects: while it is there, another
-// HoldName of it fails, with an error that is fs.ErrPermission or syscall.EAGAIN.
+// OwnerName is the name of the pipe by which it is known that the one at path has an owner.
+func OwnerName(path string) string { return path + "-owner" }
+
+// HoldName makes this process the owner of path, until what it returns is closed. While
+// another one is, the error is fs.ErrPermission or syscall.EAGAIN.
 func HoldName(path string) (*FD, error) {
+	if err := CheckName(path); err != nil {
+		return nil, err
+	}
 	security, err := ownerOnly()
 	if err != nil {
 		return nil, err
 	}
-	fd, err := createPipe(path, security, windows.FILE_FLAG_FIRST_PIPE_INSTANCE, 1)
+	fd, err := createPipe(OwnerName(path), security, windows.FILE_FLAG_FIRST_PIPE_INSTANCE, 1)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package sock
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -33,7 +34,7 @@ func (c *Conn) SendNow(data []byte, with ...Lender) (int, error) {
 	}
 	defer c.giveBack()
 	if len(with) == 0 {
-		return sendParts(fd, [][]byte{data})
+		return c.sendParts(fd, data)
 	}
 	pid, err := otherEnd(fd)
 	if err != nil {
@@ -44,8 +45,7 @@ func (c *Conn) SendNow(data []byte, with ...Lender) (int, error) {
 		return 0, err
 	}
 	defer func() { _ = windows.CloseHandle(to) }()
-	ahead, err := pass(fd, to, data, with)
-	if err != nil {
+	if err := c.pass(fd, to, data, with); err != nil {
 		return 0, err
 	}
 	for _, l := range with {
@@ -53,7 +53,7 @@ func (c *Conn) SendNow(data []byte, with ...Lender) (int, error) {
 			err = errors.Join(err, f.near.reach(pid))
 		}
 	}
-	return len(data) - ahead, err
+	return len(data), err
 }
 
 // openReceiver opens a process to duplicate handles into.
@@ -65,30 +65,23 @@ func openReceiver(pid uint32) (windows.Handle, error) {
 	return h, nil
 }
 
-// pass duplicates what is lent into process to, and sends data with their numbers there on
-// fd, or nothing at all. What it returns is how many bytes of data have not gone.
-func pass(fd int, to windows.Handle, data []byte, with []Lender) (left int, err error) {
+// pass duplicates what is lent into process to, and sends data there behind the numbers, or
+// nothing at all: what fits a channel goes whole.
+func (c *Conn) pass(fd int, to windows.Handle, data []byte, with []Lender) error {
 	msg := []byte{marker, byte(len(with))}
 	var there []windows.Handle
 	for _, l := range with {
 		h, err := duplicateInto(to, l)
 		if err != nil {
-			return 0, takeBack(to, there, err)
+			return takeBack(to, there, err)
 		}
 		there = append(there, h)
-		for v := uint64(h); len(msg) < headLen+handleLen*len(there); v >>= 8 {
-			msg = append(msg, byte(v))
-		}
+		msg = binary.LittleEndian.AppendUint64(msg, uint64(h))
 	}
-	msg = append(msg, data...)
-	n, err := sendParts(fd, [][]byte{msg})
-	switch {
-	case n == 0 && err != nil:
-		return 0, takeBack(to, there, err)
-	case err == nil && len(msg)-n > len(data): // the numbers themselves went in part: nobody can go on
-		return 0, takeBack(to, there, syscall.EPIPE)
+	if _, err := c.sendParts(fd, msg, data); err != nil {
+		return takeBack(to, there, err)
 	}
-	return len(msg) - n, err
+	return nil
 }
 
 func duplicateInto(to windows.Handle, l Lender) (h windows.Handle, err error) {

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"os"
 	"syscall"
 	"testing"
 
 	"golang.org/x/sys/windows"
 
 	"github.com/seed-7265657e/usher/internal/frame"
+	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -130,14 +132,14 @@ func TestUnsentHandlesAreTakenBack(t *testing.T) {
 	if err := fill(); !errors.Is(err, syscall.EAGAIN) {
 		t.Fatalf("the channel never gets full: %v", err)
 	}
-	before := handles(t)
+	before := testutil.Handles(t, os.Getpid())
 	const tries = 1000
 	for range tries {
 		if err := near.Send(big, sent, sent); !errors.Is(err, syscall.EAGAIN) || errors.Is(err, ErrLeftBehind) {
 			t.Fatalf("into a full channel: %v", err)
 		}
 	}
-	if after := handles(t); after > before+tries/2 { // threads of the runtime have handles too
+	if after := testutil.Handles(t, os.Getpid()); after > before+tries/2 { // threads of the runtime have handles too
 		t.Errorf("%d handles before, %d after", before, after)
 	}
 }
@@ -163,6 +165,7 @@ func TestBrokenPassing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dialled, served := pair(t)
 			mustWrite(t, dialled, string(sent))
+			_ = dialled.Close()
 			if _, err := ReceiveFramed(served); !errors.Is(err, ErrProtocol) {
 				t.Error(err)
 			}

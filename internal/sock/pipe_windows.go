@@ -21,6 +21,7 @@ var (
 	peekNamedPipe = kernel32.NewProc("PeekNamedPipe")
 	clientProcess = kernel32.NewProc("GetNamedPipeClientProcessId")
 	serverProcess = kernel32.NewProc("GetNamedPipeServerProcessId")
+	waitNamedPipe = kernel32.NewProc("WaitNamedPipeW")
 )
 
 // namesPipe begins the name of every pipe of this machine.
@@ -56,36 +57,61 @@ func recv(fd int, p []byte) (int, error) {
 	case n == 0:
 		return 0, syscall.EAGAIN
 	}
-	p = p[:min(n, len(p))]
-	n, err = overlapped(fd, readPatience, func(o *windows.Overlapped) error {
-		return windows.ReadFile(windows.Handle(fd), p, nil, o)
-	})
+	call, err := newCall()
+	if err != nil {
+		return 0, err
+	}
+	defer call.close()
+	if err := windows.ReadFile(windows.Handle(fd), p, nil, &call.Overlapped); errors.Is(err, windows.ERROR_IO_PENDING) {
+		if !call.over(readPatience) {
+			_ = windows.CancelIoEx(windows.Handle(fd), &call.Overlapped) // fails where it has just ended
+		}
+	} else if err != nil {
+		return 0, orEOF(err)
+	}
+	n, err = call.result(fd)
+	if errors.Is(err, windows.ERROR_OPERATION_ABORTED) {
+		err = syscall.EAGAIN
+	}
 	return n, orEOF(err)
 }
+
+// call is an overlapped call with an event of its own. It must not be dropped before it is
+// over.
+type call struct{ windows.Overlapped }
+
+func newCall() (*call, error) {
+	event, err := windows.CreateEvent(nil, 1, 0, nil)
+	if err != nil {
+		return nil, err
+	}
+	// The low bit keeps the end of the call from a completion port that another holder
+	// of the connection has bound.
+	return &call{windows.Overlapped{HEvent: event | 1}}, nil
+}
+
+// over waits until the call is over, for patience at most; less than nothing is for ever.
+func (c *call) over(patience time.Duration) bool {
+	wait := uint32(windows.INFINITE)
+	if patience >= 0 {
+		wait = uint32(patience.Milliseconds())
+	}
+	found, _ := windows.WaitForSingleObject(c.HEvent, wait)
+	return found == windows.WAIT_OBJECT_0
+}
+
+// result waits for the end of the call, and returns how many bytes it has moved.
+func (c *call) result(fd int) (int, error) {
+	var n uint32
+	err := windows.GetOverlappedResult(windows.Handle(fd), &c.Overlapped, &n, true)
+	return int(n), err
+}
+
+func (c *call) close() { _ = windows.CloseHandle(c.HEvent) }
 
 // readPatience bounds the read of bytes that are there, which does not wait unless another
 // holder of the connection takes them away meanwhile, against all rules.
 const readPatience = time.Second
-
-// sendParts sends the parts as one, as much as there is room for: syscall.EAGAIN when
-// nothing went, syscall.EPIPE when the other end has gone.
-func sendParts(fd int, parts [][]byte) (int, error) {
-	var all []byte
-	if len(parts) == 1 {
-		all = parts[0]
-	} else {
-		for _, p := range parts {
-			all = append(all, p...)
-		}
-	}
-	if len(all) == 0 {
-		return 0, nil
-	}
-	n, err := overlapped(fd, 0, func(o *windows.Overlapped) error {
-		return windows.WriteFile(windows.Handle(fd), all, nil, o)
-	})
-	return n, orEPIPE(err)
-}
 
 func orEPIPE(err error) error {
 	switch {
@@ -95,45 +121,44 @@ func orEPIPE(err error) error {
 	return err
 }
 
-// overlapped makes a call, which may go on for as long as patience says, and returns how
-// many bytes it moved: syscall.EAGAIN for none.
-func overlapped(fd int, patience time.Duration, call func(*windows.Overlapped) error) (int, error) {
-	event, err := windows.CreateEvent(nil, 1, 0, nil)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = windows.CloseHandle(event) }()
-	// The low bit keeps the end of the call from a completion port that another holder
-	// of the connection has bound.
-	o := &windows.Overlapped{HEvent: event | 1}
-	cancelled := false
-	if err = call(o); errors.Is(err, windows.ERROR_IO_PENDING) {
-		if wait, _ := windows.WaitForSingleObject(event, uint32(patience.Milliseconds())); wait != windows.WAIT_OBJECT_0 {
-			cancelled = true
-			_ = windows.CancelIoEx(windows.Handle(fd), o) // fails where it has just ended
-		}
-	} else if err != nil {
-		return 0, err
-	}
-	var n uint32
-	err = windows.GetOverlappedResult(windows.Handle(fd), o, &n, true)
-	if cancelled && errors.Is(err, windows.ERROR_OPERATION_ABORTED) {
-		if err = nil; n == 0 {
-			err = syscall.EAGAIN
-		}
-	}
-	return int(n), err
-}
-
-// Dial connects to the pipe at path, which can't act in this user's name. It never waits:
+// Dial connects to the pipe at path, which can't act in this user's name. It doesn't wait:
 // syscall.EAGAIN when every instance of the pipe is taken, syscall.ENOENT when there is
-// none. A Conn that is dropped is closed only once CloseWhenDropped was called.
+// none, or none but those of connections that have outlived their server: then nobody holds
+// the pipe's name (HoldName), and no instance becomes free in busyTime, for it may be that
+// of a server which holds no name. A Conn that is dropped is closed only once CloseWhenDropped
+// was called.
 func Dial(path string) (*Conn, error) {
 	fd, err := openPipe(path)
+	if err == syscall.EAGAIN && !isHeld(path) {
+		if !becomesFree(path) {
+			return nil, opError("dial", syscall.ENOENT)
+		}
+		fd, err = openPipe(path)
+	}
 	if err != nil {
 		return nil, opError("dial", err)
 	}
 	return newConn(fd), nil
+}
+
+func isHeld(path string) bool {
+	fd, err := openPipe(OwnerName(path))
+	if err == nil {
+		closeFD(fd)
+	}
+	return !errors.Is(err, syscall.ENOENT)
+}
+
+// busyTime is how long a server that holds no name may have no instance that is free.
+const busyTime = 100 * time.Millisecond
+
+func becomesFree(path string) bool {
+	name, err := windows.UTF16PtrFromString(path)
+	if err != nil {
+		return false
+	}
+	ok, _, _ := waitNamedPipe.Call(uintptr(unsafe.Pointer(name)), uintptr(busyTime.Milliseconds()))
+	return ok != 0
 }
 
 func openPipe(path string) (int, error) {

@@ -11,7 +11,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/windows"
 
@@ -154,6 +153,37 @@ func TestFullPipeTakesNothingMore(t *testing.T) {
 	}
 }
 
+// TestCloseLetsWritesGoOn: a write that found no room is read to its end, and who waits for
+// something to read is let go at once.
+func TestCloseLetsWritesGoOn(t *testing.T) {
+	dialled, served := pair(t)
+	_ = served.SetDeadline(time.Now().Add(time.Hour))
+	waits := make(chan error, 1)
+	go func() {
+		_, err := served.Read(make([]byte, 1))
+		waits <- err
+	}()
+	part, sent := make([]byte, 4<<10), 0
+	for {
+		n, err := served.TryWrite(part)
+		if sent += n; err == syscall.EAGAIN {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := served.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waits; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a read: %v", err)
+	}
+	if n, err := io.Copy(io.Discard, dialled); int(n) != sent || err != nil {
+		t.Errorf("read %d of %d bytes, %v", n, sent, err)
+	}
+}
+
 func TestPrefixGoesAhead(t *testing.T) {
 	dialled, served := pair(t)
 	served.Prefix([]byte("first "))
@@ -240,6 +270,43 @@ func TestListenerShutDown(t *testing.T) {
 	if _, err := l.Accept(); !errors.Is(err, syscall.EINVAL) {
 		t.Errorf("behind the last: %v", err)
 	}
+	if set, _ := windows.WaitForSingleObject(l.ready, 0); set == windows.WAIT_OBJECT_0 {
+		t.Error("a loop would ask for ever")
+	}
+}
+
+// TestDialTellsBusyFromGone: a connection that outlives its server keeps the pipe's name in
+// use, and nobody is there to wait for.
+func TestDialTellsBusyFromGone(t *testing.T) {
+	l, path := listening(t)
+	held, err := HoldName(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	_, _ = dialledTo(t, l, path)
+	_ = l.Shutdown()
+	if c, err := Dial(path); !errors.Is(err, syscall.EAGAIN) {
+		t.Errorf("while its name is held: %v, %v", c, err)
+	}
+	held.Close()
+	if c, err := Dial(path); !errors.Is(err, syscall.ENOENT) {
+		t.Errorf("behind its end: %v, %v", c, err)
+	}
+}
+
+// TestWaitForAnInstance: one that is free is there at once, and one that nobody gives up is not
+// there in time.
+func TestWaitForAnInstance(t *testing.T) {
+	l, path := listening(t)
+	if !becomesFree(path) {
+		t.Error("an instance is free")
+	}
+	_, _ = dialledTo(t, l, path)
+	_ = l.Shutdown()
+	if becomesFree(path) {
+		t.Error("none is free, or ever will be")
+	}
 }
 
 func TestNames(t *testing.T) {
@@ -259,23 +326,21 @@ func TestNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for range 2 { // asking leaves it so
+		if !isHeld(path) {
+			t.Error("it is held")
+		}
+	}
 	if _, err := HoldName(path); !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EAGAIN) {
 		t.Errorf("held twice: %v", err)
 	}
 	held.Close()
+	if isHeld(path) {
+		t.Error("it is held by nobody")
+	}
 	again, err := HoldName(path)
 	if err != nil {
 		t.Fatalf("let go: %v", err)
 	}
 	again.Close()
-}
-
-// handles is how many this process has open.
-func handles(t *testing.T) int {
-	t.Helper()
-	var n uint32
-	if ok, _, err := kernel32.NewProc("GetProcessHandleCount").Call(uintptr(windows.CurrentProcess()), uintptr(unsafe.Pointer(&n))); ok == 0 {
-		t.Fatal(err)
-	}
-	return int(n)
 }
