@@ -61,10 +61,13 @@ func (l *Loop) open() (err error) {
 	if l.set.wake, err = windows.CreateEvent(nil, 1, 0, nil); err != nil {
 		return err
 	}
-	return l.add(int(l.set.wake), watched{nil, l.runPosted})
+	return l.add(int(l.set.wake), watched{nil, l.runPosted}, false)
 }
 
-func (s *set) add(fd int) error {
+func (s *set) add(fd int, endOnly bool) error {
+	if endOnly { // nothing tells of an end but a read, and a pipe has no directions that end one by one
+		return errors.ErrUnsupported
+	}
 	kind, err := windows.GetFileType(windows.Handle(fd))
 	if err != nil || kind != windows.FILE_TYPE_PIPE {
 		if len(s.events) == maxEvents {
