@@ -229,7 +229,7 @@ func (b *Broker) UpgradeAsked() bool {
 // ProgramsOffered returns how many programs without a channel are offered to a successor.
 func (b *Broker) ProgramsOffered() int {
 	return ask(b, func(s *server) (n int) {
-		for e := range s.passablePrograms {
+		for _, e := range s.backends.All() {
 			if e.Handle.offered {
 				n++
 			}

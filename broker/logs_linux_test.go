@@ -66,7 +66,7 @@ func TestLogOfOneThatDrains(t *testing.T) {
 }
 
 // TestLogsPass: the log of what passes to a successor is bounded by that one, and by it alone,
-// also while this broker stays, and when what writes it ends.
+// also while this broker stays, and when what writes it ends; that is no event of this one's.
 func TestLogsPass(t *testing.T) {
 	for _, mode := range []string{"sdk", "inetd", "listen-fds"} {
 		t.Run(mode, func(t *testing.T) {
@@ -121,6 +121,11 @@ func TestLogsPass(t *testing.T) {
 			}
 			if n := s.LogsWatched(); n != 0 {
 				t.Errorf("at the end %d logs are watched", n)
+			}
+			for _, name := range s.events() { // of its end
+				if strings.HasPrefix(name, "DIED") || name == "backend.exited" || name == "process.ended" {
+					t.Errorf("%s is kept by both", name)
+				}
 			}
 		})
 	}

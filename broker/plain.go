@@ -256,9 +256,7 @@ func (s *server) openPlain(p *plainSocket) bool {
 		s.plain = make(map[string]*plainSocket)
 	}
 	s.plain[p.binding.Path] = p
-	if !s.isPassed(p) { // by a predecessor
-		p.acceptor.Start()
-	}
+	p.acceptor.Start()
 	s.emit(event.Listening{Service: p.service, Path: p.binding.Path})
 	return true
 }
