@@ -35,8 +35,10 @@ func (j *jobs) post(f func()) bool {
 	if j.loop.Post(f) {
 		return true
 	}
+	done := make(chan struct{})
 	select {
-	case j.late <- f:
+	case j.late <- func() { defer close(done); f() }:
+		<-done // f may begin a job, which counts while this one does
 		return true
 	case <-j.over:
 		return false

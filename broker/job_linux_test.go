@@ -6,10 +6,13 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/hello"
+	"github.com/seed-7265657e/usher/internal/loop"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
@@ -89,6 +92,37 @@ func TestBackToAnEndedLoop(t *testing.T) {
 	o.check(t, wire.ErrorCode_ERROR_SERVICE_UNKNOWN)
 	if len(o.resumed) != 1 || len(o.dropped) != 0 {
 		t.Errorf("resumed %d times, dropped %d times", len(o.resumed), len(o.dropped))
+	}
+}
+
+// TestJobOfALateResult: what comes back behind the loop's end may begin a job, which is waited for
+// like any other.
+func TestJobOfALateResult(t *testing.T) {
+	testutil.Leaks(t)
+	l, err := loop.New(func(time.Time) (none time.Time) { return none }, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Stop()
+	if err := l.Run(); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for range 100 {
+		j := newJobs(l)
+		var ended atomic.Bool
+		j.wg.Go(func() {
+			j.post(func() {
+				for range 100 { // time enough for who has brought it to be gone
+					runtime.Gosched()
+				}
+				j.wg.Go(func() { runtime.Gosched(); ended.Store(true) })
+			})
+		})
+		j.finish(func() {})
+		if !ended.Load() {
+			t.Fatal("it is not waited for")
+		}
 	}
 }
 
