@@ -18,7 +18,7 @@ import (
 func TestStartLock(t *testing.T) {
 	testutil.Leaks(t)
 	path := filepath.Join(testutil.SocketDir(t), "b.sock")
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var wg sync.WaitGroup
 	inside := make(chan struct{}, 1)
@@ -59,7 +59,7 @@ func TestStartLockEndsWithItsContext(t *testing.T) {
 	if err := first.Unlock(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel = context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel = context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	third, err := endpoint.LockStart(ctx, path)
 	if err != nil {

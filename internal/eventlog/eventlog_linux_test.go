@@ -22,7 +22,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 var about = event.Backend{Service: "demo-svc", Version: "1.4.0", PID: 4321}
 

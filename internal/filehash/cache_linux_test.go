@@ -28,7 +28,7 @@ func TestFIFOInTheFilesPlace(t *testing.T) {
 	}()
 	select {
 	case err = <-ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		w, openErr := os.OpenFile(path, os.O_WRONLY, 0)
 		t.Error("it waits for a writer", openErr)
 		err = <-ended

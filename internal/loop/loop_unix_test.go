@@ -15,7 +15,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 func never(time.Time) time.Time { return time.Time{} }
 

@@ -16,7 +16,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // pair is two ends of a connection, closed with the test.
 func connPair(t testing.TB) (a, b *Conn) {

@@ -18,7 +18,10 @@ import (
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
-const patience = 20 * time.Second
+const (
+	patience = 60 * time.Second
+	aWhile   = time.Second // in which who waits should do nothing, and others may do something
+)
 
 // joined are the two far ends of connections that are joined, and what becomes of it.
 func joined(t *testing.T, ctx context.Context) (near, far *net.UnixConn, ended <-chan error) {
@@ -79,11 +82,12 @@ func TestGone(t *testing.T) {
 // has gone meanwhile. Who waits for him sleeps.
 func TestSlowReader(t *testing.T) {
 	near, far, ended := joined(t, t.Context())
-	if err := near.SetWriteDeadline(time.Now().Add(patience / 100)); err != nil {
+	data := make([]byte, 16<<20)
+	if err := near.SetWriteDeadline(time.Now().Add(aWhile)); err != nil {
 		t.Fatal(err)
 	}
 	before, began := processorTime(t), time.Now()
-	sent, err := near.Write(make([]byte, 16<<20))
+	sent, err := near.Write(data)
 	if !errors.Is(err, os.ErrDeadlineExceeded) || sent > 4<<20 {
 		t.Fatalf("%d bytes went, %v", sent, err)
 	}
@@ -173,7 +177,7 @@ func TestHalfClosed(t *testing.T) {
 		t.Fatalf("read %d, %v", n, err)
 	}
 	before, began := processorTime(t), time.Now()
-	_ = near.SetReadDeadline(began.Add(patience / 100))
+	_ = near.SetReadDeadline(began.Add(aWhile))
 	if n, err := near.Read(make([]byte, 1)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("read %d, %v", n, err)
 	}

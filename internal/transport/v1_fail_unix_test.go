@@ -143,7 +143,7 @@ func TestV1BackendEnds(t *testing.T) {
 				c.act(t, conn)
 			})
 			h := v1Attempt(t, v.token)
-			out := h.exchange(t.Context(), l, c.offer, handoff.DefaultAckDeadline)
+			out := h.exchange(t.Context(), l, c.offer, time.Minute)
 			if out.Verdict != handoff.Unknown || out.Stage != c.stage || !out.FDReachedBackend || c.err != nil && !errors.Is(out.Err, c.err) {
 				t.Errorf("got %+v, want %v at %s", out, c.err, c.stage)
 			}
@@ -195,7 +195,7 @@ func TestV1LogsNoToken(t *testing.T) {
 	v := readV1Vector(t)
 	l := newV1Line(t)
 	l.backend(t, func(conn *net.UnixConn) { _, fds := sideBand(t, conn); fds.Close() })
-	out := v1Attempt(t, v.token).exchange(t.Context(), l, v1Offer, handoff.DefaultAckDeadline)
+	out := v1Attempt(t, v.token).exchange(t.Context(), l, v1Offer, time.Minute)
 	if text := fmt.Sprintf("%+v", out); out.Err == nil || strings.Contains(text, hex.EncodeToString(v.token)) || strings.Contains(text, string(v.token)) {
 		t.Errorf("logged %q", text)
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -46,7 +47,7 @@ func TestV1Stream(t *testing.T) {
 		}
 	})
 	h := v1Attempt(t, v.token)
-	out := h.exchange(t.Context(), l, v1Offer, handoff.DefaultAckDeadline)
+	out := h.exchange(t.Context(), l, v1Offer, time.Minute)
 	if out.Verdict != handoff.Adopted || out.Late || out.Err != nil || h.table.Pending() != 0 {
 		t.Errorf("got %+v, pending %d", out, h.table.Pending())
 	}
@@ -78,7 +79,7 @@ func TestV1AckBesideCancellation(t *testing.T) {
 		_, _ = c.Write(v.reply)
 	})
 	h := v1Attempt(t, v.token)
-	out := h.exchange(justCancelled{context.Background()}, l, v1Offer, handoff.DefaultAckDeadline)
+	out := h.exchange(justCancelled{context.Background()}, l, v1Offer, time.Minute)
 	if out.Verdict != handoff.Adopted || out.Err != nil {
 		t.Errorf("got %+v", out)
 	}
@@ -115,7 +116,7 @@ func TestV1AckVectors(t *testing.T) {
 				}
 			})
 			h := v1Attempt(t, testutil.Hex(t, v.Acks.Offer.Token))
-			out := h.exchange(t.Context(), l, v1Offer, handoff.DefaultAckDeadline)
+			out := h.exchange(t.Context(), l, v1Offer, time.Minute)
 			want := handoff.Unknown
 			switch {
 			case c.Expect == "ok":

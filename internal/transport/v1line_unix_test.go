@@ -125,7 +125,7 @@ type v1Handoff struct {
 func v1Attempt(t *testing.T, token []byte) v1Handoff {
 	t.Helper()
 	h := v1Handoff{handoff.NewTable(handoff.Config{Random: bytes.NewReader(token)}), new(handoff.Attempt)}
-	if err := h.table.Issue(h.Attempt, handoff.DefaultAckDeadline, time.Now()); err != nil {
+	if err := h.table.Issue(h.Attempt, time.Minute, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	return h
