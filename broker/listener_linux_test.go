@@ -163,7 +163,13 @@ func TestRelayMovesWhileItStarts(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer tell.Close()
-				older = s.instances()[0].PID
+				testutil.WaitFor(t, "its process is known", func() bool {
+					all := s.instances()
+					if len(all) == 1 {
+						older = all[0].PID
+					}
+					return older != 0
+				})
 			} else {
 				l, err := net.Listen("unix", own)
 				if err != nil {
