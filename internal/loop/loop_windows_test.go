@@ -259,8 +259,7 @@ func TestAcceptorTakesConnections(t *testing.T) {
 
 func TestTickComesAtItsTime(t *testing.T) {
 	rung := make(chan time.Time, 1)
-	var l *loop.Loop
-	l = running(t, func(now time.Time) time.Time {
+	l := running(t, func(now time.Time) time.Time {
 		rung <- now
 		return time.Time{}
 	})

@@ -12,8 +12,8 @@ type Credentials struct {
 	// PID is 0 where the system cannot tell, and where the process lives in a
 	// pid namespace that this one cannot see.
 	PID int
-
-	sid string // the user on Windows, where UID is OverflowUID
+	// SID is the user on Windows, in hexadecimal, where UID is OverflowUID; else empty.
+	SID string
 }
 
 // OverflowUID is what the kernel reports for a user that this user namespace

@@ -17,8 +17,8 @@ func (c Credentials) CheckUser(int) error {
 	if err != nil {
 		return err
 	}
-	if c.sid != own {
-		return fmt.Errorf("%w (windows-sid:%s)", ErrForeignUser, c.sid)
+	if c.SID != own {
+		return fmt.Errorf("%w (windows-sid:%s)", ErrForeignUser, c.SID)
 	}
 	return nil
 }
@@ -52,5 +52,5 @@ func peerOf(fd int) (Credentials, error) {
 	}
 	defer func() { _ = token.Close() }()
 	sid, err := userOf(token)
-	return Credentials{UID: OverflowUID, PID: int(pid), sid: sid}, err
+	return Credentials{UID: OverflowUID, PID: int(pid), SID: sid}, err
 }

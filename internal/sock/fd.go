@@ -5,15 +5,6 @@ import (
 	"runtime"
 )
 
-// FD owns a descriptor that is made, received, or to be given away. One that is dropped
-// without Close is closed when the garbage collector finds it, as an os.File is. Not
-// safe for concurrent use.
-type FD struct {
-	farEnd
-	n       int // -1 when it is no longer this one's
-	dropped runtime.Cleanup
-}
-
 // Own makes an FD of a descriptor that the system has just given out, and owns it.
 func Own(n int) *FD {
 	f := &FD{n: n}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/windows"
@@ -24,6 +25,15 @@ const (
 	headLen   = 2
 	handleLen = 8
 )
+
+// FD owns a handle that is made, received, or to be given away. One that is dropped without
+// Close is closed when the garbage collector finds it, as an os.File is. Not safe for
+// concurrent use.
+type FD struct {
+	n       int // -1 when it is no longer this one's
+	dropped runtime.Cleanup
+	near    *Channel // of a far end that Pair made; nil for others
+}
 
 // SendNow sends data, with what is lent beside it, at once or not at all, and returns
 // how many bytes went. It doesn't wait, and leaves a prefix where it is.
@@ -106,9 +116,6 @@ func takeBack(to windows.Handle, there []windows.Handle, err error) error {
 	}
 	return err
 }
-
-// farEnd is what an FD that Pair made knows of the other end.
-type farEnd struct{ near *Channel }
 
 // reach notes that process pid has the far end: what is sent on c is for it.
 func (c *Channel) reach(pid uint32) error {

@@ -232,7 +232,7 @@ func TestPeerIsThisUser(t *testing.T) {
 			t.Errorf("%s sees %+v, %v", name, cred, err)
 		}
 	}
-	if err := (Credentials{sid: "0101"}).CheckUser(-1); !errors.Is(err, ErrForeignUser) {
+	if err := (Credentials{SID: "0101"}).CheckUser(-1); !errors.Is(err, ErrForeignUser) {
 		t.Errorf("another user: %v", err)
 	}
 }
