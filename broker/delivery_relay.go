@@ -89,7 +89,7 @@ func (r relaying) close() {
 // relay joins both connections.
 func (c *connection) relay(r relaying) {
 	s, t := c.server, c.offer.target
-	if c.plain && c.passFrame(t.request) { // nothing has been said yet, and here it would end with the broker
+	if c.plain && c.passFrame(t.request) { // nothing has been said yet, and here the broker would have to stay for it
 		s.relayEnded()
 		r.close()
 		return
