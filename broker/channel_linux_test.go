@@ -120,10 +120,13 @@ func TestHelloTimeoutDuringHandoff(t *testing.T) {
 	s := newSite(t, func(o *options) { o.AckDeadline = 1500 * time.Millisecond })
 	b := s.fake(demoVersion)
 	s.SetHelloTimeout(time.Second)
-	c := s.dial()
+	c, began := s.dial(), time.Now()
 	send(t, c, helloFor(t, usherClient, nil))
 	b.receive()
 	readPipe(t, c, b.pipe)
+	if took := time.Since(began); took < 1500*time.Millisecond {
+		t.Errorf("its backend had %v", took)
+	}
 }
 
 // TestSilentAdopter: a backend that adopts and never says so keeps what it has.
