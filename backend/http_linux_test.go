@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"testing"
 
@@ -197,8 +199,9 @@ func TestHTTPShutdown(t *testing.T) {
 			<-arrived
 			ended := make(chan error, 1)
 			go func() { ended <- shutdown() }()
-			testutil.WaitFor(t, "the listener is closed", func() bool {
-				return ln.WaitRegistered(bounded(t)) != nil
+			testutil.WaitFor(t, "the listener is closed, its pipe last", func() bool {
+				_, err := os.Lstat(ln.Addr().String())
+				return errors.Is(err, fs.ErrNotExist)
 			})
 			if conn, err := client.Dial(bounded(t), impatient(clientOptions(p))); err == nil {
 				_ = conn.Close()
