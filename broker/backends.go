@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/seed-7265657e/usher/handoff"
@@ -44,6 +45,7 @@ type backend struct {
 	relayed  int             // connections that are relayed to it
 	own      *ownInstance    // what it was started for; nil for a backend of a defined service
 	left     chan left       // tells watchProcess, once, that the channel has been retired
+	proofs   sync.WaitGroup  // those that wait for the end of the process: watchProcess keeps its handle for them
 
 	log        string // of one that a broker has started; else empty
 	child      bool   // it was this one: awaitExit sees its end
@@ -331,6 +333,7 @@ func (s *server) watchProcess(e *entry) {
 	}
 	cancel()
 	<-watched
+	h.proofs.Wait()
 	if h.log != "" {
 		s.jobs.post(func() { s.unwatchLog(h.log) })
 	}

@@ -27,6 +27,13 @@ func RefuseSocketWatch() (again func()) {
 	return func() { newSocketWatch = watch.NewWaiter }
 }
 
+// SetProofTime changes until again how long the proof waits for a death.
+func SetProofTime(d time.Duration) (again func()) {
+	before := proofTime
+	proofTime = d
+	return func() { proofTime = before }
+}
+
 // Demote puts the broker into its state of descriptor shortage.
 func (b *Broker) Demote() { ask(b, func(s *server) bool { return s.pressure.failed(syscall.EMFILE) }) }
 

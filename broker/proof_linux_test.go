@@ -7,12 +7,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/seed-7265657e/usher/broker"
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
@@ -116,6 +118,24 @@ func (a *adopter) do(word string) (err error) {
 		select {} // the signal is on its way
 	}
 	return err
+}
+
+// TestProofOfALateDeath: a process that is still there a while after its channel has ended, when
+// it counts as one that has left, is waited for as long as the proof may take.
+func TestProofOfALateDeath(t *testing.T) {
+	testutil.Needs(t, "acknowledgements in a page")
+	t.Cleanup(broker.SetProofTime(patience)) // behind the broker's end
+	s := newSite(t, func(o *options) { keepLogs(o); o.AckDeadline = time.Minute })
+	b := start(t, "adopter", envSocket+"="+s.Socket(), envPipe+"="+filepath.Join(s.dir, "adopter"), envMode+"=page take leave wait die")
+	conn := s.dial()
+	send(t, conn, append(earlyHello(t), early...))
+	testutil.WaitFor(t, "it counts as one that has left", func() bool { return slices.Contains(s.events(), "backend.left") })
+	_, _ = io.WriteString(b.stdin, "\n")
+	readRefusal(t, conn, notRegistered, "")
+	if got := readStatus(t, s).Handoffs.ProvenUnread; got != 1 {
+		t.Errorf("%d requests proven unread", got)
+	}
+	_ = b.Wait()
 }
 
 // TestProofOfDeath: only of a backend that took the claim, is dead, has not

@@ -107,7 +107,10 @@ func (c *connection) proveUnread() bool {
 	s, o := c.server, &c.offer
 	c.enter(phaseReplying, c.deadline)
 	conn, backend, attempt, declared := c.conn, o.target.backend, &o.attempt, o.target.hello.EarlyDataLen
-	return offload(c, false, func(ctx context.Context) bool {
+	proofs := &backend.Handle.proofs
+	proofs.Add(1)
+	begun := offload(c, false, func(ctx context.Context) bool {
+		defer proofs.Done()
 		return unread(ctx, conn, backend, attempt, declared)
 	}, func(proven bool) {
 		if proven {
@@ -119,11 +122,15 @@ func (c *connection) proveUnread() bool {
 		attempt.Close()
 		c.close()
 	}, func(bool) { attempt.Close() })
+	if !begun {
+		proofs.Done()
+	}
+	return begun
 }
 
 // proofTime is how long the proof waits for the death of a process whose channel has ended: on
 // a machine that has more to do than it can, a process that was killed is not gone at once.
-const proofTime = time.Second
+var proofTime = time.Second
 
 // unread proves that a backend read nothing. It acknowledges after it has read at least
 // one of the bytes that the client declared, and before it writes anything. So once its
