@@ -21,7 +21,11 @@ type image struct {
 	made time.Time
 }
 
-func imageOf(fi fs.FileInfo) image { return image{string(launch.FileID(fi)), fi.ModTime()} }
+// imageOf is that of the file at path, of which the system has said fi.
+func imageOf(path string, fi fs.FileInfo) (image, error) {
+	id, err := launch.FileID(path, fi)
+	return image{string(id), fi.ModTime()}, err
+}
 
 // newer keeps builds from being tried again and again.
 type newer struct {
@@ -40,11 +44,14 @@ func (s *server) considerUpgrade(version string, p *program) {
 	}
 	n := &s.newer
 	if n.own.id == "" {
-		fi, err := os.Stat(launch.OwnImage(s.opts.Successor.Path))
+		own := launch.OwnImage(s.opts.Successor.Path)
+		fi, err := os.Stat(own)
+		if err == nil {
+			n.own, err = imageOf(own, fi)
+		}
 		if err != nil {
 			return
 		}
-		n.own = imageOf(fi)
 	}
 	later := semver.Compare("v"+version, "v"+s.opts.Version)
 	if p.image.id == n.own.id || n.tried[p.image.id] || later < 0 || later == 0 && !p.image.made.After(n.own.made) {

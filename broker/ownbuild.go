@@ -104,6 +104,10 @@ func identify(process *peer.Process, ownBuild []byte) (p *program, own *ownInsta
 	if err == nil {
 		err = launch.CheckRights(file, fi)
 	}
+	var runs image
+	if err == nil {
+		runs, err = imageOf(link, fi)
+	}
 	if err == nil {
 		err = process.Confirm(path)
 	}
@@ -112,7 +116,7 @@ func identify(process *peer.Process, ownBuild []byte) (p *program, own *ownInsta
 		return nil, nil, id, fmt.Errorf("executable %s: %w", path, err)
 	}
 	h := blake3.New()
-	_, _ = h.Write(launch.FileID(fi))
+	_, _ = h.Write([]byte(runs.id))
 	_, _ = h.Write(binary.LittleEndian.AppendUint64(nil, uint64(fi.Size())))
 	_, _ = h.Write(binary.LittleEndian.AppendUint64(nil, uint64(fi.ModTime().UnixNano())))
 	own = &ownInstance{message: ownBuild, build: build, file: h.Sum()}
@@ -120,7 +124,7 @@ func identify(process *peer.Process, ownBuild []byte) (p *program, own *ownInsta
 	_, _ = h.Write(own.file[:])
 	_, _ = h.Write(ownBuild)
 	return &program{
-		path: path, file: file, image: imageOf(fi), build: h.Sum(), dir: build.Dir, timeout: milliseconds(build.StartMs),
+		path: path, file: file, image: runs, build: h.Sum(), dir: build.Dir, timeout: milliseconds(build.StartMs),
 		env: append([]string{
 			launch.RoleVariable + "=" + launch.RoleDaemon,
 			endpoint.OwnBuildVariable + "=" + hex.EncodeToString(ownBuild),

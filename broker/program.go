@@ -182,9 +182,19 @@ func (j launching) launch(ctx context.Context, p *program, given []*sock.FD) (la
 	}
 	defer log.Close()
 	spec := j.spec(p, log)
-	spec.Inherit, spec.Env = i.files, append(spec.Env, i.env...)
-	l.Process, err = launch.Start(spec)
-	return l, err
+	spec.Inherit, spec.Given, spec.Numbers = i.files, i.given, i.numbers
+	spec.Env = append(spec.Env, i.env...)
+	if l.Process, err = launch.Start(spec); err != nil {
+		return l, err
+	}
+	for _, fd := range i.given {
+		if err := fd.GivenTo(l.PID()); err != nil {
+			err = fmt.Errorf("pass connections to it: %w (it %v)", err, l.End(ctx, 0))
+			l.Process = nil
+			return l, err
+		}
+	}
+	return l, nil
 }
 
 // open opens the program, and its log, which the caller closes.
@@ -233,37 +243,24 @@ func (j launching) spec(p *program, log *os.File) launch.Spec {
 // inheritance is what an instance gets from its broker.
 type inheritance struct {
 	files   []*os.File
-	env     []string           // says what files are
+	given   []*sock.FD
+	numbers string             // a variable that says what they are
+	env     []string           // says more
 	pipe    string             // that it listens at, where the broker has bound it
 	release func(started bool) // closes the broker's copies
 }
 
-// bequeath makes files of an instance's channel and its page; or binds the pipe of one that
-// knows no channel.
+// bequeath gives an instance its channel and its page; or binds the pipe of one that knows no
+// channel.
 func (j launching) bequeath(given []*sock.FD) (i inheritance, err error) {
 	if j.v1 {
 		return listenV1(j.instance)
 	}
-	i.release = func(bool) {
-		for _, file := range i.files {
-			_ = file.Close()
+	return inheritance{given: given, numbers: endpoint.ChannelVariable, release: func(bool) {
+		for _, fd := range given {
+			fd.Close()
 		}
-	}
-	for _, fd := range given {
-		file, err := fd.File("channel")
-		if err != nil {
-			i.release(false)
-			return i, err
-		}
-		i.files = append(i.files, file)
-	}
-	switch len(given) {
-	case 1:
-		i.env = []string{endpoint.ChannelVariable + "=3"}
-	case 2:
-		i.env = []string{endpoint.ChannelVariable + "=3,4"}
-	}
-	return i, nil
+	}}, nil
 }
 
 func logName(service, variant string) string {

@@ -2,7 +2,6 @@ package launch
 
 import (
 	"os"
-	"os/user"
 	"strings"
 )
 
@@ -14,23 +13,12 @@ var fromHere = []string{"LANG", "TZ", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_STATE_HO
 // login, the standard PATH, language, time zone and directories. What a terminal or a
 // script had set by accident is not in it. It ends with extra, NAME=value each.
 func Baseline(extra ...string) (env []string) {
+	env = login()
 	set := func(name, value string) {
 		if value != "" {
 			env = append(env, name+"="+value)
 		}
 	}
-	name, home := os.Getenv("USER"), os.Getenv("HOME")
-	if u, err := user.Current(); err == nil {
-		name = u.Username
-		if home == "" { // a test or a container sets it on purpose
-			home = u.HomeDir
-		}
-	}
-	set("USER", name)
-	set("LOGNAME", name)
-	set("HOME", home)
-	set("SHELL", os.Getenv("SHELL"))
-	set("PATH", standardPath)
 	for _, name := range fromHere {
 		set(name, os.Getenv(name))
 	}

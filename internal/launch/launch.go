@@ -13,10 +13,12 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/peer"
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 // RoleVariable tells a process of a tool which of its roles it was started in, and
@@ -59,6 +61,12 @@ type Spec struct {
 	OwnPID string
 	// Inherit are the child's descriptors 3, 4, … . Start borrows them.
 	Inherit []*os.File
+	// Given follow those of Inherit. Start closes them here, whatever comes of it.
+	Given []*sock.FD
+	// Numbers, where it is not empty, names a variable in which the program finds what
+	// Inherit and Given are called there, with commas between: "3,4". Windows gives them
+	// numbers of its own.
+	Numbers string
 }
 
 // Process is a process that was started here, or by another that has passed it on. Its methods
@@ -68,6 +76,7 @@ type Spec struct {
 type Process struct {
 	cmd    *exec.Cmd // nil for one that was started by another
 	pid    int       // os.Process forgets it when it is released
+	group  group     // of a child of this process
 	handle *peer.Process
 
 	mu     sync.Mutex // held while a signal is sent: until the leader is reaped, its group's id is its own
@@ -125,6 +134,11 @@ func start(s Spec) (*Process, error) {
 		s = s.throughShell()
 	}
 	path := s.Path
+	b, err := s.bequeath()
+	defer b.close()
+	if err != nil {
+		return nil, err
+	}
 	files, err := s.files()
 	if err != nil {
 		return nil, err
@@ -133,7 +147,7 @@ func start(s Spec) (*Process, error) {
 		defer files[0].Close() // the null device
 	}
 	if s.Program != nil && s.OwnPID == "" {
-		opened, err := reopen(s.Program, s.Path, files[1:])
+		opened, err := reopen(s.Program, s.Path, append(files[1:], b.files...))
 		if err != nil {
 			return nil, err
 		}
@@ -144,6 +158,10 @@ func start(s Spec) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.leaveTo(cmd)
+	if s.Numbers != "" {
+		cmd.Env = append(cmd.Env, s.Numbers+"="+strings.Join(b.numbers, ","))
+	}
 	first := s.Run
 	if s.OwnPID != "" {
 		first = s.withPID(cmd)
@@ -152,12 +170,16 @@ func start(s Spec) (*Process, error) {
 		return nil, err
 	}
 	p := &Process{cmd: cmd, pid: cmd.Process.Pid}
-	if p.handle, err = peer.OpenChild(cmd.Process.Pid); err != nil { // the pid is its own: nobody has reaped it
-		_ = endGroup(cmd.Process.Pid, true)
-		_ = cmd.Wait()
-		return nil, err
+	if p.group, err = lead(p.pid); err == nil {
+		if p.handle, err = peer.OpenChild(p.pid); err == nil { // the pid is its own: nobody has reaped it
+			return p, nil
+		}
+		_ = p.group.end(true)
+		p.group.close()
 	}
-	return p, nil
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	return nil, err
 }
 
 // command is what runs path with the null device and the standard streams in files.
@@ -165,8 +187,8 @@ func (s Spec) command(path string, files []*os.File) (*exec.Cmd, error) {
 	cmd := &exec.Cmd{
 		Stdin: files[1], Stdout: files[2], Stderr: files[3],
 		Path: path, Args: append([]string{s.Path}, s.Args...), Dir: s.Dir,
-		Env:        append([]string{}, s.Env...), // never nil, which would be this process' own
-		ExtraFiles: s.Inherit, SysProcAttr: detached(),
+		Env:         append([]string{}, s.Env...), // never nil, which would be this process' own
+		SysProcAttr: detached(),
 	}
 	if cmd.Dir == "" {
 		cmd.Dir = root
@@ -177,7 +199,7 @@ func (s Spec) command(path string, files []*os.File) (*exec.Cmd, error) {
 }
 
 // files are the null device, which the caller closes and which is nil where nothing is it,
-// and those that the child gets.
+// and the child's standard streams.
 func (s Spec) files() ([]*os.File, error) {
 	stdin, stdout, stderr := s.Stdin, s.Stdout, s.Output
 	var null *os.File
@@ -196,7 +218,7 @@ func (s Spec) files() ([]*os.File, error) {
 	if stdin == nil {
 		stdin = null
 	}
-	return append([]*os.File{null, stdin, stdout, stderr}, s.Inherit...), nil
+	return []*os.File{null, stdin, stdout, stderr}, nil
 }
 
 // run starts cmd, and calls first when the program can't fail to begin any more.
@@ -254,6 +276,7 @@ func (p *Process) Wait(ctx context.Context) (Exit, error) {
 			_ = p.cmd.Wait() // at once; what it says is in ProcessState
 			p.exit = exitOf(p.cmd.ProcessState)
 		}
+		p.group.close()
 		p.handle.Close()
 	}
 	return p.exit, nil
@@ -265,6 +288,9 @@ func (p *Process) Release() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.gone = true
+	if !p.ending {
+		p.group.close()
+	}
 	p.handle.Close()
 	if p.cmd != nil {
 		_ = p.cmd.Process.Release()
@@ -272,7 +298,7 @@ func (p *Process) Release() {
 }
 
 // End has the process and its group end: they are asked, and ended after grace, or when
-// ctx ends. What is left of the group goes with its leader, even where that went by
+// ctx ends, or at once where the system has no way to ask them (Windows). What is left of the group goes with its leader, even where that went by
 // itself. End returns how the process ended, which may take a moment longer than grace.
 func (p *Process) End(ctx context.Context, grace time.Duration) Exit {
 	patience, cancel := context.WithTimeout(ctx, grace)
@@ -281,7 +307,12 @@ func (p *Process) End(ctx context.Context, grace time.Duration) Exit {
 		_ = p.handle.Wait(patience)
 	}
 	_ = p.signal(true)
-	exit, _ := p.Wait(context.WithoutCancel(ctx))
+	exit, err := p.Wait(context.WithoutCancel(ctx))
+	if errors.Is(err, os.ErrClosed) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.group.close()
+	}
 	return exit
 }
 
@@ -302,5 +333,5 @@ func (p *Process) endGroup(now bool) error {
 	if p.cmd == nil {
 		return p.handle.EndGroup(now)
 	}
-	return endGroup(p.PID(), now)
+	return p.group.end(now)
 }

@@ -1,22 +1,43 @@
-//go:build !unix
+//go:build !unix && !windows
 
 package launch
 
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"syscall"
 )
 
-const root = ""
-
-var standardPath = os.Getenv("PATH")
+const root, standardPath = "", ""
 
 func detached() *syscall.SysProcAttr { return nil }
 
-// endGroup answers errors.ErrUnsupported: groups of processes are not ended on this
-// system yet.
-func endGroup(int, bool) error { return errors.ErrUnsupported }
+// group is nothing: no process is started on this system.
+type group struct{}
+
+func lead(int) (group, error) { return group{}, errors.ErrUnsupported }
+
+func (group) end(bool) error { return errors.ErrUnsupported }
+
+func (group) close() {}
+
+// bequest is nothing that is left to anybody here.
+type bequest struct {
+	files   []*os.File
+	numbers []string
+}
+
+func (s Spec) bequeath() (bequest, error) {
+	for _, fd := range s.Given {
+		fd.Close()
+	}
+	return bequest{}, errors.ErrUnsupported
+}
+
+func (bequest) leaveTo(*exec.Cmd) {}
+
+func (bequest) close() {}
 
 // NotifyUpgrade does nothing: this system has no signal for it.
 func NotifyUpgrade(chan<- os.Signal) {}

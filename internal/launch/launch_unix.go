@@ -3,8 +3,12 @@
 package launch
 
 import (
+	"errors"
 	"os"
+	"os/exec"
 	"os/signal"
+	"slices"
+	"strconv"
 	"syscall"
 )
 
@@ -16,13 +20,53 @@ const standardPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 // detached gives the process a session of its own: no terminal reaches it.
 func detached() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
 
-// endGroup asks the group of leader to end, or ends it.
-func endGroup(leader int, now bool) error {
+// group is the process group of its leader.
+type group int
+
+// lead is the group that the process has begun.
+func lead(pid int) (group, error) { return group(pid), nil }
+
+// end asks the group to end, or ends it. Its leader has not been reaped.
+func (g group) end(now bool) error {
 	sig := syscall.SIGTERM
 	if now {
 		sig = syscall.SIGKILL
 	}
-	return syscall.Kill(-leader, sig)
+	return syscall.Kill(-int(g), sig)
+}
+
+func (group) close() {}
+
+// bequest is what a program inherits beside its standard streams.
+type bequest struct {
+	files   []*os.File
+	numbers []string // in the program
+	own     []*os.File
+}
+
+// bequeath makes files of what is given. The caller closes the bequest, after an error too.
+func (s Spec) bequeath() (b bequest, err error) {
+	b.files = slices.Clone(s.Inherit)
+	for _, fd := range s.Given {
+		file, fileErr := fd.File("given")
+		if fileErr != nil {
+			err = errors.Join(err, fileErr)
+			continue
+		}
+		b.files, b.own = append(b.files, file), append(b.own, file)
+	}
+	for i := range b.files {
+		b.numbers = append(b.numbers, strconv.Itoa(firstInherited+i))
+	}
+	return b, err
+}
+
+func (b bequest) leaveTo(cmd *exec.Cmd) { cmd.ExtraFiles = b.files }
+
+func (b bequest) close() {
+	for _, file := range b.own {
+		_ = file.Close()
+	}
 }
 
 // NotifyUpgrade has c told when somebody asks for an upgrade: SIGUSR2.

@@ -1,4 +1,4 @@
-//go:build !unix
+//go:build !unix && !windows
 
 package launch
 
@@ -17,8 +17,8 @@ func (program) path(own string) string { return own }
 
 func (program) close() {}
 
-// FileID is empty: no process is asked for its file on this system yet.
-func FileID(fs.FileInfo) []byte { return nil }
+// FileID answers errors.ErrUnsupported.
+func FileID(string, fs.FileInfo) ([]byte, error) { return nil, errors.ErrUnsupported }
 
 // CloseStray does nothing: this system does not list the descriptors of a process.
 func CloseStray(...int) error { return nil }

@@ -16,12 +16,13 @@ var withNumbers = []string{"internal/sock", "internal/sock/rawsys", testHelpers}
 // rawCalls are who may make system calls on a borrowed number, each with what it needs
 // them for.
 var rawCalls = map[string]string{
-	"internal/sock":  "sockets and messages",
-	"internal/claim": "one read that takes a claim, and the mapping of a page",
-	"internal/loop":  "epoll, eventfd, timerfd; a pipe where poll(2) is",
-	"internal/peer":  "pidfds",
-	"internal/stamp": "stat that tells no scheduler",
-	"internal/watch": "inotify",
+	"internal/sock":   "sockets and messages",
+	"internal/claim":  "one read that takes a claim, and the mapping of a page",
+	"internal/launch": "handles that a program of Windows inherits",
+	"internal/loop":   "epoll, eventfd, timerfd; a pipe where poll(2) is",
+	"internal/peer":   "pidfds",
+	"internal/stamp":  "stat that tells no scheduler",
+	"internal/watch":  "inotify",
 }
 
 // TestDescriptorsAreValues: above internal/sock no exported signature or field has a

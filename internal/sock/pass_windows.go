@@ -120,10 +120,13 @@ func takeBack(to windows.Handle, there []windows.Handle, err error) error {
 // reach notes that process pid has the far end: what is sent on c is for it.
 func (c *Channel) reach(pid uint32) error {
 	h, err := openReceiver(pid)
-	if err == nil {
-		c.stream.to = Own(int(h))
+	if err != nil {
+		return err
 	}
-	return err
+	c.stream.sending.Lock()
+	defer c.stream.sending.Unlock()
+	c.stream.to = Own(int(h))
+	return nil
 }
 
 // DuplicateOf returns another handle of what is lent, for another process to get; the caller
@@ -141,6 +144,3 @@ func DuplicateOf(l Lender) (*FD, error) {
 
 // Duplicate answers errors.ErrUnsupported: no listener is passed on here.
 func Duplicate(syscall.Conn) (*FD, error) { return nil, errors.ErrUnsupported }
-
-// Inherited answers errors.ErrUnsupported: handles are not inherited here.
-func Inherited(string) (*FD, error) { return nil, errors.ErrUnsupported }

@@ -1,0 +1,75 @@
+package launch
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/windows"
+)
+
+// program stands for an opened executable, which this system runs by its path alone.
+type program struct{}
+
+// errReplaced says that another file has the path of the one that is to run.
+var errReplaced = errors.New("it was replaced, and this system runs what is at the path")
+
+// reopen checks that path leads to f still. From then on it does: nobody moves or removes a
+// file that is open here.
+func reopen(f *os.File, path string, _ []*os.File) (program, error) {
+	mine, err := f.Stat()
+	if err != nil {
+		return program{}, err
+	}
+	there, err := os.Stat(path)
+	if err != nil {
+		return program{}, err
+	}
+	if !os.SameFile(mine, there) {
+		return program{}, fmt.Errorf("%s: %w", path, errReplaced)
+	}
+	return program{}, nil
+}
+
+func (program) path(own string) string { return own }
+
+func (program) close() {}
+
+// FileID is what tells the file at name from every other that is there at the same time.
+func FileID(name string, _ fs.FileInfo) ([]byte, error) {
+	path, err := windows.UTF16PtrFromString(name)
+	if err != nil {
+		return nil, err
+	}
+	h, err := windows.CreateFile(path, 0, windows.FILE_SHARE_READ|windows.FILE_SHARE_WRITE|windows.FILE_SHARE_DELETE, nil,
+		windows.OPEN_EXISTING, windows.FILE_FLAG_BACKUP_SEMANTICS, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	defer func() { _ = windows.CloseHandle(h) }()
+	var info windows.ByHandleFileInformation
+	if err := windows.GetFileInformationByHandle(h, &info); err != nil {
+		return nil, &fs.PathError{Op: "identify", Path: name, Err: err}
+	}
+	id := binary.LittleEndian.AppendUint32(nil, info.VolumeSerialNumber)
+	return binary.LittleEndian.AppendUint64(id, uint64(info.FileIndexHigh)<<32|uint64(info.FileIndexLow)), nil
+}
+
+// CloseStray does nothing: a process is started here with the handles alone that are meant
+// for it.
+func CloseStray(...int) error { return nil }
+
+// SetName does nothing: this system names a process by its file.
+func SetName(string) {}
+
+// OwnImage is path: nothing leads to the file itself.
+func OwnImage(path string) string { return path }
+
+// Duplicate answers errors.ErrUnsupported: what it is for, the upgrade, is not there on this
+// system.
+func Duplicate(*os.File) (*os.File, error) { return nil, errors.ErrUnsupported }
+
+// Lacks names what Linux has for this package and this system has not, for people.
+func Lacks() []string { return nil }
