@@ -16,6 +16,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/eventlog"
 	"github.com/seed-7265657e/usher/internal/launch"
 	"github.com/seed-7265657e/usher/internal/logfile"
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 // Main is the first thing that main does: in a process that was started as the tool's
@@ -51,10 +52,8 @@ func (t *Tool) Main() {
 	os.Exit(0)
 }
 
-// readyDescriptor is where a broker that is started tells its starter that it serves.
-const readyDescriptor = 3
-
-// readyWord is what it writes there. Anything else is why it does not.
+// readyWord is what a broker that is started tells its starter when it serves. Anything else
+// is why it does not.
 const readyWord = "ready\n"
 
 // runBroker is the tool's broker: private to the tool, and gone when there is nothing to
@@ -69,13 +68,27 @@ func (t *Tool) runBroker() error {
 		_ = launch.CloseStray()
 		return t.serveBroker(before, func(string) {})
 	}
-	starter := os.NewFile(readyDescriptor, "starter")
+	starter, err := takeStarter()
+	if err != nil {
+		return err
+	}
 	defer starter.Close()
-	_ = launch.CloseStray(readyDescriptor) // else somebody's pipe stays open for as long as this process lives
+	_ = launch.CloseStray() // else somebody's pipe stays open for as long as this process lives
 	return t.serveBroker(nil, func(word string) {
 		_, _ = starter.WriteString(word) // who has gone meanwhile has started it for others
 		_ = starter.Close()
 	})
+}
+
+// takeStarter is the pipe to who has started this process, which no child of it gets.
+func takeStarter() (*os.File, error) {
+	number := os.Getenv(launch.StarterVariable)
+	_ = os.Unsetenv(launch.StarterVariable)
+	fd, err := sock.Inherited(number)
+	if err != nil {
+		return nil, fmt.Errorf("%s is %q: %w", launch.StarterVariable, number, err)
+	}
+	return fd.File("starter")
 }
 
 // serveBroker says readyWord when it serves, or why it does not.

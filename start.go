@@ -1,6 +1,7 @@
 package usher
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -60,18 +61,17 @@ func (t *Tool) launchBroker(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer ready.Close()
 	p, err := launch.Start(launch.Spec{
 		Program: self, Path: path,
 		Env:    t.brokerEnv(t.IdleTimeout),
-		Output: log, Inherit: []*os.File{told},
+		Output: log, Inherit: []*os.File{told}, Numbers: launch.StarterVariable,
 	})
 	_ = told.Close()
 	if err != nil {
-		return err
+		return errors.Join(err, ready.Close())
 	}
 	go func() { _, _ = p.Wait(context.Background()) }() // until the broker ends: it outlives this call, and must not stay a zombie
-	word, err := readAll(ctx, ready)
+	word, err := readWord(ctx, ready)
 	switch {
 	case err != nil:
 		return errors.Join(err, errors.New("it has not said that it serves; its log is "+log.Name()))
@@ -125,13 +125,33 @@ func ended(exit launch.Exit, log string, from int64) error {
 	return fmt.Errorf("it %v and said nothing; its log is %s", exit, log)
 }
 
-// readAll reads from to its end, until ctx ends.
-func readAll(ctx context.Context, from *os.File) (string, error) {
-	stop := context.AfterFunc(ctx, func() { _ = from.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
-	text, err := io.ReadAll(io.LimitReader(from, 4<<10))
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = ctx.Err()
+// readWord reads readyWord, or from to its end, until ctx ends, and closes it. Where pipes have
+// no deadlines a read that is under way by then goes on until the broker serves, or has ended.
+func readWord(ctx context.Context, from *os.File) (string, error) {
+	type result struct {
+		text []byte
+		err  error
 	}
-	return string(text), err
+	read := make(chan result, 1)
+	go func() {
+		defer from.Close()
+		in := bufio.NewReader(io.LimitReader(from, 4<<10))
+		text, err := in.ReadBytes('\n')
+		switch {
+		case err == io.EOF:
+			err = nil
+		case err == nil && string(text) != readyWord: // of an error that has several lines
+			var rest []byte
+			rest, err = io.ReadAll(in)
+			text = append(text, rest...)
+		}
+		read <- result{text, err}
+	}()
+	select {
+	case r := <-read:
+		return string(r.text), r.err
+	case <-ctx.Done():
+		_ = from.SetReadDeadline(time.Unix(1, 0))
+		return "", ctx.Err()
+	}
 }

@@ -506,7 +506,7 @@ func TestBrokerFindsAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ready.Close()
-	cmd := i.command("", "USHER_ROLE=broker", envCall+"=")
+	cmd := i.command("", "USHER_ROLE=broker", "USHER_STARTER=3", envCall+"=")
 	cmd.ExtraFiles = []*os.File{told}
 	began := time.Now()
 	if err := cmd.Start(); err != nil {

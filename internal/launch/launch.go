@@ -28,6 +28,9 @@ const (
 	ToolVariable = "USHER_TOOL"
 )
 
+// StarterVariable tells a process of a tool what the pipe to its starter is called.
+const StarterVariable = "USHER_STARTER"
+
 // The values of RoleVariable.
 const (
 	RoleBroker = "broker"
