@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
-	"os"
+	"io"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/windows"
 
@@ -77,34 +79,64 @@ func TestForeignHandles(t *testing.T) {
 	}
 }
 
-// rounds of the race. Each is a claim that two processes take at once.
-const rounds = 2000
+const (
+	// batch is how many claims both processes of the race take, one after the other, from one
+	// start.
+	batch = 50
+	// raceLimit ends the race, however many rounds are left.
+	raceLimit = time.Minute
+)
 
 // takes is the other process of the race: it is told the handles that it has got, and says
-// which claims it won.
+// which claims it won. The first is that of the start.
 func takes() error {
-	in := bufio.NewScanner(os.Stdin)
-	for in.Scan() {
-		var h int
-		if _, err := fmt.Sscan(in.Text(), &h); err != nil {
+	var start windows.Handle
+	if _, err := fmt.Scan(&start); err != nil {
+		return err
+	}
+	claims := make([]*Claim, batch)
+	for {
+		for i := range claims {
+			var h int
+			if _, err := fmt.Scan(&h); err == io.EOF && i == 0 {
+				return nil
+			} else if err != nil {
+				return err
+			}
+			var err error
+			if claims[i], err = Receive(sock.Own(h)); err != nil {
+				return err
+			}
+		}
+		fmt.Println("ready")
+		if _, err := windows.WaitForSingleObject(start, windows.INFINITE); err != nil {
 			return err
 		}
-		c, err := Receive(sock.Own(h))
+		won, err := takeAll(claims)
 		if err != nil {
 			return err
 		}
-		won, err := c.Take()
-		if err != nil {
-			return err
-		}
-		c.Close()
 		fmt.Println(won)
 	}
-	return in.Err()
+}
+
+// takeAll says which of the claims were won: a digit each.
+func takeAll(claims []*Claim) (string, error) {
+	won := make([]byte, 0, len(claims))
+	for _, c := range claims {
+		got, err := c.Take()
+		if err != nil {
+			return "", err
+		}
+		c.Close()
+		won = append(won, map[bool]byte{true: '1', false: '0'}[got])
+	}
+	return string(won), nil
 }
 
 // TestOneProcessTakes: of two that try at the same time, one.
 func TestOneProcessTakes(t *testing.T) {
+	rounds := testutil.Repeat(t, "USHER_RACE_ROUNDS", 2000, 500)
 	child := testutil.Helper(t, "takes")
 	in, err := child.StdinPipe()
 	if err != nil {
@@ -122,37 +154,61 @@ func TestOneProcessTakes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = windows.CloseHandle(to) }()
-	answers := bufio.NewReader(out)
-	ours, theirs := 0, 0
-	for range rounds {
-		c := made(t)
+	tell := func(h windows.Handle) {
 		var there windows.Handle
-		from := windows.CurrentProcess()
-		err := windows.DuplicateHandle(from, windows.Handle(sock.Number(c.Descriptor())), to, &there, 0, false, windows.DUPLICATE_SAME_ACCESS)
-		if err != nil {
+		if err := windows.DuplicateHandle(windows.CurrentProcess(), h, to, &there, 0, false, windows.DUPLICATE_SAME_ACCESS); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := fmt.Fprintln(in, int(there)); err != nil {
 			t.Fatal(err)
 		}
-		won, err := c.Take()
-		if err != nil {
-			t.Fatal(err)
-		}
+	}
+	start, err := windows.CreateEvent(nil, 0, 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = windows.CloseHandle(start) }()
+	tell(start)
+	answers := bufio.NewReader(out)
+	answer := func() string {
 		line, err := answers.ReadString('\n')
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.Close()
-		switch other := strings.TrimSpace(line) == "true"; {
-		case won == other:
-			t.Fatalf("here taken %v, there %v", won, other)
-		case won:
-			ours++
-		default:
-			theirs++
+		return strings.TrimSpace(line)
+	}
+	raced, ours, changes := 0, 0, 0
+	for began := time.Now(); raced < rounds && time.Since(began) < raceLimit; raced += batch {
+		claims := make([]*Claim, batch)
+		for i := range claims {
+			claims[i] = made(t)
+			tell(windows.Handle(sock.Number(claims[i].Descriptor())))
+		}
+		if word := answer(); word != "ready" {
+			t.Fatal(word)
+		}
+		if err := windows.SetEvent(start); err != nil {
+			t.Fatal(err)
+		}
+		for head := time.Now().Add(rand.N(time.Millisecond)); time.Now().Before(head); { // that the other one needs to wake
+		}
+		here, err := takeAll(claims)
+		if err != nil {
+			t.Fatal(err)
+		}
+		there := answer()
+		for i := range batch {
+			if here[i] == there[i] {
+				t.Fatalf("here taken %s, there %s", here, there)
+			}
+			if here[i] == '1' {
+				ours++
+			}
+			if i > 0 && here[i] != here[i-1] {
+				changes++
+			}
 		}
 	}
 	_ = in.Close()
-	t.Logf("%d taken here, %d there", ours, theirs)
+	t.Logf("of %d claims %d taken here; %d times another was the next to win", raced, ours, changes)
 }
