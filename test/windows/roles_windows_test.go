@@ -64,6 +64,10 @@ func beUsher() error {
 // pointRead is the application's own: the request has been read and told, and not answered.
 const pointRead failpoint.Point = "application.read"
 
+// thawed is closed when the process, frozen at its point, is to go on: at the first line of its
+// standard input.
+var thawed = make(chan struct{})
+
 // arm has the process meet its fault the first time it passes the point.
 func (r role) arm() {
 	if r.Point == "" {
@@ -76,7 +80,8 @@ func (r role) arm() {
 		}
 		fmt.Println("at", p)
 		if r.Freeze {
-			select {}
+			<-thawed
+			return
 		}
 		os.Exit(9)
 	})
@@ -102,7 +107,11 @@ func beBackend() error {
 	r.arm()
 	fmt.Println("registered")
 	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
+		in := bufio.NewReader(os.Stdin)
+		if _, err := in.ReadString('\n'); err == nil {
+			close(thawed)
+		}
+		_, _ = io.Copy(io.Discard, in)
 		_ = ln.Close()
 	}()
 	switch r.Protocol {

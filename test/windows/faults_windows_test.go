@@ -1,0 +1,187 @@
+package windows
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-7265657e/usher/client"
+	"github.com/seed-7265657e/usher/internal/failpoint"
+	"github.com/seed-7265657e/usher/internal/testutil"
+)
+
+// fault is a place between the broker's message and the backend's first answer at which the
+// backend that is asked first is ended, or stands still, while another one lives.
+type fault struct {
+	point failpoint.Point
+	early bool
+	// What the client may be told: the right verdict, and behind it what is true as well.
+	killed, frozen []verdict
+}
+
+type verdict string
+
+const (
+	answered verdict = "answered"
+	unknown  verdict = "outcome unknown"
+	notSent  verdict = "known not to have run"
+)
+
+// faults: before the claim is taken, another backend serves. Behind that nobody can who does
+// not know whether the first one has run it: ACKs are messages here, and prove nothing.
+var faults = []fault{
+	{failpoint.BackendReceived, false, []verdict{answered}, []verdict{answered}},
+	{failpoint.BackendChecked, false, []verdict{answered}, []verdict{answered}},
+	{failpoint.BackendClaimed, false, []verdict{answered, notSent}, []verdict{notSent}},
+	{failpoint.BackendAcked, false, []verdict{answered, notSent}, []verdict{notSent}},
+	{failpoint.BackendReplied, false, []verdict{notSent, unknown}, []verdict{unknown}},
+	{pointRead, false, []verdict{unknown}, []verdict{unknown}},
+	{failpoint.BackendReceived, true, []verdict{answered}, []verdict{answered}},
+	{failpoint.BackendChecked, true, []verdict{answered}, []verdict{answered}},
+	{failpoint.BackendClaimed, true, []verdict{unknown}, []verdict{unknown}},
+	{failpoint.BackendRead, true, []verdict{unknown}, []verdict{unknown}},
+	{failpoint.BackendAcked, true, []verdict{unknown}, []verdict{unknown}},
+	{pointRead, true, []verdict{unknown}, []verdict{unknown}},
+}
+
+// outcome is what a client was told.
+type outcome struct {
+	answer string
+	err    error
+}
+
+func (o outcome) verdict() verdict {
+	var lost *client.OutcomeError
+	switch {
+	case o.err == nil:
+		return answered
+	case errors.As(o.err, &lost), errors.Is(o.err, errSent):
+		return unknown
+	}
+	return notSent
+}
+
+// errSent says that the request was written into a connection, which has given no answer.
+var errSent = errors.New("sent, and not answered")
+
+// request asks until ctx ends.
+func request(ctx context.Context, text string, early bool) (o outcome) {
+	var c *client.Conn
+	opts := client.Options{Service: service, Version: version}
+	if early {
+		c, o.err = client.DialWith(ctx, opts, []byte(text+"\n"))
+	} else {
+		c, o.err = client.Dial(ctx, opts)
+	}
+	if o.err != nil {
+		return o
+	}
+	defer func() { _ = c.Close() }()
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if !early {
+		if n, err := io.WriteString(c, text+"\n"); err != nil {
+			if n > 0 {
+				err = errors.Join(err, errSent)
+			}
+			return outcome{err: err}
+		}
+	}
+	answer, err := bufio.NewReader(c).ReadString('\n')
+	if err != nil {
+		return outcome{err: errors.Join(err, errSent)}
+	}
+	return outcome{answer: strings.TrimSpace(answer)}
+}
+
+// met is a fault, and what has come of it.
+type met struct {
+	text    string
+	verdict verdict
+	faulty  *process
+}
+
+// TestFaults ends a backend (TerminateProcess) at every failpoint, and has it stand still
+// there until its client has been told, and go on afterwards: what a client is told is true,
+// nothing runs twice, and nobody keeps a handle.
+func TestFaults(t *testing.T) {
+	rounds := testutil.Repeat(t, "USHER_FAULT_ROUNDS", 2, 1)
+	surroundings(t)
+	serving := broker(t, "--ack-deadline", "1s", "--backend-wait", "10ms")
+	steady := registered(t, role{})
+	var all []met
+	every := func(rounds int) {
+		for _, f := range faults {
+			for _, kill := range []bool{true, false} {
+				for range rounds {
+					all = append(all, meet(t, steady, f, kill, fmt.Sprintf("%d-%s-%v-%v", len(all), f.point, f.early, kill)))
+				}
+			}
+		}
+	}
+	every(rounds)
+	// Threads of the runtime have handles too, but do not become more for ever.
+	const passes = 5
+	for pass := range passes {
+		before, beforeSteady := serving.handles(), steady.handles()
+		every(1)
+		some := len(faults)
+		leaked := func() bool { return serving.handles()-before >= some || steady.handles()-beforeSteady >= some }
+		if testutil.Settles(func() bool { return !leaked() }) {
+			break
+		}
+		if pass == passes-1 {
+			t.Errorf("after %d faults the broker has %d handles more, and the backend %d", 2*some, serving.handles()-before, steady.handles()-beforeSteady)
+		}
+	}
+	t.Logf("%d faults", len(all))
+	_ = steady.in.Close()
+	steady.ends() // and has said all
+	for _, m := range all {
+		ran := m.faulty.ran(m.text) + steady.ran(m.text)
+		if ran > 1 || m.verdict == answered && ran != 1 || m.verdict == notSent && ran != 0 {
+			t.Errorf("%s: %s, and was run %d times", m.text, m.verdict, ran)
+		}
+	}
+}
+
+// meet is one fault.
+func meet(t *testing.T, steady *process, f fault, kill bool, text string) met {
+	t.Helper()
+	faulty := registered(t, role{Point: f.point, Freeze: true}) // the newest is asked first
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	told := make(chan outcome, 1)
+	go func() { told <- request(ctx, text, f.early) }()
+	faulty.until("at ")
+	want := f.frozen
+	if kill {
+		want = f.killed
+		if err := faulty.cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+	} else if want[0] != answered {
+		cancel() // nobody else can answer
+	}
+	got := <-told
+	if !kill {
+		if _, err := io.WriteString(faulty.in, "go on\n"); err != nil {
+			t.Error(err)
+		}
+		_ = faulty.in.Close() // it serves what it has, and ends
+	}
+	faulty.ends()
+	if !slices.Contains(want, got.verdict()) {
+		t.Errorf("%s: %s, %q, %v; want %q", text, got.verdict(), got.answer, got.err, want)
+	}
+	if got.verdict() == answered && got.answer != answerOf(steady, text, true) && got.answer != answerOf(steady, text, false) {
+		t.Errorf("%s: answered %q", text, got.answer)
+	}
+	return met{text, got.verdict(), faulty}
+}
