@@ -17,6 +17,7 @@ import (
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/eventlog"
 	"github.com/seed-7265657e/usher/internal/launch"
+	"github.com/seed-7265657e/usher/internal/winservice"
 )
 
 // serving is `usher serve`.
@@ -127,7 +128,7 @@ func (s *serving) run(cmd *cobra.Command) error {
 	if os.Geteuid() == 0 {
 		log.Warn("running as root: only root's clients and backends are served; run it as the user who needs it")
 	}
-	return serveUpgradable(cmd.Context(), b)
+	return winservice.Serve(cmd.Context(), func(ctx context.Context) error { return serveUpgradable(ctx, b) })
 }
 
 // successor is this very command, of the file that is at its path by then.

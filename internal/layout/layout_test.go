@@ -106,7 +106,7 @@ var layers = map[string]int{
 	"internal/sock": leaf, "internal/sock/rawsys": leaf,
 	"internal/claim": leaf, "internal/failpoint": leaf,
 	"internal/loop": leaf, "internal/stamp": leaf, "internal/watch": leaf,
-	"internal/launch": leaf, "internal/remote": leaf, "internal/splice": leaf, "internal/logfile": leaf, "internal/usage": leaf, "internal/loglimit": leaf, "internal/event": leaf, "internal/eventlog": leaf, "internal/window": leaf, "internal/systemd": leaf,
+	"internal/launch": leaf, "internal/remote": leaf, "internal/splice": leaf, "internal/logfile": leaf, "internal/usage": leaf, "internal/loglimit": leaf, "internal/event": leaf, "internal/eventlog": leaf, "internal/window": leaf, "internal/systemd": leaf, "internal/winservice": leaf,
 
 	"handoff": domain, "internal/hello": domain, "internal/service": domain,
 	"internal/registry": domain, "internal/admin": domain,

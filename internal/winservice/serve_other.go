@@ -1,0 +1,8 @@
+//go:build !windows
+
+package winservice
+
+import "context"
+
+// Serve is serve: this system has no such manager.
+func Serve(ctx context.Context, serve func(context.Context) error) error { return serve(ctx) }

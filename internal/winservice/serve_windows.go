@@ -1,0 +1,66 @@
+package winservice
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/windows/svc"
+)
+
+// Serve calls serve, which serves from the first moment on, until ctx ends. In a process that
+// the service manager has started it tells that the service runs, and has the context of serve
+// end when the service is stopped or the machine is shut down; the service has stopped when
+// serve returns, with exit code 1 after an error.
+func Serve(ctx context.Context, serve func(context.Context) error) error {
+	managed, err := svc.IsWindowsService()
+	if err != nil {
+		return fmt.Errorf("who has started this process: %w", err)
+	}
+	if !managed {
+		return serve(ctx)
+	}
+	s := &service{ctx: ctx, serve: serve}
+	if err := svc.Run("", s); err != nil { // the manager knows its name
+		return errors.Join(fmt.Errorf("service manager: %w", err), s.err)
+	}
+	return s.err
+}
+
+type service struct {
+	ctx   context.Context
+	serve func(context.Context) error
+	err   error // of serve, once Execute has returned
+}
+
+// stopHint is how long the manager should wait for the end; the server bounds that itself.
+const stopHint = time.Minute
+
+// Execute implements svc.Handler.
+func (s *service) Execute(_ []string, asked <-chan svc.ChangeRequest, says chan<- svc.Status) (bool, uint32) {
+	ctx, stop := context.WithCancel(s.ctx)
+	defer stop()
+	served := make(chan error, 1)
+	go func() { served <- s.serve(ctx) }()
+	now := svc.Status{State: svc.Running, Accepts: svc.AcceptStop | svc.AcceptShutdown}
+	says <- now
+	for {
+		select {
+		case s.err = <-served:
+			if s.err != nil {
+				return true, 1
+			}
+			return false, 0
+		case c := <-asked:
+			switch c.Cmd {
+			case svc.Interrogate:
+				says <- now
+			case svc.Stop, svc.Shutdown:
+				now = svc.Status{State: svc.StopPending, WaitHint: uint32(stopHint.Milliseconds())}
+				says <- now
+				stop()
+			}
+		}
+	}
+}

@@ -1,0 +1,66 @@
+package winservice
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"golang.org/x/sys/windows/svc"
+)
+
+// TestStop: the service is told to end, and has stopped when it has ended.
+func TestStop(t *testing.T) {
+	for _, how := range []svc.Cmd{svc.Stop, svc.Shutdown} {
+		told, drained := make(chan struct{}), make(chan struct{})
+		s := &service{ctx: t.Context(), serve: func(ctx context.Context) error {
+			<-ctx.Done()
+			close(told)
+			<-drained
+			return nil
+		}}
+		asked, says := make(chan svc.ChangeRequest), make(chan svc.Status)
+		stopped := make(chan uint32, 1)
+		go func() {
+			_, code := s.Execute(nil, asked, says)
+			stopped <- code
+		}()
+		if now := <-says; now.State != svc.Running || now.Accepts != svc.AcceptStop|svc.AcceptShutdown {
+			t.Errorf("it says %+v", now)
+		}
+		asked <- svc.ChangeRequest{Cmd: svc.Interrogate}
+		if now := <-says; now.State != svc.Running {
+			t.Errorf("asked, it says %+v", now)
+		}
+		asked <- svc.ChangeRequest{Cmd: how}
+		if now := <-says; now.State != svc.StopPending || now.WaitHint == 0 {
+			t.Errorf("to be stopped, it says %+v", now)
+		}
+		<-told
+		asked <- svc.ChangeRequest{Cmd: svc.Interrogate} // still there, while it drains
+		if now := <-says; now.State != svc.StopPending {
+			t.Errorf("while it drains it says %+v", now)
+		}
+		close(drained)
+		if code := <-stopped; code != 0 || s.err != nil {
+			t.Errorf("it has stopped with %d, %v", code, s.err)
+		}
+	}
+}
+
+// TestFails: an error is the service's exit code.
+func TestFails(t *testing.T) {
+	failed := errors.New("no room")
+	s := &service{ctx: t.Context(), serve: func(context.Context) error { return failed }}
+	says := make(chan svc.Status, 1)
+	if own, code := s.Execute(nil, nil, says); !own || code != 1 || s.err != failed {
+		t.Errorf("%v, %d, %v", own, code, s.err)
+	}
+}
+
+// TestConsole: a process that the manager has not started serves as it is.
+func TestConsole(t *testing.T) {
+	called := errors.New("called")
+	if err := Serve(t.Context(), func(context.Context) error { return called }); err != called {
+		t.Error(err)
+	}
+}
