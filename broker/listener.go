@@ -26,7 +26,7 @@ func (s *server) startListener(t *target, now time.Time) (*starting, error) {
 	p, address := definedProgram(t), t.start.Address
 	e := &entry{Key: t.key, ExePath: p.path, Pipe: t.start.Socket(), Since: now, Handle: newBackend(nil, nil)}
 	e.Handle.listens, e.Handle.address = true, address
-	st := &starting{entry: e, deadline: now.Add(p.startTimeout())}
+	st := &starting{entry: e, known: make(chan struct{}), deadline: now.Add(p.startTimeout())}
 	job, work := s.launching(t.key), s.jobs.work
 	ctx, settled := context.WithDeadline(work, st.deadline)
 	st.settled = settled

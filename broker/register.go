@@ -42,20 +42,46 @@ func (c *connection) serveRegistration(f *wire.Frame) {
 		ctx, cancel := untilDrain(ctx, deadline, serving)
 		defer cancel()
 		return files.verify(ctx, who)
-	}, func(v verification) {
-		if v.err != nil {
-			s.pressure.demote(v.shortage)
-			c.refuseRegistration(f, req, v.err)
-		} else {
-			c.register(f, req, v.entry)
-		}
-		c.close()
-	}, func(v verification) { // the connection was closed without waiting for the file system
-		if v.entry != nil {
-			v.entry.Handle.process.Close()
-		}
-	})
+	}, func(v verification) { c.verified(f, req, v) }, verification.drop) // closed without waiting for the file system
 	if !begun {
+		c.close()
+	}
+}
+
+// drop is for who is not there any more.
+func (v verification) drop() {
+	if v.entry != nil {
+		v.entry.Handle.process.Close()
+	}
+}
+
+// verified goes on with the result. While an instance of that key is being launched nobody
+// knows yet whether this one is it, so it waits for that: registered as another one, it would
+// leave the start without an end.
+func (c *connection) verified(f *wire.Frame, req *wire.Register, v verification) {
+	s := c.server
+	if v.err != nil {
+		s.pressure.demote(v.shortage)
+		c.refuseRegistration(f, req, v.err)
+		c.close()
+		return
+	}
+	st := s.starts.pending[v.entry.Key]
+	if st == nil || st.process != nil || st.entry.Handle.channel == nil {
+		c.register(f, req, v.entry)
+		c.close()
+		return
+	}
+	known := st.known
+	begun := offload(c, false, func(ctx context.Context) verification {
+		select {
+		case <-known:
+		case <-ctx.Done():
+		}
+		return v
+	}, func(v verification) { c.verified(f, req, v) }, verification.drop)
+	if !begun {
+		v.drop()
 		c.close()
 	}
 }

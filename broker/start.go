@@ -8,6 +8,7 @@ import (
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/event"
+	"github.com/seed-7265657e/usher/internal/failpoint"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/launch"
 	"github.com/seed-7265657e/usher/internal/logfile"
@@ -37,6 +38,7 @@ type starts struct {
 type starting struct {
 	entry    *entry
 	process  *launch.Process // nil while launching
+	known    chan struct{}   // closed when launching is over
 	deadline time.Time
 	late     bool // and being ended
 	stopped  bool // at will, before its deadline
@@ -149,7 +151,7 @@ func (s *server) start(t *target, d *definition, now time.Time, others int) (*st
 	}
 	p := d.takeProgram(t)
 	e := &entry{Key: t.key, ExePath: p.path, Since: now, Handle: h}
-	starting := &starting{entry: e, deadline: now.Add(p.startTimeout())}
+	starting := &starting{entry: e, known: make(chan struct{}), deadline: now.Add(p.startTimeout())}
 	if v1 {
 		starting.endpoint = d.start.HandoffEndpoint
 	}
@@ -162,6 +164,7 @@ func (s *server) start(t *target, d *definition, now time.Time, others int) (*st
 	s.jobs.readers.Go(func() { // its file system may never answer
 		defer p.close()
 		l, err := job.launch(work, p, given)
+		failpoint.Hit(failpoint.BrokerLaunched)
 		if !s.jobs.post(func() { s.launched(starting, l, err) }) && err == nil {
 			l.Release() // it looks for the next broker
 		}
@@ -197,6 +200,7 @@ func (s *server) mayStart(key registry.Key, d *definition, others int) error {
 // launched goes on when the process runs, or could not be started.
 func (s *server) launched(starting *starting, l launched, err error) {
 	e := starting.entry
+	close(starting.known)
 	switch {
 	case s.pressure.failed(err): // which says nothing about the program, and passes
 		e.Handle.vacate()

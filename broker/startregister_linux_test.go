@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-7265657e/usher/backend"
 	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/failpoint"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
@@ -83,6 +84,40 @@ func TestStartedAndRegistered(t *testing.T) {
 	if o := s.control(verbStop, "", patience); !o.Done || o.results() != "ended" || o.Instances[0].PID != third {
 		t.Errorf("stop: %+v", o)
 	}
+}
+
+// TestRegisteredBeforeItIsKnown: an instance may register before the broker knows that it has
+// started it: it is the one that was started all the same, and its end is that of no start.
+func TestRegisteredBeforeItIsKnown(t *testing.T) {
+	s := starting(t, "", "closes and registers")
+	release := make(chan struct{})
+	failpoint.Set(func(at failpoint.Point) {
+		if at == failpoint.BrokerLaunched {
+			failpoint.Set(nil)
+			<-release
+		}
+	})
+	t.Cleanup(func() { failpoint.Set(nil) })
+	answered := make(chan string)
+	go func() {
+		defer close(answered)
+		answer, err := s.who(demoVersion)
+		if err != nil {
+			t.Error(err)
+		}
+		answered <- answer
+	}()
+	testutil.WaitFor(t, "it waits to be registered", func() bool { n, _ := s.Pending(); return n == 2 })
+	close(release)
+	first := pidOf(t, <-answered)
+	if all := s.instances(); len(all) != 1 || all[0].PID != first || all[0].Log == "" {
+		t.Errorf("instances %+v, want %d alone, as one that was started", all, first)
+	}
+	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	testutil.WaitFor(t, "none is left", func() bool { return len(s.instances()) == 0 })
+	s.mustAsk(demoVersion) // at once: no start has failed
 }
 
 // TestClosedAndRegistered: an instance that has closed the channel that it was given is one as

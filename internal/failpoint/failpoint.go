@@ -11,6 +11,9 @@ import "sync/atomic"
 // (docs/life-of-a-connection.md).
 type Point string
 
+// BrokerLaunched: a process that the broker starts runs, and the loop does not know.
+const BrokerLaunched Point = "broker.launched"
+
 // The points, in the order in which one handoff passes them.
 const (
 	BrokerIssued  Point = "broker.issued"  // token and claim exist, nothing sent
