@@ -6,6 +6,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/gofrs/flock"
 )
 
 // startPipe is a name for a broker, whose lock lies in a directory of the test's.
@@ -43,6 +45,10 @@ func TestStartLock(t *testing.T) {
 					<-inside
 				default:
 					err = errors.New("two hold it")
+				}
+				other := flock.New(lock.file.Path())
+				if free, tryErr := other.TryLock(); free || tryErr != nil {
+					err = errors.Join(err, errors.New("it is not locked"), tryErr, other.Close())
 				}
 				err = errors.Join(err, lock.Unlock())
 			}

@@ -317,11 +317,6 @@ func TestBaseline(t *testing.T) {
 			t.Errorf("%s is not in %q", want, env)
 		}
 	}
-	for _, name := range []string{"PATH", "SYSTEMROOT", "USERPROFILE"} {
-		if !slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(strings.ToUpper(e), name+"=") }) {
-			t.Errorf("%s is not in %q", name, env)
-		}
-	}
 	names := make(map[string]bool)
 	for _, e := range env {
 		name, _, _ := strings.Cut(strings.ToUpper(e), "=")
@@ -329,6 +324,9 @@ func TestBaseline(t *testing.T) {
 			t.Errorf("%s comes twice", name)
 		}
 		names[name] = true
+	}
+	if !names["SYSTEMROOT"] { // a prefix of Wine that is new may have little more
+		t.Errorf("it is no login's: %q", env)
 	}
 	if names["USHER_TEST_ACCIDENT"] {
 		t.Error("an accident is in it")
