@@ -61,6 +61,13 @@ func (b *Broker) Kept(service string) any {
 	})
 }
 
+// Logged reports whether what is kept with log, which was opened at path, is used for the next
+// process.
+func Logged(log *os.File, path string) bool {
+	_, ok := newKept(new(program), log, path).logged()
+	return ok
+}
+
 // NobodyCame is what happens when nobody has come to any service for long.
 func (b *Broker) NobodyCame() {
 	ask(b, func(s *server) time.Time { return s.tickKept(time.Now().Add(keptFor)) })

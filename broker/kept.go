@@ -22,7 +22,7 @@ type kept struct {
 	program program // that has been opened, and judged
 	log     *os.File
 	path    string      // of log
-	stamp   stamp.Stamp // of log, when it was opened
+	stamp   stamp.Stamp // of log
 	local   bool        // asking for log waits for this machine alone
 	holders atomic.Int32
 
@@ -34,7 +34,7 @@ type kept struct {
 func newKept(p *program, log *os.File, path string) *kept {
 	k := &kept{program: *p, log: log, path: path, local: stamp.Local(path)}
 	if k.local {
-		k.stamp = stamp.Of(path)
+		k.stamp = stamp.OfFile(log) // path may lead to another by now
 	}
 	k.holders.Store(1)
 	return k

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/seed-7265657e/usher/broker"
 	"github.com/seed-7265657e/usher/internal/logfile"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
@@ -110,5 +111,28 @@ func TestKeptOpen(t *testing.T) {
 	}
 	if n, m := leads(program), leads(log); n != 0 || m != 0 {
 		t.Errorf("the executable is open %d times behind the end, the log %d times", n, m)
+	}
+}
+
+// TestKeptLogIsTheOneThatIsOpen: a log that was replaced between its opening and the moment in
+// which it is kept is not written to by the next process: nobody would find it.
+func TestKeptLogIsTheOneThatIsOpen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	log, err := logfile.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	if !broker.Logged(log, path) {
+		t.Error("the log at its path is opened again")
+	}
+	if err := os.Rename(path, path+".moved"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if broker.Logged(log, path) {
+		t.Error("what is open is not what is at the path")
 	}
 }

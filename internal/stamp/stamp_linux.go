@@ -1,6 +1,8 @@
 package stamp
 
 import (
+	"os"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7265657e/usher/internal/sock/rawsys"
@@ -14,6 +16,26 @@ func Of(path string) Stamp {
 	if rawsys.Stat(path, &st) != nil {
 		return Stamp{}
 	}
+	return of(&st)
+}
+
+// OfFile is Of for a file that is open, whatever its path leads to by now. It stays the
+// caller's.
+func OfFile(f *os.File) (s Stamp) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return s
+	}
+	_ = raw.Control(func(fd uintptr) {
+		var st unix.Stat_t
+		if unix.Fstat(int(fd), &st) == nil {
+			s = of(&st)
+		}
+	})
+	return s
+}
+
+func of(st *unix.Stat_t) Stamp {
 	return Stamp{
 		dev: uint64(st.Dev), ino: st.Ino, size: uint64(st.Size), mode: st.Mode, uid: st.Uid,
 		changed: st.Ctim.Nano(), edited: st.Mtim.Nano(),
