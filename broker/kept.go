@@ -63,11 +63,18 @@ func (k *kept) logged() (end int64, ok bool) {
 	return now.Size(), now.SameFile(k.stamp) && now.Size() <= logfile.Max
 }
 
+// found reports whether path leads to the executable as when that was opened: another name of
+// the same file may be another version, which looks for its own files beside.
+func (k *kept) found(path string) bool {
+	at, err := filepath.EvalSymlinks(path)
+	return err == nil && at == k.program.path
+}
+
 // openKept opens the program and its log, or takes them from k, which may be nil. The caller
 // releases what it returns, which has p's file.
 func (j launching) openKept(ctx context.Context, p *program, k *kept) (launched, *kept, error) {
 	l := launched{program: p, log: filepath.Join(j.logDir, logName(j.service, j.variant))}
-	if k != nil && k.path == l.log {
+	if k != nil && k.path == l.log && k.found(p.path) {
 		if end, ok := k.logged(); ok {
 			from := &k.program
 			p.path, p.name, p.named, p.build, p.script, p.file = from.path, from.name, from.named, from.build, from.script, from.file

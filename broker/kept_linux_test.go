@@ -2,9 +2,11 @@ package broker_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -134,5 +136,58 @@ func TestKeptLogIsTheOneThatIsOpen(t *testing.T) {
 	}
 	if broker.Logged(log, path) {
 		t.Error("what is open is not what is at the path")
+	}
+}
+
+// TestKeptExecutableMoves: links may lead to another name of the same file, as where versions
+// share what they have in common; the next process is started at that name, for it looks for
+// its own files beside.
+func TestKeptExecutableMoves(t *testing.T) {
+	s := inetd(t, "", nil)
+	prints, err := exec.LookPath("readlink")
+	if err == nil {
+		prints, err = filepath.EvalSymlinks(prints)
+	}
+	content, readErr := os.ReadFile(prints)
+	if err := errors.Join(err, readErr); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := filepath.EvalSymlinks(s.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Base(prints)
+	first, second, current := filepath.Join(dir, "first"), filepath.Join(dir, "second"), filepath.Join(dir, "current")
+	if err := errors.Join(
+		os.Mkdir(first, 0o700), os.Mkdir(second, 0o700),
+		os.WriteFile(filepath.Join(first, name), content, 0o700),
+		os.Link(filepath.Join(first, name), filepath.Join(second, name)),
+		os.Symlink(first, current),
+	); err != nil {
+		t.Fatal(err)
+	}
+	s.write(demo+".toml", fmt.Sprintf("binary_path = %q\n[start]\nmode = \"inetd\"\nargs = [\"/proc/self/exe\"]\n", filepath.Join(current, name)))
+	says := func() string {
+		t.Helper()
+		c := s.mustDialWith("")
+		defer c.Close()
+		got, err := bufio.NewReader(c).ReadString('\n')
+		if err != nil {
+			t.Fatalf("got %q, %v", got, err)
+		}
+		return filepath.Dir(got)
+	}
+	testutil.WaitFor(t, "it is kept open", func() bool {
+		before := s.Kept(demo)
+		if got := says(); got != first {
+			t.Fatalf("it runs in %s, want %s", got, first)
+		}
+		return before != nil && s.Kept(demo) == before
+	})
+	if err := errors.Join(os.Symlink(second, current+".new"), os.Rename(current+".new", current)); err != nil {
+		t.Fatal(err)
+	}
+	if got := says(); got != second {
+		t.Errorf("it runs in %s, want %s", got, second)
 	}
 }
