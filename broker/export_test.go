@@ -76,6 +76,21 @@ func (b *Broker) NobodyCame() {
 // Looped returns how many of them the loop moves.
 func (b *Broker) Looped() int { return ask(b, func(s *server) int { return len(s.looped) }) }
 
+// Watches reports whether the broker looks who comes to the socket of a service at path.
+func (b *Broker) Watches(path string) bool {
+	return ask(b, func(s *server) bool {
+		p := s.plain[path]
+		if p == nil {
+			return false
+		}
+		if s.loop.Add(p.acceptor.Listener, func() {}) != nil { // it is in the set
+			return true
+		}
+		s.loop.Remove(p.acceptor.Listener)
+		return false
+	})
+}
+
 // Plain returns how many sockets of services it has.
 func (b *Broker) Plain() int { return ask(b, func(s *server) int { return len(s.plain) }) }
 

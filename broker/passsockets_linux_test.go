@@ -224,6 +224,42 @@ func TestPassedSocketBlocks(t *testing.T) {
 	_ = next.end()
 }
 
+// TestSocketOfPassedProgram: a broker does not look at the socket from which a program of its
+// predecessor accepts by itself, until that has ended.
+func TestSocketOfPassedProgram(t *testing.T) {
+	testutil.Needs(t, "pidfds, which are passed on with a program")
+	s := newSite(t, nil)
+	next, first := successorOf(t, s, true, nil)
+	next.serve()
+	first.ready()
+	path := filepath.Join(s.dir, "passed")
+	s.write(demo+".toml", fmt.Sprintf("binary_path = \"/bin/sleep\"\n[start]\nmode = \"listen-fds\"\nlisten = %q\n", path))
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	defer l.Close()
+	listener, err := sock.ListenerOf(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.say(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_SOCKET, Path: path, Service: demo, Version: "0.0.0", Passed: true}, listener)
+	running, b, process := first.program()
+	b.Version, b.Address, b.Listen = "0.0.0", "", path
+	first.sayProgram(b, process)
+	first.leave()
+	testutil.WaitFor(t, "it has both", func() bool { return next.Plain() == 1 && next.Backends() == 1 })
+	if next.Watches(path) {
+		t.Error("it looks at the socket")
+	}
+	_ = running.Process.Kill()
+	_ = running.Wait()
+	testutil.WaitFor(t, "it looks at the socket", func() bool { return next.Watches(path) })
+	next.stop()
+	_ = next.end()
+}
+
 // TestWantedMeanwhile: who comes to the socket of a program when it has been offered to a
 // successor is that one's, and this broker's again where it does not begin.
 func TestWantedMeanwhile(t *testing.T) {

@@ -256,7 +256,9 @@ func (s *server) openPlain(p *plainSocket) bool {
 		s.plain = make(map[string]*plainSocket)
 	}
 	s.plain[p.binding.Path] = p
-	p.acceptor.Start()
+	if !s.isPassed(p) { // by a predecessor
+		p.acceptor.Start()
+	}
 	s.emit(event.Listening{Service: p.service, Path: p.binding.Path})
 	return true
 }
