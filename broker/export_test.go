@@ -267,6 +267,13 @@ func (b *Broker) ProgramsOffered() int {
 	})
 }
 
+// OfferPrograms offers programs without a channel to the successor at the other end of ch.
+func (b *Broker) OfferPrograms(ch *sock.Channel) error {
+	return ask(b, func(s *server) error {
+		return s.offerPrograms(&successor{channel: ch, can: frame.CapPrograms})
+	})
+}
+
 // ProgramsGiven returns how many programs a predecessor has given to a broker that has not begun.
 func (b *Broker) ProgramsGiven() int { return ask(b, func(s *server) int { return len(s.programs) }) }
 

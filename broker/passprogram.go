@@ -33,7 +33,8 @@ import (
 // ends with this broker, or lives on uncounted if it has its connection to itself.
 
 // offerPrograms gives the successor what it needs to go on with programs. The error is EAGAIN
-// when it has to take in some before the others can be sent.
+// when it has to take in some before the others can be sent. With any other this broker goes on:
+// what is missing passes, and without it a program would end here that could live on.
 func (s *server) offerPrograms(next *successor) error {
 	if next.can&frame.CapPrograms == 0 {
 		return nil
@@ -42,7 +43,8 @@ func (s *server) offerPrograms(next *successor) error {
 		if e.Handle.offered {
 			continue
 		}
-		if err := s.offerProgram(next, e); errors.Is(err, syscall.EAGAIN) {
+		err := s.offerProgram(next, e)
+		if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.ETOOMANYREFS) || noDescriptor(err) {
 			return err
 		}
 	}

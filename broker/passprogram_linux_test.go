@@ -344,6 +344,30 @@ func TestProcessesHeldBack(t *testing.T) {
 	}
 }
 
+// TestOfferWithoutDescriptors: a program that can't be offered for want of descriptors, which
+// passes, keeps this broker from giving way: it would end with it.
+func TestOfferWithoutDescriptors(t *testing.T) {
+	testutil.Needs(t, "pidfds, which are passed on with a program")
+	s, path := passable(t, "relay", patience)
+	_, _ = s.meet("relay", path)
+	testutil.WaitFor(t, "it is known to be ready", func() bool { return s.Backends() == 1 })
+	near, far, err := sock.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer near.Close()
+	defer far.Close()
+	release := testutil.FillTable(t)
+	err = s.OfferPrograms(near)
+	release()
+	if !errors.Is(err, syscall.EMFILE) || s.ProgramsOffered() != 0 {
+		t.Errorf("got %v, and %d are offered", err, s.ProgramsOffered())
+	}
+	if err := s.OfferPrograms(near); err != nil || s.ProgramsOffered() != 1 {
+		t.Errorf("got %v, and %d are offered", err, s.ProgramsOffered())
+	}
+}
+
 // TestRoomOfWhatIsLeftBehind: what a process has left behind with its pipes keeps its room at the
 // next broker, too.
 func TestRoomOfWhatIsLeftBehind(t *testing.T) {
