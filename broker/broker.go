@@ -105,8 +105,10 @@ func (b *Broker) Serve(ctx context.Context) error {
 		s.jobs.readers.Go(func() { s.watchPlain(ctx, files, noFiles) })
 	}
 	s.jobs.wg.Go(s.run)
-	for _, static := range s.opts.Static {
-		s.jobs.wg.Go(func() { s.watchStatic(work, static) })
+	static, endStatic := context.WithCancel(work)
+	defer endStatic()
+	for _, backend := range s.opts.Static {
+		s.jobs.wg.Go(func() { s.watchStatic(static, backend) })
 	}
 	s.jobs.wg.Go(func() { // bounded, and nobody waits for it
 		if n := endpoint.RemoveDeadBackends(); n > 0 {
@@ -117,6 +119,7 @@ func (b *Broker) Serve(ctx context.Context) error {
 	<-ctx.Done()
 	s.beginDraining(context.Cause(ctx))
 	err := s.drainAll(context.Cause(ctx))
+	endStatic() // its successor asks for them
 	s.awaitUnjoined(told)
 	endWork()
 	s.jobs.asOwner(s.unloop)

@@ -11,12 +11,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/seed-7265657e/usher/broker"
 	"github.com/seed-7265657e/usher/internal/peer"
 	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
@@ -427,6 +429,35 @@ func TestStaysForRelayed(t *testing.T) {
 		t.Errorf("got %+v", o)
 	}
 	reaped(t, pid)
+}
+
+// TestStaysForRelayedAlone: a broker that stays for what it relays asks for no backend any more,
+// as its successor does.
+func TestStaysForRelayedAlone(t *testing.T) {
+	testutil.Needs(t, "pidfds, which are passed on with a program")
+	s := newSite(t, func(o *options) {
+		keepLogs(o)
+		o.BackendWait, o.Static = patience, []broker.StaticBackend{{Service: demo, Version: demoVersion, Pipe: "/nonexistent"}}
+		upgradable(o)
+	})
+	path, address := filepath.Join(s.dir, "plain"), freePort(t)
+	s.write(demo+".toml", listening(t, "", fmt.Sprintf("[start]\nmode = \"relay\"\naddress = %q\nlisten = %q", address, path), address))
+	c, _ := s.meet("port", path)
+	asks := func() bool {
+		stacks := make([]byte, 1<<20)
+		return strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), ".watchStatic(")
+	}
+	if testutil.WaitFor(t, "it is known to be ready", func() bool { return s.Backends() == 1 }); !asks() {
+		t.Error("it asks for no backend while it serves")
+	}
+	s.upgrade()
+	testutil.WaitFor(t, "it stays, and asks for none", func() bool { return s.Stays() && !asks() })
+	if err := s.echoedBy(c); err != nil {
+		t.Error(err)
+	}
+	if o := s.control(verbStop, "", patience); o.exit != 0 {
+		t.Errorf("got %+v", o)
+	}
 }
 
 // program is one that the test's word passes: a process, and what travels.
