@@ -35,7 +35,7 @@ func passable(t *testing.T, kind string, wait time.Duration) (s *site, path stri
 	t.Setenv("XDG_RUNTIME_DIR", testutil.SocketDir(t)) // of v1's pipes
 	s = newSite(t, func(o *options) {
 		keepLogs(o)
-		o.BackendWait = wait
+		o.BackendWait, o.HelloRate = wait, asOftenAsTheyLike
 		upgradable(o)
 	})
 	all, path := kinds(t, s.dir)

@@ -236,7 +236,7 @@ func successorProcess() error {
 	dir := os.Getenv(envSocket)
 	opts := options{
 		Socket: filepath.Join(dir, "b.sock"), DefinitionDir: filepath.Join(dir, "defs"), LogDir: filepath.Join(dir, "logs"),
-		Logger: slog.New(slog.DiscardHandler), Predecessor: of,
+		Logger: slog.New(slog.DiscardHandler), Predecessor: of, HelloRate: asOftenAsTheyLike,
 	}
 	if opts.BackendWait, err = time.ParseDuration(os.Getenv(envWait)); err != nil {
 		return err
@@ -248,6 +248,9 @@ func successorProcess() error {
 	}
 	return b.Serve(context.Background())
 }
+
+// asOftenAsTheyLike is the HelloRate of a broker whose clients, of one process, come without a pause.
+const asOftenAsTheyLike = 1 << 30
 
 // envWait is the successor's BackendWait.
 const envWait = "USHER_TEST_WAIT"
