@@ -111,7 +111,11 @@ func TestLogsPass(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				testutil.WaitFor(t, "the next broker bounds it", func() bool { _, err := os.Stat(logfile.Older(log)); return err == nil })
+				testutil.WaitFor(t, "the next broker bounds it", func() bool {
+					_, err := os.Stat(logfile.Older(log))
+					fi, logErr := os.Stat(log)
+					return err == nil && logErr == nil && fi.Size() <= logfile.Max // what is written before the cut is lost
+				})
 			}
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 			reaped(t, pid)

@@ -123,8 +123,7 @@ func TestEventsOfListeners(t *testing.T) {
 	} {
 		t.Run(test.mode, func(t *testing.T) {
 			s, plain := test.site(t)
-			s.awaitSocket(plain).Close()
-			c := dial(t, plain)
+			c := s.awaitSocket(plain)
 			first := says(t, c)
 			ready := func() bool { return s.Backends() == 1 } // which it may say behind its first answer
 			testutil.WaitFor(t, "it is ready", ready)
