@@ -121,7 +121,7 @@ func TestFullDescriptorTable(t *testing.T) {
 	send(t, first, bytesOf(t, adminFrame(wire.AdminVerb_ADMIN_VERB_READYZ, nil)))
 	p.says("full")
 	percent, err := strconv.ParseFloat(p.says("percent"), 64)
-	if err != nil || percent >= 5 {
+	if err != nil || percent >= 25 { // one that tries without a pause takes all of it
 		t.Errorf("%v%% of a processor, %v", percent, err)
 	}
 	lift()
