@@ -44,7 +44,7 @@ func (s *server) offerPrograms(next *successor) error {
 			continue
 		}
 		err := s.offerProgram(next, e)
-		if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.ETOOMANYREFS) || noDescriptor(err) {
+		if errors.Is(err, syscall.EAGAIN) || errors.Is(err, sock.TooManyRefs) || noDescriptor(err) {
 			return err
 		}
 	}
