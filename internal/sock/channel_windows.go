@@ -152,7 +152,7 @@ func (s *streamed) send(fd int, msg []byte, with []Lender) (left bool, err error
 	defer s.sending.Unlock()
 	switch {
 	case len(with) == 0:
-		_, err = s.conn.sendParts(fd, msg)
+		_, err = s.conn.sendParts(fd, [][]byte{msg})
 	case s.to == nil || s.to.n < 0:
 		err = fmt.Errorf("pass handles: %w at this end", errors.ErrUnsupported)
 	default:

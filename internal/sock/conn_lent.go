@@ -2,7 +2,11 @@
 
 package sock
 
-import "runtime"
+import (
+	"net"
+	"runtime"
+	"syscall"
+)
 
 // This file is how a Conn has and lends its descriptor, or handle, on every system that has
 // connections.
@@ -34,3 +38,24 @@ func (c *Conn) borrow() (fd int, ok bool) {
 }
 
 func (c *Conn) number() int { return c.fd }
+
+// SyscallConn implements syscall.Conn. Bytes that a caller of Read has been given are gone
+// from the connection.
+func (c *Conn) SyscallConn() (syscall.RawConn, error) {
+	if c.closed.Load() {
+		return nil, opError("raw-control", net.ErrClosed)
+	}
+	return rawConn{c}, nil
+}
+
+type rawConn struct{ c *Conn }
+
+func (r rawConn) Control(f func(uintptr)) error {
+	fd, ok := r.c.borrow()
+	if !ok {
+		return opError("raw-control", net.ErrClosed)
+	}
+	defer r.c.giveBack()
+	f(uintptr(fd))
+	return nil
+}

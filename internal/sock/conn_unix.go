@@ -132,17 +132,6 @@ func (c *Conn) TryRead(p []byte) (int, error) {
 	return n, err
 }
 
-// TryWrite writes the parts, as one, without waiting: unix.EAGAIN when there is
-// no room for a first byte. It returns how many bytes went.
-func (c *Conn) TryWrite(parts ...[]byte) (int, error) {
-	fd, ok := c.borrow()
-	if !ok {
-		return 0, net.ErrClosed
-	}
-	defer c.giveBack()
-	return c.send(fd, parts)
-}
-
 // Read implements net.Conn.
 func (c *Conn) Read(b []byte) (int, error) {
 	p := c.parked.Load()
@@ -271,27 +260,6 @@ func (c *Conn) addr(name func(int) (unix.Sockaddr, error)) net.Addr {
 		}
 	}
 	return addr
-}
-
-// SyscallConn implements syscall.Conn. Bytes that a caller of Read has been given
-// are gone from the socket.
-func (c *Conn) SyscallConn() (syscall.RawConn, error) {
-	if c.closed.Load() {
-		return nil, opError("raw-control", net.ErrClosed)
-	}
-	return rawConn{c}, nil
-}
-
-type rawConn struct{ c *Conn }
-
-func (r rawConn) Control(f func(uintptr)) error {
-	fd, ok := r.c.borrow()
-	if !ok {
-		return opError("raw-control", net.ErrClosed)
-	}
-	defer r.c.giveBack()
-	f(uintptr(fd))
-	return nil
 }
 
 func (r rawConn) Read(f func(uintptr) bool) error {

@@ -227,27 +227,6 @@ func (c *Conn) LocalAddr() net.Addr { return &net.UnixAddr{Net: "unix"} }
 // RemoteAddr implements net.Conn. Its name is empty.
 func (c *Conn) RemoteAddr() net.Addr { return &net.UnixAddr{Net: "unix"} }
 
-// SyscallConn implements syscall.Conn. Bytes that a caller of Read has been given are gone
-// from the pipe.
-func (c *Conn) SyscallConn() (syscall.RawConn, error) {
-	if c.closed.Load() {
-		return nil, opError("raw-control", net.ErrClosed)
-	}
-	return rawConn{c}, nil
-}
-
-type rawConn struct{ c *Conn }
-
-func (r rawConn) Control(f func(uintptr)) error {
-	fd, ok := r.c.borrow()
-	if !ok {
-		return opError("raw-control", net.ErrClosed)
-	}
-	defer r.c.giveBack()
-	f(uintptr(fd))
-	return nil
-}
-
 func (r rawConn) Read(f func(uintptr) bool) error {
 	for {
 		done := false

@@ -44,7 +44,7 @@ func (c *Conn) SendNow(data []byte, with ...Lender) (int, error) {
 	}
 	defer c.giveBack()
 	if len(with) == 0 {
-		return c.sendParts(fd, data)
+		return c.sendParts(fd, [][]byte{data})
 	}
 	pid, err := otherEnd(fd)
 	if err != nil {
@@ -88,7 +88,7 @@ func (c *Conn) pass(fd int, to windows.Handle, data []byte, with []Lender) error
 		there = append(there, h)
 		msg = binary.LittleEndian.AppendUint64(msg, uint64(h))
 	}
-	if _, err := c.sendParts(fd, msg, data); err != nil {
+	if _, err := c.sendParts(fd, [][]byte{msg, data}); err != nil {
 		return takeBack(to, there, err)
 	}
 	return nil

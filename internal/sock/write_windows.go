@@ -3,7 +3,6 @@ package sock
 import (
 	"bytes"
 	"errors"
-	"net"
 	"os"
 	"sync"
 	"syscall"
@@ -29,7 +28,7 @@ type flight struct {
 
 // sendParts sends the parts as one, and at most as much as a pipe holds: syscall.EAGAIN when
 // there is no room, syscall.EPIPE when the other end has gone.
-func (c *Conn) sendParts(fd int, parts ...[]byte) (int, error) {
+func (c *Conn) sendParts(fd int, parts [][]byte) (int, error) {
 	c.out.mu.Lock()
 	defer c.out.mu.Unlock()
 	if c.out.flight != nil {
@@ -104,69 +103,9 @@ func (c *Conn) closeNow(file *os.File) {
 	closeFD(c.fd)
 }
 
-// Prefix has b, which is the Conn's from then on, sent ahead of whatever is sent next;
-// nil takes it back. It comes before anybody else has the Conn.
-func (c *Conn) Prefix(b []byte) {
-	c.prefix = b
-	c.prefixed.Store(len(b) > 0)
-}
-
-// Prefixed reports whether a prefix has not been sent whole.
-func (c *Conn) Prefixed() bool { return c.prefixed.Load() }
-
-// Flush sends the prefix now, if it has not been sent; what finds no room goes ahead of
-// the next Write. It waits for nothing and nobody.
-func (c *Conn) Flush() error {
-	if !c.prefixed.Load() {
-		return nil
-	}
-	_, err := c.TryWrite()
-	if err == syscall.EAGAIN {
-		return nil
-	}
-	return err
-}
-
-// TryWrite writes the parts, as one, without waiting: syscall.EAGAIN when there is no room.
-// It returns how many bytes went, which may be fewer.
-func (c *Conn) TryWrite(parts ...[]byte) (int, error) {
-	fd, ok := c.borrow()
-	if !ok {
-		return 0, net.ErrClosed
-	}
-	defer c.giveBack()
-	if !c.prefixed.Load() {
-		return c.sendParts(fd, parts...)
-	}
-	c.prefixing.Lock()
-	defer c.prefixing.Unlock()
-	n, err := c.sendParts(fd, append([][]byte{c.prefix}, parts...)...)
-	ahead := min(n, len(c.prefix))
-	c.prefix = c.prefix[ahead:]
-	c.prefixed.Store(len(c.prefix) > 0)
-	return n - ahead, err
-}
-
-// Write implements net.Conn.
-func (c *Conn) Write(p []byte) (int, error) { return c.WriteParts(p) }
-
-// WriteParts writes the parts one behind the other, at once where there is room.
-func (c *Conn) WriteParts(parts ...[]byte) (done int, err error) {
-	c.writing.Lock()
-	defer c.writing.Unlock()
-	if c.parked.Load() == nil {
-		done, err = c.TryWrite(parts...)
-		if err != nil && err != syscall.EAGAIN {
-			return done, opError("write", err)
-		}
-		if err == nil && done == size(parts) {
-			return done, nil
-		}
-	}
-	f, err := c.park()
-	if err != nil {
-		return done, opError("write", err)
-	}
+// goOn writes what is left of parts behind their first done bytes, and waits for room. The
+// caller holds writing.
+func (c *Conn) goOn(f *os.File, parts [][]byte, done int) (int, error) {
 	left := append([][]byte{c.takePrefix()}, parts...)
 	skip := done
 	for i, p := range left {
@@ -189,13 +128,6 @@ func (c *Conn) WriteParts(parts ...[]byte) (done int, err error) {
 		}
 	}
 	return done, nil
-}
-
-func size(parts [][]byte) (n int) {
-	for _, p := range parts {
-		n += len(p)
-	}
-	return n
 }
 
 // takePrefix takes out what is left of the prefix: who waits for room must not hold its lock.
