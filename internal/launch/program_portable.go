@@ -12,33 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// program stands for an opened executable, which these systems run by its path alone.
-type program struct{}
-
-// errReplaced says that another file has the path of the one that is to run.
-var errReplaced = errors.New("it was replaced, and this system runs what is at the path")
-
-// reopen checks that path leads to f still. That another file comes there before the child
-// runs it goes unseen.
-func reopen(f *os.File, path string, _ []*os.File) (program, error) {
-	mine, err := f.Stat()
-	if err != nil {
-		return program{}, err
-	}
-	there, err := os.Stat(path)
-	if err != nil {
-		return program{}, err
-	}
-	if !os.SameFile(mine, there) {
-		return program{}, fmt.Errorf("%s: %w", path, errReplaced)
-	}
-	return program{}, nil
-}
-
-func (program) path(own string) string { return own }
-
-func (program) close() {}
-
 // mostStray bounds what CloseStray looks at: a process may be allowed a million descriptors.
 const mostStray = 1 << 16
 
@@ -62,12 +35,6 @@ func CloseStray(keep ...int) error {
 	}
 	return nil
 }
-
-// SetName does nothing: these systems name a process by its file.
-func SetName(string) {}
-
-// OwnImage is path: nothing leads to the file itself.
-func OwnImage(path string) string { return path }
 
 // Duplicate gives f a descriptor more, which the caller closes.
 func Duplicate(f *os.File) (*os.File, error) {

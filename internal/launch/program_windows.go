@@ -3,39 +3,11 @@ package launch
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 
 	"golang.org/x/sys/windows"
 )
-
-// program stands for an opened executable, which this system runs by its path alone.
-type program struct{}
-
-// errReplaced says that another file has the path of the one that is to run.
-var errReplaced = errors.New("it was replaced, and this system runs what is at the path")
-
-// reopen checks that path leads to f still. From then on it does: nobody moves or removes a
-// file that is open here.
-func reopen(f *os.File, path string, _ []*os.File) (program, error) {
-	mine, err := f.Stat()
-	if err != nil {
-		return program{}, err
-	}
-	there, err := os.Stat(path)
-	if err != nil {
-		return program{}, err
-	}
-	if !os.SameFile(mine, there) {
-		return program{}, fmt.Errorf("%s: %w", path, errReplaced)
-	}
-	return program{}, nil
-}
-
-func (program) path(own string) string { return own }
-
-func (program) close() {}
 
 // FileID is what tells the file at name from every other that is there at the same time.
 func FileID(name string, _ fs.FileInfo) ([]byte, error) {
@@ -60,12 +32,6 @@ func FileID(name string, _ fs.FileInfo) ([]byte, error) {
 // CloseStray does nothing: a process is started here with the handles alone that are meant
 // for it.
 func CloseStray(...int) error { return nil }
-
-// SetName does nothing: this system names a process by its file.
-func SetName(string) {}
-
-// OwnImage is path: nothing leads to the file itself.
-func OwnImage(path string) string { return path }
 
 // Duplicate answers errors.ErrUnsupported: what it is for, the upgrade, is not there on this
 // system.
