@@ -16,53 +16,6 @@ import (
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
-const patience = 10 * time.Second
-
-// running is a loop in its goroutine, ended with the test.
-func running(t *testing.T, tick func(time.Time) time.Time) *loop.Loop {
-	t.Helper()
-	testutil.Leaks(t)
-	l, err := loop.New(tick, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error)
-	go func() { ended <- l.Run() }()
-	t.Cleanup(func() {
-		l.Stop()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-		l.Close()
-		if l.Post(func() { t.Error("run after the end") }) {
-			t.Error("Post after the end")
-		}
-	})
-	return l
-}
-
-func never(time.Time) time.Time { return time.Time{} }
-
-// on runs f on the loop and waits for it.
-func on(t *testing.T, l *loop.Loop, f func()) {
-	t.Helper()
-	done := make(chan struct{})
-	if !l.Post(func() { defer close(done); f() }) {
-		t.Fatal("the loop has ended")
-	}
-	wait(t, done)
-}
-
-func wait[T any](t *testing.T, c <-chan T) (v T) {
-	t.Helper()
-	select {
-	case v = <-c:
-	case <-time.After(patience):
-		t.Fatal("nothing happened")
-	}
-	return v
-}
-
 // pipe is a listener, and its name.
 func pipe(t *testing.T) (*sock.Listener, string) {
 	t.Helper()
@@ -255,17 +208,4 @@ func TestAcceptorTakesConnections(t *testing.T) {
 		_ = c.Close()
 	}
 	on(t, l, a.Stop)
-}
-
-func TestTickComesAtItsTime(t *testing.T) {
-	rung := make(chan time.Time, 1)
-	l := running(t, func(now time.Time) time.Time {
-		rung <- now
-		return time.Time{}
-	})
-	at := time.Now().Add(20 * time.Millisecond)
-	on(t, l, func() { l.WakeAt(at) })
-	if now := wait(t, rung); now.Before(at) {
-		t.Errorf("%v too early", at.Sub(now))
-	}
 }
