@@ -47,7 +47,8 @@ func Pair() (near *Channel, far *FD, err error) {
 // streamed is what a Channel keeps from one call to the next: on a pipe of bytes a message
 // may arrive in parts. What arrives is never read beyond the message at hand.
 type streamed struct {
-	conn *Conn
+	conn   *Conn
+	serves bool // this is the serving end, which sends handles and is sent none
 
 	receiving sync.Mutex // held while something is read, and by close; never while it is waited for
 	buf       []byte     // the message at hand
@@ -61,7 +62,13 @@ type streamed struct {
 	to      *FD        // the process that has the far end; nil before, and at the far end
 }
 
-func newStreamed(c *Conn) *streamed { return &streamed{conn: c} }
+// newStreamed takes an end of which nothing can be learned for a serving one: it takes
+// nothing by its number.
+func newStreamed(c *Conn) *streamed {
+	var flags uint32
+	err := windows.GetNamedPipeInfo(windows.Handle(c.fd), &flags, nil, nil, nil)
+	return &streamed{conn: c, serves: err != nil || flags&windows.PIPE_SERVER_END != 0}
+}
 
 // next receives what there is of the message at hand: syscall.EAGAIN when that is not all.
 func (s *streamed) next(fd int, _ *receiver) (Message, error) {
@@ -107,6 +114,9 @@ func (s *streamed) want() (n int, whole bool, err error) {
 			return headLen, false, nil
 		}
 		if s.buf[0] == marker {
+			if s.serves {
+				return 0, false, fmt.Errorf("%w: handles from the end that has none to give", ErrProtocol)
+			}
 			many := int(s.buf[1])
 			if many > usualFDs {
 				return 0, false, fmt.Errorf("%w: %d handles", ErrProtocol, many)

@@ -18,7 +18,9 @@ import (
 //	marker ─ how many ─ 8 bytes for each, little-endian ─ frame
 //
 // marker is no version of a frame, so a message that comes alone is told from it. A
-// duplicate whose message could not be sent is closed in the receiver again.
+// duplicate whose message could not be sent is closed in the receiver again. The serving end
+// of a pipe, a broker's, takes no handles: a number that its peer makes up could be that of
+// any handle of its own.
 
 const (
 	marker    = 'H'

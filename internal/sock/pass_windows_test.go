@@ -2,6 +2,7 @@ package sock
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"os"
@@ -164,9 +165,9 @@ func TestBrokenPassing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dialled, served := pair(t)
-			mustWrite(t, dialled, string(sent))
-			_ = dialled.Close()
-			if _, err := ReceiveFramed(served); !errors.Is(err, ErrProtocol) {
+			mustWrite(t, served, string(sent))
+			_ = served.Close()
+			if _, err := ReceiveFramed(dialled); !errors.Is(err, ErrProtocol) {
 				t.Error(err)
 			}
 		})
@@ -176,5 +177,29 @@ func TestBrokenPassing(t *testing.T) {
 	_ = dialled.Close()
 	if _, err := ReceiveFramed(served); err != io.ErrUnexpectedEOF {
 		t.Errorf("inside a message: %v", err)
+	}
+}
+
+// TestServingEndTakesNoHandles: whoever got the far end of a channel, or has dialled, can
+// make up numbers, and those of the other process' own handles are easily guessed.
+func TestServingEndTakesNoHandles(t *testing.T) {
+	own := event(t)
+	msg := binary.LittleEndian.AppendUint64([]byte{marker, 1}, uint64(own.n))
+	msg = append(msg, message(t, 1)...)
+	near, far := channel(t)
+	mustWrite(t, far.sock, string(msg))
+	dialled, served := pair(t)
+	mustWrite(t, dialled, string(msg))
+	for name, receive := range map[string]func() (Message, error){
+		"channel":    near.TryRecv,
+		"connection": func() (Message, error) { return ReceiveFramed(served) },
+	} {
+		if m, err := receive(); !errors.Is(err, ErrProtocol) {
+			t.Errorf("%s: %d handles, %v", name, m.FDs.Len(), err)
+			m.FDs.Close()
+		}
+	}
+	if _, err := windows.WaitForSingleObject(windows.Handle(own.n), 0); err != nil {
+		t.Errorf("the handle was closed: %v", err)
 	}
 }
