@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -90,39 +91,44 @@ type process struct {
 
 func start(t *testing.T, name string, r role) *process {
 	t.Helper()
+	p, err := begin(t, name, r)
+	for tries := 1; errors.Is(err, windows.ERROR_INTERNAL_ERROR) && tries < 5; tries++ {
+		t.Logf("once more: %v", err) // Wine's word for a process that has ended before it ran
+		p, err = begin(t, name, r)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func begin(t *testing.T, name string, r role) (*process, error) {
 	cmd := testutil.Helper(t, name)
 	text, err := json.Marshal(r)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	cmd.Env = append(cmd.Env, roleVariable+"="+string(text))
 	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: windows.CREATE_NEW_PROCESS_GROUP}
 	p := &process{t: t, cmd: cmd, said: make(chan string, 1024)}
 	if p.in, err = cmd.StdinPipe(); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	out, into, err := os.Pipe()
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	cmd.Stdout = into
 	if name == "usher" {
 		cmd.Stderr = into // its log
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	err = cmd.Start()
 	_ = into.Close()
-	go func() {
-		defer close(p.said)
-		defer func() { _ = out.Close() }()
-		for lines := bufio.NewScanner(out); lines.Scan(); {
-			p.mu.Lock()
-			p.all = append(p.all, lines.Text())
-			p.mu.Unlock()
-			p.said <- lines.Text()
-		}
-	}()
+	if err != nil {
+		_ = out.Close()
+		return nil, err
+	}
+	go p.listen(out)
 	p.wait = sync.OnceValue(cmd.Wait)
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
@@ -133,7 +139,19 @@ func start(t *testing.T, name string, r role) *process {
 			t.Logf("%s (%d) said:\n%s", name, cmd.Process.Pid, strings.Join(p.all, "\n"))
 		}
 	})
-	return p
+	return p, nil
+}
+
+// listen keeps what the process says.
+func (p *process) listen(out *os.File) {
+	defer close(p.said)
+	defer func() { _ = out.Close() }()
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		p.mu.Lock()
+		p.all = append(p.all, lines.Text())
+		p.mu.Unlock()
+		p.said <- lines.Text()
+	}
 }
 
 // until waits for a line with text in it.
@@ -181,9 +199,12 @@ func (p *process) ends() int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
+// broker serves. No backend is late for it, and a client waits for one that is expected, unless
+// args say otherwise.
 func broker(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := start(t, "usher", role{Arguments: append([]string{"serve", "--events", "off"}, args...)})
+	p := start(t, "usher", role{Arguments: append([]string{"serve", "--events", "off",
+		"--ack-deadline", patience.String(), "--backend-wait", patience.String()}, args...)})
 	p.until(`"broker.serving"`)
 	return p
 }

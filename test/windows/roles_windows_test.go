@@ -88,7 +88,7 @@ func (r role) arm() {
 }
 
 // beBackend answers each line with itself, its pid and how it came, until its standard input
-// ends. It says which lines it has run.
+// ends and its connections have. It says which lines it has run.
 func beBackend() error {
 	r, err := ownRole()
 	if err != nil {
@@ -126,10 +126,10 @@ func beBackend() error {
 	default:
 		err = serveLines(ln)
 	}
-	if errors.Is(err, net.ErrClosed) {
-		return nil
+	if !errors.Is(err, net.ErrClosed) {
+		return err
 	}
-	return err
+	return ln.Drain(ctx)
 }
 
 func serveLines(ln net.Listener) error {
