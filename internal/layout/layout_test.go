@@ -140,7 +140,7 @@ const testHelpers = "internal/testutil"
 
 // testOnly are imported by tests and by each other: helpers, and the generated
 // messages, which are the referee of package wire.
-var testOnly = []string{testHelpers, "internal/brokerpb", "internal/usherpb"}
+var testOnly = []string{testHelpers, "internal/brokerpb", "internal/usherpb", "test/windows/fixture"}
 
 // TestImportsPointDownward: and domain packages don't import each other.
 func TestImportsPointDownward(t *testing.T) {
@@ -251,6 +251,7 @@ func TestBinaryLinksNoDrawing(t *testing.T) {
 var systemDependent = []string{
 	"handoff",                                                      // the classes of a send's errors, which are its own
 	"internal/world", "internal/bench", "bench/peers", testHelpers, // they signal and stop processes
+	"test/windows/fixture", // of tests for that system alone
 }
 
 var systemSuffix = regexp.MustCompile(`_(linux|darwin|windows|freebsd|netbsd|openbsd|unix|bsd|other|portable)\.go$`)

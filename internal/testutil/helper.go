@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// helperEnv names the helper that this process is to be. It means something to
+// HelperVariable names the helper that this process is to be. It means something to
 // test binaries that call Main alone.
-const helperEnv = "USHER_TEST_HELPER"
+const HelperVariable = "USHER_TEST_HELPER"
 
 // helperLife bounds a helper process, should its test end without it.
 const helperLife = 5 * time.Minute
@@ -22,7 +22,7 @@ const helperLife = 5 * time.Minute
 // The tests have a runtime directory of their own: a broker waits for the backends that live
 // in the one that it has, and those of this user are none of theirs.
 func Main(m *testing.M, helpers map[string]func() error) {
-	name, ok := os.LookupEnv(helperEnv)
+	name, ok := os.LookupEnv(HelperVariable)
 	if !ok {
 		os.Exit(run(m))
 	}
@@ -54,7 +54,7 @@ func Helper(tb testing.TB, name string, files ...*os.File) *exec.Cmd {
 	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, os.Args[0])
-	cmd.Env = append(os.Environ(), helperEnv+"="+name, "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"))
+	cmd.Env = append(os.Environ(), HelperVariable+"="+name, "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 	cmd.ExtraFiles = files
 	cmd.Stderr = os.Stderr
 	tb.Cleanup(func() {

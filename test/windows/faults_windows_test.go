@@ -14,6 +14,7 @@ import (
 	"github.com/seed-7265657e/usher/client"
 	"github.com/seed-7265657e/usher/internal/failpoint"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/test/windows/fixture"
 )
 
 // fault is a place between the broker's message and the backend's first answer at which the
@@ -73,7 +74,7 @@ var errSent = errors.New("sent, and not answered")
 // request asks until ctx ends. It calls asked when it has written into a connection.
 func request(ctx context.Context, text string, early bool, asked func()) (o outcome) {
 	var c *client.Conn
-	opts := client.Options{Service: service, Version: version}
+	opts := fixture.Options()
 	if early {
 		c, o.err = client.DialWith(ctx, opts, []byte(text+"\n"))
 	} else {
@@ -105,7 +106,7 @@ func request(ctx context.Context, text string, early bool, asked func()) (o outc
 type met struct {
 	text    string
 	verdict verdict
-	faulty  *process
+	faulty  *fixture.Process
 }
 
 // TestFaults ends a backend (TerminateProcess) at every failpoint, and has it stand still
@@ -121,7 +122,7 @@ func TestFaults(t *testing.T) {
 		of          func(f fault, kill bool) bool
 	}{
 		{"overdue", 500 * time.Millisecond, func(f fault, kill bool) bool { return !kill && f.frozen[0] == answered }},
-		{"in time", patience, func(f fault, kill bool) bool { return kill || f.frozen[0] != answered }},
+		{"in time", fixture.Patience, func(f fault, kill bool) bool { return kill || f.frozen[0] != answered }},
 	} {
 		t.Run(group.name, func(t *testing.T) { testFaults(t, group.ackDeadline, group.of) })
 	}
@@ -129,8 +130,8 @@ func TestFaults(t *testing.T) {
 
 func testFaults(t *testing.T, ackDeadline time.Duration, of func(f fault, kill bool) bool) {
 	rounds := testutil.Repeat(t, "USHER_FAULT_ROUNDS", 2, 1)
-	surroundings(t)
-	serving := broker(t, "--ack-deadline", ackDeadline.String(), "--backend-wait", "10ms")
+	fixture.Surroundings(t)
+	serving := fixture.Broker(t, "--ack-deadline", ackDeadline.String(), "--backend-wait", "10ms")
 	steady := registered(t, role{})
 	var all []met
 	every := func(rounds int) {
@@ -148,22 +149,22 @@ func testFaults(t *testing.T, ackDeadline time.Duration, of func(f fault, kill b
 	// Threads of the runtime have handles too, but do not become more for ever.
 	const passes = 5
 	for pass := range passes {
-		met, before, beforeSteady := len(all), serving.handles(), steady.handles()
+		met, before, beforeSteady := len(all), serving.Handles(), steady.Handles()
 		every(2)
 		some := (len(all) - met) / 2
-		leaked := func() bool { return serving.handles()-before >= some || steady.handles()-beforeSteady >= some }
+		leaked := func() bool { return serving.Handles()-before >= some || steady.Handles()-beforeSteady >= some }
 		if testutil.Settles(func() bool { return !leaked() }) {
 			break
 		}
 		if pass == passes-1 {
-			t.Errorf("after %d faults the broker has %d handles more, and the backend %d", 2*some, serving.handles()-before, steady.handles()-beforeSteady)
+			t.Errorf("after %d faults the broker has %d handles more, and the backend %d", 2*some, serving.Handles()-before, steady.Handles()-beforeSteady)
 		}
 	}
 	t.Logf("%d faults", len(all))
-	_ = steady.in.Close()
-	steady.ends() // and has said all
+	steady.Leave()
+	steady.Ends() // and has said all
 	for _, m := range all {
-		ran := m.faulty.ran(m.text) + steady.ran(m.text)
+		ran := m.faulty.Said("ran "+m.text) + steady.Said("ran "+m.text)
 		if ran > 1 || m.verdict == answered && ran != 1 || m.verdict == notSent && ran != 0 {
 			t.Errorf("%s: %s, and was run %d times", m.text, m.verdict, ran)
 		}
@@ -171,20 +172,18 @@ func testFaults(t *testing.T, ackDeadline time.Duration, of func(f fault, kill b
 }
 
 // meet is one fault.
-func meet(t *testing.T, steady *process, f fault, kill bool, text string) met {
+func meet(t *testing.T, steady *fixture.Process, f fault, kill bool, text string) met {
 	t.Helper()
 	faulty := registered(t, role{Point: f.point, Freeze: true}) // the newest is asked first
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), fixture.Patience)
 	defer cancel()
 	told, asked := make(chan outcome, 1), make(chan struct{})
 	go func() { told <- request(ctx, text, f.early, func() { close(asked) }) }()
-	faulty.until("at ")
+	faulty.Until("at ")
 	want := f.frozen
 	if kill {
 		want = f.killed
-		if err := faulty.cmd.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
+		faulty.Kill()
 	} else if want[0] != answered { // nobody else can answer
 		if want[0] == unknown && !f.early { // it has its connection, and is to ask on it
 			select {
@@ -196,16 +195,14 @@ func meet(t *testing.T, steady *process, f fault, kill bool, text string) met {
 	}
 	got := <-told
 	if !kill {
-		if _, err := io.WriteString(faulty.in, "go on\n"); err != nil {
-			t.Error(err)
-		}
-		_ = faulty.in.Close() // it serves what it has, and ends
+		faulty.Tell("go on")
+		faulty.Leave() // it serves what it has, and ends
 	}
-	faulty.ends()
+	faulty.Ends()
 	if !slices.Contains(want, got.verdict()) {
 		t.Errorf("%s: %s, %q, %v; want %q", text, got.verdict(), got.answer, got.err, want)
 	}
-	if got.verdict() == answered && got.answer != answerOf(steady, text, true) && got.answer != answerOf(steady, text, false) {
+	if got.verdict() == answered && got.answer != fixture.Answer(text, steady.PID(), true) && got.answer != fixture.Answer(text, steady.PID(), false) {
 		t.Errorf("%s: answered %q", text, got.answer)
 	}
 	return met{text, got.verdict(), faulty}

@@ -17,26 +17,27 @@ import (
 	"github.com/seed-7265657e/usher/client"
 	"github.com/seed-7265657e/usher/internal/failpoint"
 	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/test/windows/fixture"
 )
 
 // TestHandsOver: broker, backend and clients are processes of their own.
 func TestHandsOver(t *testing.T) {
-	surroundings(t)
-	serving := broker(t)
+	fixture.Surroundings(t)
+	serving := fixture.Broker(t)
 	lines := registered(t, role{})
-	one := start(t, "client", role{Request: "hello"})
-	if got := one.until("hello"); got != "handed_over "+answerOf(lines, "hello", true) {
+	one := fixture.Start(t, "client", role{Request: "hello"})
+	if got := one.Until("hello"); got != "handed_over "+fixture.Answer("hello", lines.PID(), true) {
 		t.Errorf("another process was answered %q", got)
 	}
 	many := func(rounds int) {
 		for i := range rounds {
 			request := fmt.Sprint("request", i)
 			for _, early := range []bool{false, true} {
-				answer, c, err := ask(client.Options{}, request, early)
+				answer, c, err := fixture.Ask(fixture.Options(), request, early)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if want := answerOf(lines, request, true); answer != want || c.Route() != client.HandedOver {
+				if want := fixture.Answer(request, lines.PID(), true); answer != want || c.Route() != client.HandedOver {
 					t.Fatalf("%s, answered %q, not %q", c.Route(), answer, want)
 				}
 				_ = c.Close()
@@ -45,35 +46,37 @@ func TestHandsOver(t *testing.T) {
 	}
 	many(20)
 	const rounds = 100
-	before, beforeLines := serving.handles(), lines.handles()
+	before, beforeLines := serving.Handles(), lines.Handles()
 	many(rounds)
 	for name, leak := range map[string]func() int{
-		"broker":  func() int { return serving.handles() - before },
-		"backend": func() int { return lines.handles() - beforeLines },
+		"broker":  func() int { return serving.Handles() - before },
+		"backend": func() int { return lines.Handles() - beforeLines },
 	} { // threads of the runtime have handles too
 		if !testutil.Settles(func() bool { return leak() < rounds }) {
 			t.Errorf("%s has %d handles more, after %d connections", name, leak(), 2*rounds)
 		}
 	}
-	answer, c, err := ask(client.Options{NoHandoff: true}, "other", false)
+	reconnecting := fixture.Options()
+	reconnecting.NoHandoff = true
+	answer, c, err := fixture.Ask(reconnecting, "other", false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if answer != answerOf(lines, "other", false) || c.Route() != client.Reconnected {
+	if answer != fixture.Answer("other", lines.PID(), false) || c.Route() != client.Reconnected {
 		t.Errorf("%s, answered %q", c.Route(), answer)
 	}
 	_ = c.Close()
-	if status := usher(t, "status"); !strings.Contains(status, "claims by event") || !strings.Contains(status, "processes by handle") {
+	if status := fixture.Usher(t, "status"); !strings.Contains(status, "claims by event") || !strings.Contains(status, "processes by handle") {
 		t.Error(status)
 	}
 }
 
 // TestLongConnection: both directions at once, more than a pipe holds.
 func TestLongConnection(t *testing.T) {
-	surroundings(t)
-	broker(t)
+	fixture.Surroundings(t)
+	fixture.Broker(t)
 	registered(t, role{})
-	answer, c, err := ask(client.Options{}, "first", true)
+	answer, c, err := fixture.Ask(fixture.Options(), "first", true)
 	if err != nil {
 		t.Fatal(answer, err)
 	}
@@ -99,10 +102,10 @@ func TestLongConnection(t *testing.T) {
 }
 
 func TestHTTP(t *testing.T) {
-	surroundings(t)
-	broker(t)
+	fixture.Surroundings(t)
+	fixture.Broker(t)
 	serving := registered(t, role{Protocol: "http"})
-	transport := &http.Transport{DialContext: client.HTTP(client.Options{Service: service, Version: version})}
+	transport := &http.Transport{DialContext: client.HTTP(fixture.Options())}
 	defer transport.CloseIdleConnections()
 	for range 3 {
 		resp, err := (&http.Client{Transport: transport}).Get("http://lines/path")
@@ -111,24 +114,26 @@ func TestHTTP(t *testing.T) {
 		}
 		body, err := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
-		if want := fmt.Sprintln(serving.cmd.Process.Pid, "/path"); string(body) != want || err != nil {
+		if want := fmt.Sprintln(serving.PID(), "/path"); string(body) != want || err != nil {
 			t.Errorf("answered %q, %v; want %q", body, err, want)
 		}
 	}
 }
 
 func TestGRPC(t *testing.T) {
-	surroundings(t)
-	broker(t)
+	fixture.Surroundings(t)
+	fixture.Broker(t)
 	registered(t, role{Protocol: "grpc"})
 	for _, noHandoff := range []bool{false, true} {
+		opts := fixture.Options()
+		opts.NoHandoff = noHandoff
 		conn, err := grpc.NewClient("passthrough:///lines",
-			grpc.WithContextDialer(client.GRPC(client.Options{Service: service, Version: version, NoHandoff: noHandoff})),
+			grpc.WithContextDialer(client.GRPC(opts)),
 			grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), fixture.Patience)
 		answer, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})
 		cancel()
 		if err != nil || answer.Status != healthpb.HealthCheckResponse_SERVING {
@@ -141,56 +146,54 @@ func TestGRPC(t *testing.T) {
 // TestBrokerKilled: what it has handed over lives on, and keeps its pipe's name in use; the
 // next broker serves at that name, and the backend finds it.
 func TestBrokerKilled(t *testing.T) {
-	surroundings(t)
-	serving := broker(t)
+	fixture.Surroundings(t)
+	serving := fixture.Broker(t)
 	lines := registered(t, role{})
-	_, c, err := ask(client.Options{}, "first", false)
+	_, c, err := fixture.Ask(fixture.Options(), "first", false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = c.Close() }()
-	second := start(t, "usher", role{Arguments: []string{"serve"}})
-	second.until(fmt.Sprintf("(pid %d) already serves", serving.cmd.Process.Pid))
-	if code := second.ends(); code != 1 {
+	second := fixture.Start(t, "usher", fixture.Serve())
+	second.Until(fmt.Sprintf("(pid %d) already serves", serving.PID()))
+	if code := second.Ends(); code != 1 {
 		t.Errorf("a second broker ended with %d", code)
 	}
-	if err := serving.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	serving.ends()
+	serving.Kill()
+	serving.Ends()
 	if _, err := io.WriteString(c, "second\n"); err != nil {
 		t.Fatal(err)
 	}
-	if answer, err := line(c); answer != answerOf(lines, "second", true) {
+	if answer, err := fixture.ReadLine(c); answer != fixture.Answer("second", lines.PID(), true) {
 		t.Errorf("without a broker: %q, %v", answer, err)
 	}
-	broker(t)
-	answer, again, err := ask(client.Options{}, "third", false) // it waits for a backend that is expected
+	fixture.Broker(t)
+	answer, again, err := fixture.Ask(fixture.Options(), "third", false) // it waits for a backend that is expected
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = again.Close() }()
-	if answer != answerOf(lines, "third", true) {
+	if answer != fixture.Answer("third", lines.PID(), true) {
 		t.Errorf("by the next broker: %q", answer)
 	}
 }
 
 // TestBackendFrozen before it has taken the connection: another one gets that.
 func TestBackendFrozen(t *testing.T) {
-	surroundings(t)
-	broker(t, "--ack-deadline", "500ms")
+	fixture.Surroundings(t)
+	fixture.Broker(t, "--ack-deadline", "500ms")
 	frozen := registered(t, role{Point: failpoint.BackendChecked, Freeze: true})
 	steady := registered(t, role{})
 	for i := range 3 {
 		request := fmt.Sprint("request", i)
-		answer, c, err := ask(client.Options{}, request, true)
+		answer, c, err := fixture.Ask(fixture.Options(), request, true)
 		// Should this one be late as well, it is sent the client.
-		if err != nil || answer != answerOf(steady, request, c.Route() == client.HandedOver) {
+		if err != nil || answer != fixture.Answer(request, steady.PID(), c.Route() == client.HandedOver) {
 			t.Fatalf("%q, %v", answer, err)
 		}
 		_ = c.Close()
 	}
-	if n := frozen.ran("request0"); n != 0 {
+	if n := frozen.Said("ran request0"); n != 0 {
 		t.Errorf("the frozen one has run it %d times", n)
 	}
 }
@@ -207,16 +210,16 @@ func TestBackendKilled(t *testing.T) {
 				continue // passed with early data alone, or only without: then the reply goes with the first answer
 			}
 			t.Run(fmt.Sprintf("%s early=%v", point, early), func(t *testing.T) {
-				surroundings(t)
-				broker(t, "--backend-wait", "10ms")
+				fixture.Surroundings(t)
+				fixture.Broker(t, "--backend-wait", "10ms")
 				killed := registered(t, role{Point: point})
-				answer, c, err := ask(client.Options{}, "once", early)
+				answer, c, err := fixture.Ask(fixture.Options(), "once", early)
 				if err == nil {
 					t.Fatalf("answered %q on %s by a process that was killed", answer, c.Route())
 				}
-				killed.until("at ")
-				killed.ends()
-				ran := killed.ran("once")
+				killed.Until("at ")
+				killed.Ends()
+				ran := killed.Said("ran once")
 				if ran > 1 || ran == 1 && point != pointRead {
 					t.Errorf("it was run %d times", ran)
 				}
@@ -232,34 +235,34 @@ func TestBackendKilled(t *testing.T) {
 // TestShutdown, and the keys that end a console program: connections that were handed over
 // live on, and the broker has ended well.
 func TestShutdown(t *testing.T) {
-	for name, end := range map[string]func(t *testing.T, serving *process){
-		"usher shutdown": func(t *testing.T, _ *process) { usher(t, "shutdown") },
-		"Ctrl-Break": func(t *testing.T, serving *process) {
-			if err := windows.GenerateConsoleCtrlEvent(windows.CTRL_BREAK_EVENT, uint32(serving.cmd.Process.Pid)); err != nil {
+	for name, end := range map[string]func(t *testing.T, serving *fixture.Process){
+		"usher shutdown": func(t *testing.T, _ *fixture.Process) { fixture.Usher(t, "shutdown") },
+		"Ctrl-Break": func(t *testing.T, serving *fixture.Process) {
+			if err := windows.GenerateConsoleCtrlEvent(windows.CTRL_BREAK_EVENT, uint32(serving.PID())); err != nil {
 				t.Skipf("no console: %v", err)
 			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			surroundings(t)
-			serving := broker(t)
+			fixture.Surroundings(t)
+			serving := fixture.Broker(t)
 			lines := registered(t, role{})
-			_, c, err := ask(client.Options{}, "first", false)
+			_, c, err := fixture.Ask(fixture.Options(), "first", false)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer func() { _ = c.Close() }()
 			end(t, serving)
-			if code := serving.ends(); code != 0 {
+			if code := serving.Ends(); code != 0 {
 				t.Errorf("it ended with %d", code)
 			}
 			if _, err := io.WriteString(c, "second\n"); err != nil {
 				t.Fatal(err)
 			}
-			if answer, err := line(c); answer != answerOf(lines, "second", true) {
+			if answer, err := fixture.ReadLine(c); answer != fixture.Answer("second", lines.PID(), true) {
 				t.Errorf("%q, %v", answer, err)
 			}
-			if _, err := client.Dial(context.Background(), client.Options{Service: service, Version: version}); !errors.Is(err, client.ErrBrokerUnreachable) {
+			if _, err := client.Dial(context.Background(), fixture.Options()); !errors.Is(err, client.ErrBrokerUnreachable) {
 				t.Errorf("dialled: %v", err)
 			}
 		})

@@ -3,7 +3,6 @@ package windows
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,54 +10,28 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/seed-7265657e/usher/backend"
-	"github.com/seed-7265657e/usher/client"
-	"github.com/seed-7265657e/usher/internal/cli"
 	"github.com/seed-7265657e/usher/internal/failpoint"
-	"github.com/seed-7265657e/usher/internal/testutil"
+	"github.com/seed-7265657e/usher/test/windows/fixture"
 )
 
-const (
-	service = "lines"
-	version = "1.0.0"
-	// roleVariable has the role of a process that a test has started.
-	roleVariable = "USHER_TEST_ROLE"
-)
-
-// role is what such a process is told.
+// role is what a process that a test has started is told.
 type role struct {
-	Arguments []string // of usher
-	Point     failpoint.Point
-	Freeze    bool   // at Point, else the process is ended there; once
-	Request   string // of the client
-	Protocol  string // of the backend: "http", "grpc", or lines
+	Point    failpoint.Point
+	Freeze   bool   // at Point, else the process is ended there; once
+	Request  string // of the client
+	Protocol string // of the backend: "http", "grpc", or lines
 }
 
 func TestMain(m *testing.M) {
-	testutil.Main(m, map[string]func() error{"usher": beUsher, "backend": beBackend, "client": beClient})
-}
-
-func ownRole() (r role, err error) {
-	return r, json.Unmarshal([]byte(os.Getenv(roleVariable)), &r)
-}
-
-func beUsher() error {
-	r, err := ownRole()
-	if err != nil {
-		return err
-	}
-	os.Args = append(os.Args[:1], r.Arguments...)
-	os.Exit(cli.Main())
-	return nil
+	fixture.Main(m, map[string]func() error{"backend": beBackend, "client": beClient})
 }
 
 // pointRead is the application's own: the request has been read and told, and not answered.
@@ -90,14 +63,14 @@ func (r role) arm() {
 // beBackend answers each line with itself, its pid and how it came, until its standard input
 // ends and its connections have. It says which lines it has run.
 func beBackend() error {
-	r, err := ownRole()
-	if err != nil {
+	var r role
+	if err := fixture.Role(&r); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), fixture.Patience)
 	defer cancel()
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
-	ln, err := backend.Listen(ctx, backend.Options{Service: service, Version: version, Logger: log})
+	ln, err := backend.Listen(ctx, backend.Options{Service: fixture.Service, Version: fixture.Version, Logger: log})
 	if err != nil {
 		return err
 	}
@@ -129,7 +102,7 @@ func beBackend() error {
 	if !errors.Is(err, net.ErrClosed) {
 		return err
 	}
-	return ln.Drain(ctx)
+	return ln.Drain(context.Background())
 }
 
 func serveLines(ln net.Listener) error {
@@ -138,28 +111,20 @@ func serveLines(ln net.Listener) error {
 		if err != nil {
 			return err
 		}
-		go serve(c.(*backend.Conn))
-	}
-}
-
-func serve(c *backend.Conn) {
-	defer func() { _ = c.Close() }()
-	for in := bufio.NewScanner(c); in.Scan(); {
-		fmt.Println("ran", in.Text())
-		failpoint.Hit(pointRead)
-		if _, err := fmt.Fprintf(c, "%s %d %v\n", in.Text(), os.Getpid(), c.HandedOver()); err != nil {
-			return
-		}
+		go fixture.ServeLines(c.(*backend.Conn), func(line string) {
+			fmt.Println("ran", line)
+			failpoint.Hit(pointRead)
+		})
 	}
 }
 
 // beClient asks once, and says what it was answered.
 func beClient() error {
-	r, err := ownRole()
-	if err != nil {
+	var r role
+	if err := fixture.Role(&r); err != nil {
 		return err
 	}
-	answer, conn, err := ask(client.Options{}, r.Request, true)
+	answer, conn, err := fixture.Ask(fixture.Options(), r.Request, true)
 	if err != nil {
 		return err
 	}
@@ -167,25 +132,10 @@ func beClient() error {
 	return conn.Close()
 }
 
-// ask sends a request and returns the answer; early along with Hello.
-func ask(opts client.Options, request string, early bool) (answer string, c *client.Conn, err error) {
-	opts.Service, opts.Version = service, version
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if early {
-		c, err = client.DialWith(ctx, opts, []byte(request+"\n"))
-	} else if c, err = client.Dial(ctx, opts); err == nil {
-		_, err = io.WriteString(c, request+"\n")
-	}
-	if err != nil {
-		return "", nil, err
-	}
-	answer, err = line(c)
-	return answer, c, err
-}
-
-func line(c net.Conn) (string, error) {
-	_ = c.SetReadDeadline(time.Now().Add(patience))
-	answer, err := bufio.NewReaderSize(c, 256).ReadString('\n')
-	return strings.TrimSpace(answer), err
+// registered is a backend, once it is.
+func registered(t *testing.T, r role) *fixture.Process {
+	t.Helper()
+	p := fixture.Start(t, "backend", r)
+	p.Until("registered")
+	return p
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/seed-7265657e/usher/client"
+	"github.com/seed-7265657e/usher/test/windows/fixture"
 )
 
 // TestStartedOnce: clients that come at once share one start, and are handed over.
@@ -38,7 +39,7 @@ func TestStartedOnce(t *testing.T) {
 	if len(served) != 1 || len(all) != 1 || !served[all[0].PID] || all[0].State != "ready" {
 		t.Fatalf("served by %v, and there are %+v", served, all)
 	}
-	if log := usher(t, "logs", service); !strings.Contains(log, fmt.Sprint("serving as ", all[0].PID)) {
+	if log := fixture.Usher(t, "logs", fixture.Service); !strings.Contains(log, fmt.Sprint("serving as ", all[0].PID)) {
 		t.Errorf("its log is %q", log)
 	}
 }
@@ -84,9 +85,9 @@ func TestStoppedEarly(t *testing.T) {
 		failed <- err
 	}()
 	var parent, child int
-	until(t, "it has a child", func() bool {
+	fixture.Until(t, "it has a child", func() bool {
 		for _, i := range instances(t) {
-			text, _ := os.ReadFile(filepath.Join(os.Getenv("LOCALAPPDATA"), "running-process", "shared", service+".log"))
+			text, _ := os.ReadFile(filepath.Join(os.Getenv("LOCALAPPDATA"), "running-process", "shared", fixture.Service+".log"))
 			if _, err := fmt.Sscanf(string(text), "child %d", &child); err == nil {
 				parent = i.PID
 				return true
@@ -95,7 +96,7 @@ func TestStoppedEarly(t *testing.T) {
 		return false
 	})
 	own, other := watched(t, parent), watched(t, child)
-	usher(t, "service", "stop", service)
+	fixture.Usher(t, "service", "stop", fixture.Service)
 	const want = "was stopped before it was ready"
 	if err := <-failed; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("%v; want %q", err, want)
@@ -122,20 +123,20 @@ func TestRestartAndStop(t *testing.T) {
 	broker(t)
 	first := mustAsk(t, "first")
 	old := watched(t, first)
-	usher(t, "service", "restart", service)
+	fixture.Usher(t, "service", "restart", fixture.Service)
 	ended(t, old)
 	second := mustAsk(t, "second")
 	if second == first {
 		t.Errorf("both by %d", first)
 	}
 	current := watched(t, second)
-	usher(t, "service", "stop", service)
+	fixture.Usher(t, "service", "stop", fixture.Service)
 	ended(t, current)
 	if all := instances(t); len(all) != 0 {
 		t.Errorf("behind a stop there are %+v", all)
 	}
-	usher(t, "service", "pause", service)
-	usher(t, "service", "resume", service)
+	fixture.Usher(t, "service", "pause", fixture.Service)
+	fixture.Usher(t, "service", "resume", fixture.Service)
 	mustAsk(t, "third")
 }
 
@@ -148,13 +149,13 @@ func TestBrokerEnds(t *testing.T) {
 			first := broker(t)
 			pid := mustAsk(t, "first")
 			if how == "killed" {
-				_ = first.cmd.Process.Kill()
+				first.Kill()
 			} else {
-				usher(t, "shutdown")
+				fixture.Usher(t, "shutdown")
 			}
-			_ = first.wait()
+			first.Ends()
 			broker(t)
-			until(t, "it has registered", func() bool { return len(instances(t)) == 1 })
+			fixture.Until(t, "it has registered", func() bool { return len(instances(t)) == 1 })
 			if again := mustAsk(t, "second"); again != pid {
 				t.Errorf("by %d, and then by %d", pid, again)
 			}
