@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/windows"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -229,42 +228,5 @@ func TestBackendKilled(t *testing.T) {
 				}
 			})
 		}
-	}
-}
-
-// TestShutdown, and the keys that end a console program: connections that were handed over
-// live on, and the broker has ended well.
-func TestShutdown(t *testing.T) {
-	for name, end := range map[string]func(t *testing.T, serving *fixture.Process){
-		"usher shutdown": func(t *testing.T, _ *fixture.Process) { fixture.Usher(t, "shutdown") },
-		"Ctrl-Break": func(t *testing.T, serving *fixture.Process) {
-			if err := windows.GenerateConsoleCtrlEvent(windows.CTRL_BREAK_EVENT, uint32(serving.PID())); err != nil {
-				t.Skipf("no console: %v", err)
-			}
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			fixture.Surroundings(t)
-			serving := fixture.Broker(t)
-			lines := registered(t, role{})
-			_, c, err := fixture.Ask(fixture.Options(), "first", false)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = c.Close() }()
-			end(t, serving)
-			if code := serving.Ends(); code != 0 {
-				t.Errorf("it ended with %d", code)
-			}
-			if _, err := io.WriteString(c, "second\n"); err != nil {
-				t.Fatal(err)
-			}
-			if answer, err := fixture.ReadLine(c); answer != fixture.Answer("second", lines.PID(), true) {
-				t.Errorf("%q, %v", answer, err)
-			}
-			if _, err := client.Dial(context.Background(), fixture.Options()); !errors.Is(err, client.ErrBrokerUnreachable) {
-				t.Errorf("dialled: %v", err)
-			}
-		})
 	}
 }

@@ -10,7 +10,9 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -31,7 +33,7 @@ type role struct {
 }
 
 func TestMain(m *testing.M) {
-	fixture.Main(m, map[string]func() error{"backend": beBackend, "client": beClient})
+	fixture.Main(m, map[string]func() error{"backend": beBackend, "client": beClient, "keys": beKeys})
 }
 
 // pointRead is the application's own: the request has been read and told, and not answered.
@@ -61,7 +63,8 @@ func (r role) arm() {
 }
 
 // beBackend answers each line with itself, its pid and how it came, until its standard input
-// ends and its connections have. It says which lines it has run.
+// ends, or a key of its console ends it, and its connections have ended. It says which lines it
+// has run.
 func beBackend() error {
 	var r role
 	if err := fixture.Role(&r); err != nil {
@@ -79,6 +82,12 @@ func beBackend() error {
 	}
 	r.arm()
 	fmt.Println("registered")
+	told, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(told, func() {
+		_ = ln.Close()
+		fmt.Println("draining")
+	})
 	go func() {
 		in := bufio.NewReader(os.Stdin)
 		if _, err := in.ReadString('\n'); err == nil {
