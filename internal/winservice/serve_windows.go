@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 	"time"
+	"unsafe"
 
+	"golang.org/x/sys/windows"
 	"golang.org/x/sys/windows/svc"
 )
 
@@ -14,18 +18,43 @@ import (
 // end when the service is stopped or the machine is shut down; the service has stopped when
 // serve returns, with exit code 1 after an error.
 func Serve(ctx context.Context, serve func(context.Context) error) error {
-	managed, err := svc.IsWindowsService()
+	starter, err := parent()
 	if err != nil {
 		return fmt.Errorf("who has started this process: %w", err)
 	}
-	if !managed {
+	if !strings.EqualFold(starter, "services.exe") {
 		return serve(ctx)
 	}
 	s := &service{ctx: ctx, serve: serve}
-	if err := svc.Run("", s); err != nil { // the manager knows its name
+	err = svc.Run("", s) // the manager knows its name
+	if errors.Is(err, windows.ERROR_FAILED_SERVICE_CONTROLLER_CONNECT) {
+		return serve(ctx) // started by something else of that name
+	}
+	if err != nil {
 		return errors.Join(fmt.Errorf("service manager: %w", err), s.err)
 	}
 	return s.err
+}
+
+// parent is the file name of the program that has started this process; "" when that has
+// ended. svc.IsWindowsService also wants it in session 0, where Wine has nobody.
+func parent() (name string, err error) {
+	all, err := windows.CreateToolhelp32Snapshot(windows.TH32CS_SNAPPROCESS, 0)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = windows.CloseHandle(all) }()
+	pid := uint32(os.Getppid())
+	p := windows.ProcessEntry32{Size: uint32(unsafe.Sizeof(windows.ProcessEntry32{}))}
+	for err = windows.Process32First(all, &p); err == nil; err = windows.Process32Next(all, &p) {
+		if p.ProcessID == pid {
+			return windows.UTF16ToString(p.ExeFile[:]), nil
+		}
+	}
+	if errors.Is(err, windows.ERROR_NO_MORE_FILES) {
+		err = nil
+	}
+	return "", err
 }
 
 type service struct {

@@ -3,9 +3,16 @@ package winservice
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/windows/svc"
+
+	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
 // TestStop: the service is told to end, and has stopped when it has ended.
@@ -54,6 +61,58 @@ func TestFails(t *testing.T) {
 	says := make(chan svc.Status, 1)
 	if own, code := s.Execute(nil, nil, says); !own || code != 1 || s.err != failed {
 		t.Errorf("%v, %d, %v", own, code, s.err)
+	}
+}
+
+func TestMain(m *testing.M) {
+	testutil.Main(m, map[string]func() error{
+		"starter": func() error {
+			cmd := exec.Command(os.Getenv(programVariable))
+			cmd.Env = append(os.Environ(), testutil.HelperVariable+"=serves")
+			cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+			return cmd.Run()
+		},
+		"serves": func() error {
+			return Serve(context.Background(), func(context.Context) error {
+				fmt.Println("serves")
+				return nil
+			})
+		},
+	})
+}
+
+const programVariable = "USHER_TEST_PROGRAM" // what the starter starts
+
+// TestNamesake: a process that was started by another program of the manager's name serves as it
+// is.
+func TestNamesake(t *testing.T) {
+	own, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "usher")
+	if err != nil {
+		t.Fatal(err)
+	}
+	namesake := filepath.Join(dir, "Services.exe")
+	t.Cleanup(func() { // t.TempDir is removed by calls that Wine has not
+		if err := errors.Join(os.Remove(namesake), os.Remove(dir)); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.WriteFile(namesake, text, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cmd := testutil.Helper(t, "starter")
+	cmd.Path = namesake
+	cmd.Env = append(cmd.Env, programVariable+"="+own)
+	said, err := cmd.Output() // Wine may take ten seconds for it
+	if got := strings.TrimSpace(string(said)); got != "serves" || err != nil {
+		t.Errorf("it said %q, %v", got, err)
 	}
 }
 
