@@ -2,7 +2,6 @@ package backend
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/loglimit"
@@ -27,16 +26,12 @@ func (l *Listener) Close() error {
 
 func (l *Listener) close() error {
 	l.cancel()
-	var err error
-	if l.v1 != nil {
-		err = l.v1.Close()
-	}
 	l.loop.Post(l.endWaits)
 	l.loop.Stop()
 	<-l.loopDone
 	l.tellLeft()
 	l.wg.Wait()
-	err = errors.Join(err, l.binding.Load().Close())
+	err := l.unbind()
 	l.loop.Close()
 	l.queue.end(acceptGrace, l.abandon)
 	if lines, limited := l.opts.Logger.Handler().(*loglimit.Handler); limited {
@@ -72,6 +67,7 @@ func (l *Listener) endWaits() {
 			l.endChannel(s)
 		}
 	}
+	l.closeV1()
 	l.emptyPipe()
 	l.closePipe()
 	for _, r := range l.replies {

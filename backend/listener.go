@@ -32,6 +32,7 @@ type Listener struct {
 	loop     *loop.Loop
 	loopDone chan struct{} // closed when the loop has ended
 	pipe     pipe
+	handoffs handoffs
 	waiting  map[*Conn]readWait
 	channels map[*served]bool
 	replies  []pendingReply // replies that wait for the first Write, the oldest first
@@ -106,6 +107,7 @@ func Listen(ctx context.Context, opts Options) (*Listener, error) {
 	l.self = newSelf(l.path)
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.openPipe()
+	l.watchV1()
 	if l.opts.IdleTimeout > 0 {
 		l.idleCheck = time.Now().Add(l.opts.IdleTimeout)
 		l.loop.WakeAt(l.idleCheck)
@@ -120,9 +122,6 @@ func Listen(ctx context.Context, opts Options) (*Listener, error) {
 	l.reg.set(first, err) // known before Listen returns
 	l.wg.Go(func() { l.stayRegistered(first, err) })
 	l.wg.Go(l.run)
-	if l.v1 != nil {
-		l.wg.Go(l.acceptV1)
-	}
 	return l, nil
 }
 
@@ -156,7 +155,7 @@ func (l *Listener) openLoop() (err error) {
 	if l.loop, err = loop.New(l.tick, nil); err != nil {
 		return err
 	}
-	if err = l.listenOn(l.binding.Load()); err != nil {
+	if err = errors.Join(l.listenOn(l.binding.Load()), l.openV1()); err != nil {
 		l.loop.Close()
 	}
 	return err

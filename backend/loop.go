@@ -218,6 +218,7 @@ func (l *Listener) tick(now time.Time) (next time.Time) {
 		next = l.replies[0].deadline
 	}
 	next = loop.Earlier(next, l.tickPipe(now))
+	next = loop.Earlier(next, l.tickV1(now))
 	next = loop.Earlier(next, l.tickIdle(now))
 	next = loop.Earlier(next, l.tickActive(now))
 	return loop.Earlier(next, l.expire(now))

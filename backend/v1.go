@@ -6,13 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/loop"
 	"github.com/seed-7265657e/usher/internal/sock"
-	"github.com/seed-7265657e/usher/internal/wait"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -24,42 +23,77 @@ const (
 	v1AtOnce = 8
 )
 
-// acceptV1 takes handoffs from a plain v1 broker, v1AtOnce of them at once, until
-// the endpoint is closed. What is over that waits in the kernel's backlog.
+// handoffs is the endpoint on which a plain v1 broker hands connections over. It is the
+// loop's.
+type handoffs struct {
+	acceptor *loop.Acceptor // nil without HandoffEndpoint
+	underWay int            // exchanges, at most v1AtOnce
+}
+
+// openV1 serves the handoff endpoint, where there is one.
+func (l *Listener) openV1() error {
+	if l.v1 == nil {
+		return nil
+	}
+	from, err := l.v1.Accepting()
+	if err == nil {
+		l.handoffs.acceptor = loop.NewAcceptor(l.loop, from, l.acceptV1)
+	}
+	return err
+}
+
+// watchV1 has the loop accept, unless v1AtOnce exchanges are under way: who comes then waits
+// in the kernel's backlog.
+func (l *Listener) watchV1() {
+	if l.handoffs.acceptor != nil && !l.closing && l.handoffs.underWay < v1AtOnce {
+		l.handoffs.acceptor.Start()
+	}
+}
+
+// tickV1 accepts again where that is due, and returns when it is.
+func (l *Listener) tickV1(now time.Time) (next time.Time) {
+	if l.handoffs.acceptor == nil {
+		return time.Time{}
+	}
+	return l.handoffs.acceptor.Tick(now)
+}
+
+// closeV1 refuses who comes from now on.
+func (l *Listener) closeV1() {
+	if l.handoffs.acceptor != nil {
+		l.handoffs.acceptor.Stop()
+		_ = l.handoffs.acceptor.Shutdown() // it is closed soon
+	}
+}
+
 func (l *Listener) acceptV1() {
-	places := make(chan struct{}, v1AtOnce)
-	for {
-		select {
-		case places <- struct{}{}:
-		case <-l.ctx.Done():
-			return
+	h := &l.handoffs
+	c, err := h.acceptor.Accept()
+	switch {
+	case err == nil:
+		h.acceptor.Accepted()
+		if h.underWay++; h.underWay == v1AtOnce {
+			h.acceptor.Stop()
 		}
-		c, err := l.v1.Listener.AcceptUnix()
-		if err == nil {
-			l.wg.Go(func() {
-				defer func() { <-places }()
-				if err := l.adoptV1(c); err != nil {
-					l.opts.Logger.Info("v1 handoff not adopted", "error", err)
-				}
-			})
-			continue
-		}
-		<-places
-		switch {
-		case errors.Is(err, net.ErrClosed):
-			return
-		default:
-			l.opts.Logger.Warn("accept on handoff endpoint failed", "error", err)
-			if !wait.For(l.ctx, loop.AcceptBackoff) {
-				return
+		l.wg.Go(func() {
+			if err := l.adoptV1(c); err != nil {
+				l.opts.Logger.Info("v1 handoff not adopted", "error", err)
 			}
-		}
+			l.loop.Post(func() {
+				h.underWay--
+				l.watchV1()
+			})
+		})
+	case errors.Is(err, syscall.EAGAIN):
+	default: // a full descriptor table passes
+		l.opts.Logger.Warn("accept on handoff endpoint failed", "error", err)
+		h.acceptor.Pause()
 	}
 }
 
 // adoptV1 follows spec 02 §8. The 16 bytes beside the descriptor are taken as
 // the expected token (§15). It owns c.
-func (l *Listener) adoptV1(c *net.UnixConn) error {
+func (l *Listener) adoptV1(c *sock.Conn) error {
 	defer func() { _ = c.Close() }()
 	if err := c.SetDeadline(time.Now().Add(v1Timeout)); err != nil {
 		return err
@@ -120,7 +154,7 @@ func (l *Listener) judgeV1(offer *wire.HandoffOffer, expected [tokenSize]byte, f
 
 // receiveV1 reads the token bytes and exactly one descriptor beside them. The
 // caller closes the descriptors.
-func receiveV1(c *net.UnixConn) (token [tokenSize]byte, fds *sock.Descriptors, err error) {
+func receiveV1(c *sock.Conn) (token [tokenSize]byte, fds *sock.Descriptors, err error) {
 	if err := ownUser(c); err != nil {
 		return token, nil, err
 	}

@@ -257,6 +257,29 @@ func TestV1SilentConnections(t *testing.T) {
 	}
 }
 
+// TestV1AtOnce: who comes when every place is taken is not accepted before one is free.
+func TestV1AtOnce(t *testing.T) {
+	testutil.Leaks(t)
+	ln, dialV1 := v1Backend(t)
+	before := testutil.OpenDescriptors(t)
+	more := func() int { return testutil.OpenDescriptors(t) - before }
+	const places = 8
+	var silent []*net.UnixConn
+	for range places {
+		silent = append(silent, dialV1())
+	}
+	testutil.WaitFor(t, "every place is taken", func() bool { return more() == 2*places })
+	dialV1()
+	for range 2 { // behind which the loop has looked at everything that was there before
+		c := dialPipe(t, ln.Addr().String())
+		_ = accept(t, ln).Close()
+		_ = c.Close()
+	}
+	testutil.WaitFor(t, "it has no end here", func() bool { return more() == 2*places+1 })
+	_ = silent[0].Close()
+	testutil.WaitFor(t, "the next one has the place", func() bool { return more() == 2*places })
+}
+
 // TestV1SilentBroker: a broker that sends no offer does not hold Close up.
 func TestV1SilentBroker(t *testing.T) {
 	testutil.Leaks(t)
