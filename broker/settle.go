@@ -82,7 +82,7 @@ func (c *connection) record(out handoff.Outcome) {
 	fact := event.Handoff{
 		ConnectionID: c.offer.id, Backend: known(t.backend),
 		Verdict: string(out.Verdict), Stage: string(out.Stage), Reason: string(out.Reason),
-		FDReachedBackend: out.FDReachedBackend, Rejected: out.Rejected, Late: out.Late, Waited: out.Waited,
+		FDReachedBackend: out.FDReachedBackend, LeakedBackendHandle: out.LeakedBackendHandle, Rejected: out.Rejected, Late: out.Late, Waited: out.Waited,
 	}
 	if fact.InTime() {
 		s.policy.RecordSuccess(t.window())

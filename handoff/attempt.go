@@ -147,8 +147,9 @@ func (a *Attempt) SendFailed(err error) Outcome {
 	var failed *SendError
 	if errors.As(err, &failed) {
 		out.Stage, out.Reason, out.FDReachedBackend = failed.Stage, failed.Reason(), failed.Reached()
+		out.LeakedBackendHandle = failed.Left
 	}
-	if out.FDReachedBackend {
+	if out.FDReachedBackend && out.LeakedBackendHandle == 0 { // a handle that it does not know of, it can't use
 		out = a.settle(out)
 	}
 	return a.end(out)

@@ -46,6 +46,10 @@ type Outcome struct {
 	// FDReachedBackend reports whether the backend may hold a descriptor of the
 	// connection. It never under-reports.
 	FDReachedBackend bool
+	// LeakedBackendHandle is, behind a v1 exchange on Windows, the handle of the connection that
+	// may stay open in the backend's process until that closes it or ends, as the broker can't
+	// close it there (spec 02 §11); 0 for none.
+	LeakedBackendHandle uint64
 	// Rejected reports that the backend answered with a NACK.
 	Rejected bool
 	// Late reports that the backend adopted without an acknowledgement in time.

@@ -365,6 +365,16 @@ func TestRelinquishVectors(t *testing.T) {
 	}
 }
 
+// TestUnknownHandle: what the backend has and was not told of it can't use, and it is reported.
+func TestUnknownHandle(t *testing.T) {
+	a := begin(t, NewTable(DefaultConfig()), outcomeCase{v1: true})
+	left := &SendError{Stage: StageDeliver, Class: SendPostTransferDeliveryFailed, Left: 0x2f4, Err: sock.ErrLeftBehind}
+	out := a.SendFailed(left)
+	if out.Verdict != NotTaken || out.Relinquish() || !out.FDReachedBackend || out.LeakedBackendHandle != 0x2f4 || out.Reason != BackendAckTimeout {
+		t.Errorf("got %+v", out)
+	}
+}
+
 // TestUnixStageVectors: the stages of the reference, at which an error ends both
 // token and entry, are ends that TestOutcomes reaches.
 func TestUnixStageVectors(t *testing.T) {

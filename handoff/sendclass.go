@@ -3,6 +3,7 @@ package handoff
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"syscall"
 
@@ -21,6 +22,11 @@ const (
 	SendPartial             SendClass = "PartialSend"        // fewer bytes sent than given
 	SendTooLarge            SendClass = "TooLarge"           // the offer does not fit a channel; usher's own
 
+	// SendCannotOpenBackend and SendDuplicateFailed are those of a v1 exchange on Windows (spec
+	// 02 §11): the backend's process could not be opened, or got no handle.
+	SendCannotOpenBackend SendClass = "CannotOpenBackend"
+	SendDuplicateFailed   SendClass = "DuplicateFailed"
+
 	// SendPostTransferDeliveryFailed: the offer failed after the transfer.
 	SendPostTransferDeliveryFailed SendClass = "PostTransferDeliveryFailed"
 )
@@ -30,7 +36,7 @@ func (c SendClass) Reason() Reason {
 	switch c {
 	case SendUnsupportedPlatform:
 		return ServicePolicyDisabled
-	case SendPermissionDenied:
+	case SendPermissionDenied, SendCannotOpenBackend, SendDuplicateFailed:
 		return PermissionDenied
 	case SendTooLarge:
 		return OfferTooLarge
@@ -51,6 +57,9 @@ type SendError struct {
 	Class SendClass
 	Sent  int   // bytes sent
 	Err   error // nil for a partial send
+	// Left is, on Windows, the handle that stays open in the backend, which was not told of it
+	// (spec 02 §11); else 0.
+	Left uint64
 }
 
 func (e *SendError) Error() string {
@@ -86,13 +95,19 @@ func PartialSend(sent int) *SendError {
 	return &SendError{Stage: StageSend, Class: SendPartial, Sent: sent}
 }
 
-// sendClass asks for the errno first: ENOSYS and EOPNOTSUPP also match
+// sendClass asks for the errno before the platform: ENOSYS and EOPNOTSUPP also match
 // errors.ErrUnsupported, but come from a platform that has the call.
 func sendClass(err error) SendClass {
 	var errno syscall.Errno
 	switch {
 	case errors.Is(err, sock.ErrLeftBehind):
 		return SendPostTransferDeliveryFailed
+	case errors.Is(err, fs.ErrPermission):
+		return SendPermissionDenied
+	case errors.Is(err, sock.ErrNotOpened):
+		return SendCannotOpenBackend
+	case errors.Is(err, sock.ErrNotDuplicated):
+		return SendDuplicateFailed
 	case errors.As(err, &errno):
 		return sendErrnoClass(errno)
 	case errors.Is(err, errors.ErrUnsupported):

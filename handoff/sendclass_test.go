@@ -3,6 +3,7 @@ package handoff_test
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"syscall"
@@ -81,6 +82,12 @@ func TestClassifyOtherErrors(t *testing.T) {
 	checkSendError(t, handoff.ClassifyConnect(other), "BackendUnavailable", "BackendAckTimeout", false)
 	left := fmt.Errorf("%w: %w", sock.ErrLeftBehind, syscall.EAGAIN)
 	checkSendError(t, handoff.ClassifySend(left), "PostTransferDeliveryFailed", "BackendAckTimeout", true)
+	checkSendError(t, handoff.ClassifySend(fmt.Errorf("%w: %w", sock.ErrNotOpened, other)), "CannotOpenBackend", "PermissionDenied", false)
+	checkSendError(t, handoff.ClassifySend(fmt.Errorf("%w: %w", sock.ErrNotDuplicated, other)), "DuplicateFailed", "PermissionDenied", false)
+	for _, failed := range []error{sock.ErrNotOpened, sock.ErrNotDuplicated} {
+		denied := fmt.Errorf("%w: %w", failed, fs.ErrPermission)
+		checkSendError(t, handoff.ClassifySend(denied), "PermissionDenied", "PermissionDenied", false)
+	}
 	if !errors.Is(handoff.ClassifySend(other), other) {
 		t.Error("the cause is lost")
 	}

@@ -11,6 +11,10 @@ import (
 	"github.com/seed-7265657e/usher/internal/sock"
 )
 
+// fullPasses: a server of a pipe may have one instance of it alone that waits, and makes the
+// next one when that is taken.
+const fullPasses = true
+
 // CheckIsSocket returns nil where path is the name of a pipe of this machine.
 func CheckIsSocket(path string) error { return sock.CheckName(path) }
 
@@ -30,10 +34,7 @@ func (b *Binding) closeListener() error { return b.pipe.Close() }
 // bind is Bind for a named pipe. A connection that was handed over keeps the pipe's name in
 // use when its broker has ended, so it is not by that name that another owner is known, but
 // by a second pipe, which nobody else ever has.
-func bind(path string, kind socketKind) (*Binding, error) {
-	if kind.descriptors {
-		return nil, fmt.Errorf("a pipe for handles that others send: %w", errors.ErrUnsupported)
-	}
+func bind(path string, _ socketKind) (*Binding, error) {
 	if err := CheckLength(sock.OwnerName(path)); err != nil {
 		return nil, err
 	}
@@ -83,7 +84,9 @@ func adopt(string, *net.UnixListener, bool) (*Binding, error) {
 	return nil, fmt.Errorf("a listener that another process has made: %w", errors.ErrUnsupported)
 }
 
-func blocking(*net.UnixListener) (*os.File, error) { return nil, errors.ErrUnsupported }
+func blocking(*net.UnixListener) (*os.File, error) {
+	return nil, fmt.Errorf("a pipe for another process: %w", errors.ErrUnsupported)
+}
 
 func succeed(string, *net.UnixListener) (*Binding, error) { return nil, errors.ErrUnsupported }
 

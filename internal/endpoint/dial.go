@@ -49,6 +49,21 @@ func DialNow(path string) (*sock.Conn, error) {
 	return c, nil
 }
 
+// DialHandoff is Dial for the handoff endpoint of a v1 backend, which judges nobody: whose it
+// is the caller asks. A queue that is full is syscall.EAGAIN at once, and waited for where that
+// is usual (fullPasses).
+func DialHandoff(ctx context.Context, path string) (*sock.Conn, error) {
+	for {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		c, err := sock.Dial(path)
+		if err == nil || !fullPasses || !errors.Is(err, syscall.EAGAIN) || !wait.For(ctx, firstPause) {
+			return c, err
+		}
+	}
+}
+
 // CheckServedBy returns nil when process pid listens at path, as the own user. It
 // never waits. Where the system can't tell who listens, it is nil when anybody
 // does. Errors: *ForeignListenerError, *OtherListenerError; syscall.EAGAIN when the

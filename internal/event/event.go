@@ -139,6 +139,7 @@ type (
 		Backend                Backend
 		Verdict, Stage, Reason string
 		FDReachedBackend       bool
+		LeakedBackendHandle    uint64
 		Rejected, Late         bool
 		Waited                 time.Duration
 		Problem                string

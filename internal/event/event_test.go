@@ -65,6 +65,8 @@ func TestLog(t *testing.T) {
 			"outcome.verdict=adopted outcome.stage=Acknowledge outcome.fd_reached_backend=true outcome.waited=3ms event=handoff.adopted"},
 		{event.Handoff{Verdict: "unknown", Stage: "AwaitAck", Reason: "BackendAckTimeout", Late: true, Problem: "why"},
 			"outcome.verdict=unknown outcome.stage=AwaitAck outcome.fd_reached_backend=false outcome.reason=BackendAckTimeout outcome.late=true outcome.error=why event=handoff.fell_back"},
+		{event.Handoff{Verdict: "unknown", Stage: "AwaitAck", FDReachedBackend: true, LeakedBackendHandle: 756},
+			"outcome.fd_reached_backend=true outcome.leaked_backend_handle=756 event=handoff.fell_back"},
 		{event.Handoff{Verdict: event.Adopted, Late: true}, "event=handoff.fell_back"},
 		{event.Refused{Code: "C", Reason: "because", PID: 7}, "level=INFO msg=refused code=C reason=because peer_pid=7 event=hello.refused"},
 		{event.Refused{Unread: true}, ""},

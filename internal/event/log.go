@@ -129,6 +129,9 @@ func (e Handoff) outcome() slog.Value {
 		slog.String("stage", e.Stage),
 		slog.Bool("fd_reached_backend", e.FDReachedBackend),
 	}
+	if e.LeakedBackendHandle != 0 {
+		attrs = append(attrs, slog.Uint64("leaked_backend_handle", e.LeakedBackendHandle))
+	}
 	if e.Reason != "" {
 		attrs = append(attrs, slog.String("reason", e.Reason))
 	}

@@ -125,7 +125,9 @@ func (s *streamed) want() (n int, whole bool, err error) {
 				return n, false, nil
 			}
 			for i := range many {
-				s.fds.fds = append(s.fds.fds, int(binary.LittleEndian.Uint64(s.buf[headLen+handleLen*i:])))
+				fd := int(binary.LittleEndian.Uint64(s.buf[headLen+handleLen*i:]))
+				serving.add(fd)
+				s.fds.fds = append(s.fds.fds, fd)
 			}
 			s.got = 0
 		}

@@ -89,6 +89,7 @@ func (c *Conn) park() (*os.File, error) {
 	}
 	c.dropped.Stop() // the file has a cleanup of its own
 	f := os.NewFile(uintptr(fd), "pipe connection")
+	c.dropped = runtime.AddCleanup(f, serving.drop, fd)
 	c.parked.Store(f)
 	return f, nil
 }

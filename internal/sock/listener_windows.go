@@ -80,6 +80,7 @@ func createPipe(path string, security *windows.SecurityAttributes, flags, most u
 	if err != nil {
 		return -1, fmt.Errorf("make pipe %s: %w", path, err)
 	}
+	serving.add(int(h))
 	return int(h), nil
 }
 

@@ -214,10 +214,13 @@ func checkConnection(fd int) error {
 	if flags&windows.PIPE_TYPE_MESSAGE != 0 {
 		return fmt.Errorf("%w: a pipe of messages", ErrKind)
 	}
+	if overlapped, err := isOverlapped(fd); err != nil || !overlapped {
+		return fmt.Errorf("%w: a pipe that has callers wait", ErrKind)
+	}
 	if _, err := available(fd); err != nil && err != io.EOF {
 		return fmt.Errorf("%w: not connected", ErrKind)
 	}
 	return nil
 }
 
-func closeFD(fd int) { _ = windows.CloseHandle(windows.Handle(fd)) }
+func closeFD(fd int) { serving.end(fd, func() { _ = windows.CloseHandle(windows.Handle(fd)) }) }

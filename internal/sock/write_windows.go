@@ -97,7 +97,7 @@ func (c *Conn) closeHandle() {
 
 func (c *Conn) closeNow(file *os.File) {
 	if file != nil {
-		_ = file.Close()
+		serving.end(c.fd, func() { _ = file.Close() })
 		return
 	}
 	closeFD(c.fd)

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/handoff"
+	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/failpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/sock"
@@ -19,15 +19,16 @@ import (
 
 // V1 is the way to a backend that knows no claim: dial its handoff endpoint, pass 16
 // token bytes with the descriptor, then a framed offer, and read a framed ACK on the
-// same connection (spec 02 §5, §6, §8). The broker has told the client its token
-// before, and writes the ready event after the ACK.
+// same connection (spec 02 §5, §6, §8). On Windows nothing is passed: the connection is
+// duplicated into the backend's process, and the offer has the handle's value there (§11).
+// The broker has told the client its token before, and writes the ready event after the ACK.
 //
 // Without a claim a lost ACK is unknown, never "not adopted".
 type V1 struct {
 	// Endpoint is the path of the backend's handoff socket.
 	Endpoint string
 	// PID is the process that must listen there, as this user; nothing is sent to
-	// another one. 0 leaves it at the user.
+	// another one. 0 leaves it at the user, and on Windows leads nowhere.
 	PID int
 }
 
@@ -41,6 +42,8 @@ type V1Result struct {
 	// Err is a *SendError when SentAt is zero. Else it says why there is no answer:
 	// handoff.ErrNoAck, handoff.ErrBackendGone, the context's error, or what was wrong with it.
 	Err error
+	// Handle is, on Windows, what the backend was told of; else 0.
+	Handle uint64
 }
 
 // Exchange makes the whole exchange, which may block: for v1StepTimeout until the offer
@@ -53,7 +56,7 @@ func (v V1) Exchange(ctx context.Context, token handoff.Token, offer handoff.Off
 		return V1Result{Err: err}
 	}
 	defer d.close()
-	r.SentAt = time.Now()
+	r.SentAt, r.Handle = time.Now(), d.transferred.Handle
 	failpoint.Hit(failpoint.BrokerSent)
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
@@ -72,11 +75,19 @@ func (v V1) Exchange(ctx context.Context, token handoff.Token, offer handoff.Off
 // ended, by the attempt's clock.
 func (r V1Result) Settle(a *handoff.Attempt, now time.Time) handoff.Outcome {
 	a.Sent(r.SentAt)
-	switch {
-	case r.Err == nil:
-		return a.Answered(r.Ack, now)
-	case r.SentAt.IsZero():
+	if r.SentAt.IsZero() {
 		return a.SendFailed(r.Err)
+	}
+	out := r.settle(a, now)
+	if out.Verdict != handoff.Adopted {
+		out.LeakedBackendHandle = r.Handle // whether the backend has closed it, only that knows
+	}
+	return out
+}
+
+func (r V1Result) settle(a *handoff.Attempt, now time.Time) handoff.Outcome {
+	if r.Err == nil {
+		return a.Answered(r.Ack, now)
 	}
 	return a.Unanswered(r.Err, now)
 }
@@ -84,17 +95,16 @@ func (r V1Result) Settle(a *handoff.Attempt, now time.Time) handoff.Outcome {
 func (v V1) send(ctx context.Context, token handoff.Token, offer handoff.Offer, conn syscall.RawConn) (*v1Delivery, error) {
 	ctx, cancel := context.WithTimeout(ctx, v1StepTimeout)
 	defer cancel()
-	dialer := net.Dialer{}
-	endpoint, err := dialer.DialContext(ctx, "unix", v.Endpoint)
+	backend, err := endpoint.DialHandoff(ctx, v.Endpoint)
 	if err != nil {
 		return nil, inTransfer(handoff.ClassifyConnect(err))
 	}
-	d := &v1Delivery{conn: endpoint.(*net.UnixConn), client: conn, token: token, offer: offer}
+	d := &v1Delivery{conn: backend, client: conn, token: token, offer: offer}
 	if err = v.verify(d.conn); err != nil {
 		err = &handoff.SendError{Stage: handoff.StageTransfer, Class: handoff.SendPermissionDenied, Err: err}
-	} else if err = d.transfer(); err == nil {
+	} else if err = d.transfer(v.PID); err == nil {
 		if err = d.deliver(ctx); err != nil {
-			err = &handoff.SendError{Stage: handoff.StageDeliver, Class: handoff.SendPostTransferDeliveryFailed, Sent: handoff.TokenSize, Err: err}
+			err = d.undelivered(err)
 		}
 	}
 	if err != nil {
@@ -106,7 +116,7 @@ func (v V1) send(ctx context.Context, token handoff.Token, offer handoff.Offer, 
 
 // verify makes sure that the descriptor goes to the backend, not to whoever took
 // its name.
-func (v V1) verify(endpoint *net.UnixConn) error {
+func (v V1) verify(endpoint *sock.Conn) error {
 	cred, err := sock.PeerOf(endpoint)
 	if err != nil {
 		return err
@@ -129,10 +139,11 @@ func inTransfer(err *handoff.SendError) *handoff.SendError {
 // v1Delivery owns the connection to the handoff endpoint, which serves one
 // handoff.
 type v1Delivery struct {
-	conn   *net.UnixConn
-	client syscall.RawConn // borrowed
-	token  handoff.Token
-	offer  handoff.Offer
+	conn        *sock.Conn
+	client      syscall.RawConn // borrowed
+	token       handoff.Token
+	offer       handoff.Offer
+	transferred sock.Transferred
 }
 
 // Format keeps the token out of logs: fmt would print the fields.
@@ -141,21 +152,37 @@ func (d *v1Delivery) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "v1 
 // transfer sends the token bytes with the client's connection, which a v1
 // backend expects in blocking mode (spec 02 §1). The flag is shared with the
 // broker's own copy, so a connection that stays here gets it back.
-func (d *v1Delivery) transfer() error {
-	n := 0
+//
+// On Windows the connection goes to process pid, and has no such mode.
+func (d *v1Delivery) transfer(pid int) error {
 	err := sock.SetNonblock(d.client, false)
 	if err == nil {
-		if n, err = sock.SendRaw(d.conn, d.token[:], d.client); n == 0 {
+		if d.transferred, err = sock.Transfer(d.conn, pid, d.token[:], d.client); err != nil && d.transferred.Sent == 0 {
 			err = errors.Join(err, sock.SetNonblock(d.client, true))
 		}
 	}
 	switch {
 	case err != nil:
 		return inTransfer(handoff.ClassifySend(err))
-	case n < handoff.TokenSize:
-		return inTransfer(handoff.PartialSend(n))
+	case !sock.ByNumber && d.transferred.Sent < handoff.TokenSize:
+		return inTransfer(handoff.PartialSend(d.transferred.Sent))
 	}
 	return nil
+}
+
+// undelivered is what follows from an offer that was not written whole. A backend that was not
+// told of a handle has not closed it, so it is closed there.
+func (d *v1Delivery) undelivered(err error) *handoff.SendError {
+	failed := &handoff.SendError{Stage: handoff.StageDeliver, Class: handoff.SendPostTransferDeliveryFailed, Sent: d.transferred.Sent, Err: err}
+	if !sock.ByNumber {
+		return failed
+	}
+	if left := d.transferred.TakeBack(); left != nil {
+		failed.Err, failed.Left = errors.Join(err, left), d.transferred.Handle
+	} else {
+		failed.Class = handoff.ClassifySend(err).Class
+	}
+	return failed
 }
 
 func (d *v1Delivery) deliver(ctx context.Context) error {
@@ -164,6 +191,7 @@ func (d *v1Delivery) deliver(ctx context.Context) error {
 		return err
 	}
 	_, err := frame.Write(d.conn, frame.HandoffOffer(&wire.HandoffOffer{
+		HandleValue:   d.transferred.Handle,
 		Token:         d.token[:],
 		ServiceName:   d.offer.Service,
 		CorrelationId: d.offer.ConnectionID,
@@ -202,4 +230,7 @@ func (d *v1Delivery) awaitAck(ctx context.Context) (handoff.Ack, error) {
 	return handoff.Ack{Token: ack.Token, Accepted: true}, nil
 }
 
-func (d *v1Delivery) close() { _ = d.conn.Close() }
+func (d *v1Delivery) close() {
+	d.transferred.Close()
+	_ = d.conn.Close()
+}
