@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
@@ -27,8 +28,11 @@ func (t *Tool) startBroker(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = lock.Unlock() }()
-	if c, err := endpoint.DialNow(socket); err == nil { // another was faster
+	switch c, err := endpoint.DialNow(socket); { // another may have been faster
+	case err == nil:
 		return c.Close()
+	case errors.Is(err, syscall.EAGAIN): // and has much to do
+		return nil
 	}
 	if err := t.launchBroker(ctx); err != nil {
 		return fmt.Errorf("start the broker of %s: %w", t.Name, err)

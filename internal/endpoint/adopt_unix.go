@@ -158,7 +158,7 @@ func relisten(path string, fd int) error {
 // leadsHere connects to path and reports whether this process listens there. The
 // connection ends without a byte, as that of a client that has changed its mind.
 func leadsHere(path string) error {
-	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	conn, err := sock.Dial(path)
 	switch {
 	case errors.Is(err, unix.EAGAIN):
 		return nil // a full queue: nobody can tell, and somebody has to serve it
@@ -167,7 +167,7 @@ func leadsHere(path string) error {
 	case err != nil:
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	if owner, err := sock.PeerOf(conn); err == nil && owner.PID != 0 && owner.PID != os.Getpid() {
 		return &InUseError{Path: path, PID: owner.PID}
 	}

@@ -104,10 +104,10 @@ func clearStale(path string) error {
 	if fi.Mode().Type() != fs.ModeSocket {
 		return &NotSocketError{Path: path, Kind: kindOf(fi.Mode())}
 	}
-	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	conn, err := sock.Dial(path)
 	switch {
 	case err == nil:
-		defer conn.Close()
+		defer func() { _ = conn.Close() }()
 		owner, _ := sock.PeerOf(conn) // for people alone
 		return &InUseError{Path: path, PID: owner.PID}
 	case errors.Is(err, unix.EAGAIN):

@@ -31,8 +31,8 @@ func sendParts(fd int, parts [][]byte) (int, error) {
 	}
 }
 
-// Dial connects to the Unix socket at path. It never blocks. A Conn that is dropped is
-// closed only once CloseWhenDropped was called.
+// Dial connects to the Unix socket at path. It never blocks: a full backlog is
+// unix.EAGAIN. A Conn that is dropped is closed only once CloseWhenDropped was called.
 func Dial(path string) (*Conn, error) { return DialFrom("", path) }
 
 // DialFrom is Dial from an address that the listener sees; the system may refuse that
@@ -51,6 +51,9 @@ func DialFrom(local, path string) (*Conn, error) {
 			break
 		}
 	}
+	if err == unix.ECONNREFUSED && isHeld(path) {
+		err = unix.EAGAIN
+	}
 	if err != nil {
 		closeFD(fd)
 		return nil, opError("dial", os.NewSyscallError("connect", err))
@@ -58,16 +61,36 @@ func DialFrom(local, path string) (*Conn, error) {
 	return newConn(fd), nil
 }
 
+// isHeld tells a socket whose backlog is full, or that does not listen yet, from one whose
+// process has gone: macOS and the BSDs refuse a stream in either case. They look for the
+// process before they look at the kind of the socket, so that a datagram socket is refused
+// as being of the wrong kind where there is a process. What can't be told is taken for held:
+// who is refused for good removes the name.
+func isHeld(path string) bool {
+	fd, err := made(func() (int, error) { return unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0) })
+	if err != nil {
+		return true
+	}
+	defer closeFD(fd)
+	err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
+	return err != unix.ECONNREFUSED && err != unix.ENOENT
+}
+
 func accept(listener int) (*Conn, error) {
+	return accepted(func() (int, error) {
+		fd, _, err := unix.Accept(listener)
+		return fd, err
+	})
+}
+
+// accepted is accept by the call that take makes.
+func accepted(take func() (int, error)) (*Conn, error) {
 	for {
-		fd, err := made(func() (int, error) {
-			fd, _, err := unix.Accept(listener)
-			return fd, err
-		})
+		fd, err := made(take)
 		switch err {
 		case nil:
 			return newConn(fd), nil
-		case unix.EINTR:
+		case unix.EINTR, unix.ECONNABORTED: // who was first in the queue has gone; the next one is asked for
 		default:
 			return nil, opError("accept", err)
 		}

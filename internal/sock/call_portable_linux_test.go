@@ -1,0 +1,68 @@
+//go:build usher_portable
+
+package sock
+
+import (
+	"errors"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7265657e/usher/internal/testutil"
+)
+
+// TestRefusedByAHeldSocket: who is refused by a socket that a process has is told to come
+// again, as a full backlog refuses on macOS and the BSDs; a dead one stays dead. On Linux a
+// socket that does not listen refuses so.
+func TestRefusedByAHeldSocket(t *testing.T) {
+	testutil.Leaks(t)
+	path := filepath.Join(t.TempDir(), "s")
+	if _, err := Dial(path); !errors.Is(err, unix.ENOENT) {
+		t.Errorf("nobody: %v, want ENOENT", err)
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := Own(fd)
+	defer held.Close()
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Dial(path); !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("held: %v, want EAGAIN", err)
+	}
+	held.Close()
+	if _, err := Dial(path); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("dead: %v, want ECONNREFUSED", err)
+	}
+}
+
+// TestAbortedConnectionIsPassedOver: a client that has gone before it was accepted is an
+// error of accept on these systems, and none of the listener: behind it waits another.
+func TestAbortedConnectionIsPassedOver(t *testing.T) {
+	testutil.Leaks(t)
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(fds[1]) }()
+	calls := 0
+	c, err := accepted(func() (int, error) {
+		if calls++; calls <= 2 {
+			return -1, unix.ECONNABORTED
+		}
+		return fds[0], nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	if calls != 3 || c.fd != fds[0] {
+		t.Errorf("descriptor %d after %d calls", c.fd, calls)
+	}
+	if _, err := accepted(func() (int, error) { return -1, unix.EAGAIN }); !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("empty: %v, want EAGAIN", err)
+	}
+}
