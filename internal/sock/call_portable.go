@@ -26,7 +26,7 @@ func sendParts(fd int, parts [][]byte) (int, error) {
 	for {
 		n, err := unix.SendmsgBuffers(fd, parts, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 		if err != unix.EINTR {
-			return max(n, 0), err
+			return max(n, 0), sendError(err, false)
 		}
 	}
 }
@@ -142,18 +142,26 @@ func recvmsg(sock int, buf, control []byte) (n, cn, flags int, err error) {
 	return
 }
 
-// sendmsg takes EMSGSIZE for EAGAIN where descriptors go along: macOS says so when the
-// peer's buffer has no room for them at the moment.
 func sendmsg(sock int, data, control []byte) (int, error) {
 	for {
 		n, err := unix.SendmsgN(sock, data, control, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-		switch {
-		case err == unix.EMSGSIZE && len(control) > 0:
-			return 0, unix.EAGAIN
-		case err != unix.EINTR:
-			return n, err
+		if err != unix.EINTR {
+			return max(n, 0), sendError(err, len(control) > 0)
 		}
 	}
+}
+
+// sendError gives the error of a send the name that it has on Linux.
+func sendError(err error, descriptors bool) error {
+	switch {
+	case err == unix.EMSGSIZE && descriptors: // macOS, NetBSD: no room for them in the peer's buffer, at the moment
+		return unix.EAGAIN
+	case err == unix.EMFILE && descriptors: // OpenBSD: too many in flight
+		return TooManyRefs
+	case err == unix.ENOTCONN: // FreeBSD: the peer went while the message was on its way
+		return unix.EPIPE
+	}
+	return err
 }
 
 func peerFamily(fd int) (uint16, error) {

@@ -66,3 +66,37 @@ func TestAbortedConnectionIsPassedOver(t *testing.T) {
 		t.Errorf("empty: %v, want EAGAIN", err)
 	}
 }
+
+// TestErrorsOfSending: what these systems call otherwise has the name that it has on Linux.
+func TestErrorsOfSending(t *testing.T) {
+	for _, c := range []struct {
+		err         error
+		descriptors bool
+		want        error
+	}{
+		{nil, true, nil},
+		{unix.EAGAIN, true, unix.EAGAIN},
+		{unix.EMSGSIZE, true, unix.EAGAIN},
+		{unix.EMSGSIZE, false, unix.EMSGSIZE},
+		{unix.EMFILE, true, unix.ETOOMANYREFS},
+		{unix.EMFILE, false, unix.EMFILE},
+		{unix.ENOTCONN, true, unix.EPIPE},
+		{unix.ENOTCONN, false, unix.EPIPE},
+		{unix.ENOBUFS, true, unix.ENOBUFS},
+	} {
+		if got := sendError(c.err, c.descriptors); got != c.want {
+			t.Errorf("%v, descriptors %v: %v, want %v", c.err, c.descriptors, got, c.want)
+		}
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeFD(fd)
+	if _, err := sendmsg(fd, []byte{1}, nil); err != unix.EPIPE {
+		t.Errorf("message to nobody: %v, want EPIPE", err)
+	}
+	if _, err := sendParts(fd, [][]byte{{1}}); err != unix.EPIPE {
+		t.Errorf("bytes to nobody: %v, want EPIPE", err)
+	}
+}

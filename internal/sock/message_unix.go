@@ -19,9 +19,13 @@ func sendRights(sock int, data []byte, fds []int) (int, error) {
 	return sendmsg(sock, data, unix.UnixRights(fds...))
 }
 
+// fewSpace has room for the control message of usualFDs descriptors: NetBSD aligns its parts
+// to 16 bytes on arm64.
+const fewSpace = 32
+
 // sendFew is sendRights without a buffer to allocate.
 func sendFew(sock int, data []byte, fds []int) (int, error) {
-	var space [24]byte // CmsgSpace of two descriptors
+	var space [fewSpace]byte
 	if len(fds) == 0 {
 		return sendmsg(sock, data, nil)
 	}
@@ -39,11 +43,13 @@ func sendFew(sock int, data []byte, fds []int) (int, error) {
 type receiver struct {
 	control []byte
 	fds     []int
+	lost    bool // what went beside the next bytes
 }
 
 // controlSpace has room for every descriptor that one message can carry, so
-// that surplus ones are seen and closed instead of silently installed.
-var controlSpace = unix.CmsgSpace(4 * MaxDescriptors)
+// that surplus ones are seen and closed instead of silently installed: macOS and the BSDs
+// carry 254.
+var controlSpace = unix.CmsgSpace(4 * (MaxDescriptors + 1))
 
 // recv reads one message from socket sock into buf, without blocking
 // (EAGAIN when there is none). Received descriptors are close-on-exec and
@@ -59,10 +65,13 @@ func (r *receiver) recv(sock int, buf []byte) (Received, error) {
 	if r.control == nil {
 		r.control = make([]byte, controlSpace)
 	}
-	for reset := false; ; {
+	for again := false; ; {
 		n, cn, flags, err := recvmsg(sock, buf, r.control)
-		if err == unix.EINTR || err == unix.ECONNRESET && !reset {
-			reset = err == unix.ECONNRESET
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil && !again && r.passes(err) {
+			again = true
 			continue
 		}
 		if err != nil {
@@ -70,6 +79,15 @@ func (r *receiver) recv(sock int, buf []byte) (Received, error) {
 		}
 		return r.parse(n, r.control[:cn], flags), nil
 	}
+}
+
+// passes reports whether err comes once, ahead of bytes. macOS and the BSDs say EMSGSIZE,
+// and FreeBSD by now EMFILE, where the descriptor table has no room for what came beside
+// these, and close that.
+func (r *receiver) passes(err error) bool {
+	full := err == unix.EMSGSIZE || err == unix.EMFILE
+	r.lost = r.lost || full
+	return full || err == unix.ECONNRESET
 }
 
 func (r *receiver) parse(n int, control []byte, flags int) Received {
@@ -93,8 +111,8 @@ func (r *receiver) parse(n int, control []byte, flags int) Received {
 	}
 	m.FDs = Descriptors{r.fds}
 	switch {
-	case flags&unix.MSG_CTRUNC != 0:
-		m.Fault = ErrDescriptorsLost
+	case flags&unix.MSG_CTRUNC != 0, r.lost && n > 0:
+		m.Fault, r.lost = ErrDescriptorsLost, false
 	case flags&unix.MSG_TRUNC != 0 && m.Fault == nil:
 		m.Fault = ErrTruncated
 	}

@@ -34,9 +34,16 @@ const room = 256 << 10
 // messages go in parts.
 func widen(fd int) {
 	for _, buffer := range []int{unix.SO_SNDBUF, unix.SO_RCVBUF} {
-		if have, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, buffer); err == nil && have < room {
-			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, buffer, room)
+		if have, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, buffer); err == nil {
+			grow(have, func(size int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, buffer, size) })
 		}
+	}
+}
+
+// grow asks for room, and for half of what was refused, as long as that is more than there
+// is: NetBSD refuses what goes beyond its bound, which is just below room by default.
+func grow(have int, ask func(size int) error) {
+	for size := room; size > have && ask(size) != nil; size /= 2 {
 	}
 }
 
