@@ -29,11 +29,23 @@ func AwaitHangup(c syscall.Conn) {
 	if err != nil {
 		return
 	}
-	_ = raw.Read(func(fd uintptr) bool { // the poller wakes readers at a hang-up, and this one for nothing else that stays
-		fds := [1]unix.PollFd{{Fd: int32(fd)}}
-		n, err := unix.Poll(fds[:], 0)
-		return n > 0 || err != nil && err != unix.EINTR
-	})
+	_ = raw.Read(func(fd uintptr) bool { return hungUp(int(fd)) }) // the poller wakes readers at a hang-up, and this one for nothing else that stays
+}
+
+// hungUp reports whether both directions of fd have ended. poll tells where it can: macOS
+// tells of nothing that it is not asked for, and of a hang-up to who asks for writing, once
+// that has ended too. NetBSD's poll does not tell; there, as on macOS and the other BSDs, a
+// socket that has lost its peer has no peer's name.
+func hungUp(fd int) bool {
+	fds := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+	if _, err := unix.Poll(fds[:], 0); err != nil {
+		return err != unix.EINTR
+	}
+	if fds[0].Revents&(unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0 {
+		return true
+	}
+	_, err := peerFamily(fd)
+	return err != nil
 }
 
 // EndOutput ends what f writes to. A socket's direction is shut down, for every holder:
