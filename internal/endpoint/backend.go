@@ -65,7 +65,7 @@ func NewBackendPath() (string, error) {
 	}
 	var random [randomLen]byte
 	_, _ = rand.Read(random[:]) // never fails: it ends the program instead
-	leaf, err := BackendLeaf(hash, random)
+	leaf, err := thisHost().backendLeaf(hash, random)
 	if err != nil {
 		return "", err
 	}

@@ -154,6 +154,36 @@ func TestPathTooLongSaysWhatToDo(t *testing.T) {
 	}
 }
 
+// TestNamesOfTheBSDs: their paths have 103 bytes, and a backend's pipe fits a directory for
+// which the name that Linux gives it would be too long.
+func TestNamesOfTheBSDs(t *testing.T) {
+	const hash, fits = "0123456789abcdef", "/var/run/user/1234567890"
+	for goos, most := range map[string]int{"linux": 107, "darwin": 103, "freebsd": 103, "openbsd": 103, "netbsd": 103, "dragonfly": 103} {
+		h := withEnv(goos, map[string]string{"XDG_RUNTIME_DIR": fits})
+		if err := h.checkLength(strings.Repeat("a", most)); err != nil {
+			t.Errorf("%s: %v", goos, err)
+		}
+		var long *PathTooLongError
+		if err := h.checkLength(strings.Repeat("a", most+1)); !errors.As(err, &long) || long.Max != most {
+			t.Errorf("%s: %v, want at most %d", goos, err, most)
+		}
+		leaf, err := h.backendLeaf(hash, [randomLen]byte{0xab})
+		if err != nil {
+			t.Fatal(err)
+		}
+		bsd := most == 103 && goos != "darwin"
+		if strings.Contains(leaf, hash) == bsd || !strings.HasPrefix(leaf, leafPrefix) || !strings.HasSuffix(leaf, "be-ab"+strings.Repeat("0", 30)) {
+			t.Errorf("%s: %s", goos, leaf)
+		}
+		if _, err := h.socketPath(leaf); bsd && err != nil {
+			t.Errorf("%s: %v", goos, err)
+		}
+		if _, err := h.backendLeaf("no hash", [randomLen]byte{}); err == nil {
+			t.Errorf("%s: a name for no user", goos)
+		}
+	}
+}
+
 func TestParseInstanceRefuses(t *testing.T) {
 	for _, id := range []string{"", "Shared", "shared:", "shared:x", "private", "private:", "explicit:UP", "local", "private:a/b"} {
 		if i, err := ParseInstance(id); err == nil {

@@ -3,6 +3,7 @@ package endpoint
 import (
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -60,16 +61,33 @@ func (h host) socketPath(leaf string) (path string, err error) {
 	return path, nil
 }
 
+// backendLeaf is BackendLeaf where v1 defines names. It defines none for the BSDs, whose
+// paths are four bytes shorter: there the user's hash is left out, which tells nothing in a
+// directory that is the user's own.
+func (h host) backendLeaf(hash string, random [randomLen]byte) (string, error) {
+	leaf, err := BackendLeaf(hash, random)
+	if h.isBSD() {
+		leaf = strings.Replace(leaf, hash+"-", "", 1)
+	}
+	return leaf, err
+}
+
+func (h host) isBSD() bool {
+	return slices.Contains([]string{"freebsd", "openbsd", "netbsd", "dragonfly"}, h.goos)
+}
+
 // tempDir is the directory of sockets below macOS' TMPDIR.
 func (h host) tempDir() string { return ".rp-" + strconv.Itoa(h.uid) }
 
 func (h host) checkLength(path string) error {
 	e := PathTooLongError{Path: path, Len: len(path)}
-	switch h.goos {
-	case "windows":
+	switch {
+	case h.goos == "windows":
 		e.Max, e.Label, e.Hint = 260, "Windows MAX_PATH", "choose a shorter name"
-	case "darwin":
+	case h.goos == "darwin":
 		e.Max, e.Label, e.Hint = 103, "macOS sun_path", "set TMPDIR to a shorter directory"
+	case h.isBSD():
+		e.Max, e.Label, e.Hint = 103, "BSD sun_path", "set XDG_RUNTIME_DIR to a shorter directory or choose a shorter name"
 	default:
 		e.Max, e.Label, e.Hint = 107, "Linux sun_path", "set XDG_RUNTIME_DIR to a shorter directory or choose a shorter name"
 	}
