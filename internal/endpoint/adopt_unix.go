@@ -155,8 +155,9 @@ func relisten(path string, fd int) error {
 	return unix.Listen(fd, maxBacklog)
 }
 
-// leadsHere connects to path and reports whether this process listens there. The
-// connection ends without a byte, as that of a client that has changed its mind.
+// leadsHere connects to path and reports whether this process listens there; where the
+// kernel tells who bound the socket instead, whether anybody does. The connection ends
+// without a byte, as that of a client that has changed its mind.
 func leadsHere(path string) error {
 	conn, err := sock.Dial(path)
 	switch {
@@ -168,7 +169,7 @@ func leadsHere(path string) error {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	if owner, err := sock.PeerOf(conn); err == nil && owner.PID != 0 && owner.PID != os.Getpid() {
+	if owner, err := sock.PeerOf(conn); !tellsBinder && err == nil && owner.PID != 0 && owner.PID != os.Getpid() {
 		return &InUseError{Path: path, PID: owner.PID}
 	}
 	return nil

@@ -23,7 +23,8 @@ func probe(path string) (cred sock.Credentials, err error) {
 }
 
 // IsProbe reports whether c, which was accepted, only asked who listens here: it
-// has ended, or does so at once, and nothing will come of it.
+// has ended, or does so at once, and nothing will come of it. On macOS and the BSDs who has
+// ended has no name any more; so there it is anybody who has, and has said nothing.
 func IsProbe(c syscall.Conn) (yes bool) {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -32,7 +33,18 @@ func IsProbe(c syscall.Conn) (yes bool) {
 	_ = raw.Control(func(fd uintptr) {
 		addr, err := unix.Getpeername(int(fd))
 		from, _ := addr.(*unix.SockaddrUnix)
-		yes = err == nil && from != nil && isProbeAddress(from.Name)
+		if err != nil {
+			yes = endsUnsaid(int(fd))
+		} else {
+			yes = from != nil && isProbeAddress(from.Name)
+		}
 	})
 	return yes
+}
+
+// endsUnsaid reports whether the end of the stream is all that there is to read.
+func endsUnsaid(fd int) bool {
+	var first [1]byte
+	n, _, err := unix.Recvfrom(fd, first[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	return n == 0 && err == nil
 }

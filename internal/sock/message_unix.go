@@ -137,7 +137,7 @@ func checkConnection(fd int) error {
 	}
 	family, err := peerFamily(fd)
 	if err != nil {
-		return unconnected(fd)
+		return withoutPeer(fd)
 	}
 	if family != unix.AF_UNIX {
 		return fmt.Errorf("%w: not a Unix socket", ErrKind)
@@ -145,8 +145,10 @@ func checkConnection(fd int) error {
 	return nil
 }
 
-// unconnected says what a stream socket without a peer is.
-func unconnected(fd int) error {
+// withoutPeer says what a stream socket without a peer's name is. On macOS and the BSDs it may
+// be a connection whose peer has gone, as a client may before it is adopted: there, who that
+// was stays known, and of a socket that never was connected is not.
+func withoutPeer(fd int) error {
 	if local, err := unix.Getsockname(fd); err == nil {
 		if _, ok := local.(*unix.SockaddrUnix); !ok {
 			return fmt.Errorf("%w: not a Unix socket", ErrKind)
@@ -154,6 +156,10 @@ func unconnected(fd int) error {
 	}
 	if listening, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err == nil && listening != 0 {
 		return fmt.Errorf("%w: a listening socket", ErrKind)
+	}
+	const nobody = 1<<32 - 1 // Linux' word
+	if cred, err := peerOf(fd); err == nil && cred.UID != nobody {
+		return nil
 	}
 	return fmt.Errorf("%w: not connected", ErrKind)
 }
