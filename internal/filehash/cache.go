@@ -79,7 +79,7 @@ func (c *Cache) hash(ctx context.Context, path string, f *os.File) ([HashLen]byt
 		entry, mine := c.entry(key)
 		if mine {
 			entry.sum, entry.err = hashInTurn(ctx, path, f, key)
-			if entry.err != nil || !key.changed().Before(began.Add(-stamp.Racy)) {
+			if entry.err != nil || !stamp.Settled(key.changed(), began) {
 				c.forget(key, entry)
 			}
 			close(entry.done)

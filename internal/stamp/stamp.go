@@ -13,9 +13,24 @@ type Stamp struct {
 	changed, edited int64 // ns: of the inode, of the content
 }
 
-// Racy is how long after a change another one may carry the same time: the clock
-// that stamps files is coarser than this by a factor of ten.
-const Racy = 100 * time.Millisecond
+const (
+	// Racy is how long after a change another one may carry the same time: the clock
+	// that stamps files is coarser than this by a factor of ten.
+	Racy = 100 * time.Millisecond
+	// coarse is how long that is where a file system keeps whole seconds, as HFS+ does, or
+	// every other one, as FAT.
+	coarse = 2*time.Second + Racy
+)
+
+// Settled reports whether a file that was last changed when its stamp says, can't be changed
+// at t or later without getting another stamp.
+func Settled(changed, t time.Time) bool {
+	racy := Racy
+	if changed.Nanosecond() == 0 {
+		racy = coarse
+	}
+	return changed.Before(t.Add(-racy))
+}
 
 // Size is the file's, in bytes.
 func (s Stamp) Size() int64 { return int64(s.size) }
@@ -26,6 +41,5 @@ func (s Stamp) SameFile(as Stamp) bool { return s != Stamp{} && s.dev == as.dev 
 // Settled reports whether a file with this stamp can't have been changed at t or
 // later without getting another stamp: its last change lies far enough before t.
 func (s Stamp) Settled(t time.Time) bool {
-	latest := max(s.changed, s.edited)
-	return s != Stamp{} && latest < t.Add(-Racy).UnixNano()
+	return s != Stamp{} && Settled(time.Unix(0, max(s.changed, s.edited)), t)
 }

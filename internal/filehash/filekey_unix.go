@@ -1,3 +1,5 @@
+//go:build linux || darwin || freebsd || openbsd || netbsd || dragonfly
+
 package filehash
 
 import (
@@ -8,8 +10,7 @@ import (
 
 // fileKey changes whenever the content of a file may have changed.
 type fileKey struct {
-	dev          int32
-	ino          uint64
+	dev, ino     uint64
 	size         int64
 	mtime, ctime syscall.Timespec
 }
@@ -17,7 +18,8 @@ type fileKey struct {
 func keyOf(_ string, fi fs.FileInfo) fileKey {
 	key := fileKey{size: fi.Size()}
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
-		key.dev, key.ino, key.mtime, key.ctime = st.Dev, st.Ino, st.Mtimespec, st.Ctimespec
+		key.dev, key.ino = uint64(st.Dev), st.Ino
+		key.mtime, key.ctime = changeTimes(st)
 	}
 	return key
 }

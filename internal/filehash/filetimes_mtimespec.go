@@ -1,0 +1,10 @@
+//go:build darwin || freebsd || netbsd
+
+package filehash
+
+import "syscall"
+
+// changeTimes are when the content was changed, and when anything was.
+func changeTimes(st *syscall.Stat_t) (mtime, ctime syscall.Timespec) {
+	return st.Mtimespec, st.Ctimespec
+}
