@@ -63,7 +63,7 @@ func (p *Process) Executable() (path, link string, err error) {
 }
 
 // stillRuns is nil while path leads to what the process runs: the kernel has another name
-// for a file that was replaced or removed, or none.
+// for a file that was replaced or removed, or none, or says of which build it is.
 func (p *Process) stillRuns(path string) error {
 	now, err := executableOf(p.pid)
 	if err != nil {
@@ -72,5 +72,5 @@ func (p *Process) stillRuns(path string) error {
 	if now != path {
 		return fmt.Errorf("what process %d runs is %s by now", p.pid, now)
 	}
-	return nil
+	return checkBuild(p.pid, path)
 }
