@@ -319,9 +319,9 @@ func (b *Broker) StartsVersion(version string) bool {
 // Paused returns how many services are paused.
 func (b *Broker) Paused() int { return ask(b, func(s *server) int { return len(s.paused) }) }
 
-// TakenBy waits until the successor at the other end of ch begins.
-func TakenBy(ctx context.Context, ch *sock.Channel) error {
-	return (&successor{channel: ch, can: frame.CapTaken}).taken(ctx)
+// TakenBy waits until the successor at the other end of ch begins, whose process end ends.
+func TakenBy(ctx context.Context, ch *sock.Channel, end func()) error {
+	return (&successor{channel: ch, can: frame.CapTaken, end: end}).taken(ctx)
 }
 
 // UpgradeUnderWay is an upgrade that lasts until its end is called.

@@ -68,6 +68,7 @@ type successor struct {
 	pid     int
 	can     uint64 // its capabilities
 	lock    bool   // it has the one beside the socket
+	end     func() // its process, at once
 }
 
 // Upgrade has another broker take this one's place, as Options.Successor says. It returns
@@ -119,7 +120,7 @@ func (s *server) upgrade(ctx context.Context, program *os.File, path string) (pi
 	if err != nil {
 		return 0, errors.Join(err, near.Close())
 	}
-	next := &successor{channel: near, pid: p.PID()}
+	next := &successor{channel: near, pid: p.PID(), end: func() { p.End(context.WithoutCancel(ctx), 0) }}
 	err = s.askSuccessor(ctx, next)
 	if err == nil {
 		err = s.handOver(ctx, next)
@@ -178,17 +179,21 @@ func (next *successor) answer(ctx context.Context, most time.Duration) (*wire.Ha
 }
 
 // taken waits until the successor begins. When it has not said so in time it can't any more:
-// the kernel takes no more from it, and it begins only behind what it could say.
+// the kernel takes no more from it, and it begins only behind what it could say; or, where the
+// kernel does not know how to, it has ended by then.
 func (next *successor) taken(ctx context.Context) error {
 	if next.can&frame.CapTaken == 0 { // it says nothing
 		return nil
 	}
 	h, err := next.answer(ctx, takenTime)
 	if err != nil {
-		next.channel.EndReading()
+		refused := next.channel.EndReading()
 		last, msg, none := readHandover(next.channel.TryRecv())
-		if msg.FDs.Close(); none == nil {
+		switch msg.FDs.Close(); {
+		case none == nil:
 			h, err = last, nil
+		case !refused:
+			next.end()
 		}
 	}
 	switch {

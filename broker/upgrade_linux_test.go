@@ -229,7 +229,7 @@ func TestUpgradeThatComesToNothing(t *testing.T) {
 }
 
 // TestTakenJustInTime: a successor that has said that it begins does, whatever happens to who
-// waits for that; one that has not can't any more.
+// waits for that; one that has not can't any more, or has ended.
 func TestTakenJustInTime(t *testing.T) {
 	testutil.Leaks(t)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -249,11 +249,15 @@ func TestTakenJustInTime(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := broker.TakenBy(ctx, near); (err == nil) != said {
+		ended := false
+		if err := broker.TakenBy(ctx, near, func() { ended = true }); (err == nil) != said {
 			t.Errorf("it has said so: %t, and the broker makes of it: %v", said, err)
 		}
-		if err := next.Send(taken); !said && !errors.Is(err, syscall.EPIPE) {
+		if err := next.Send(taken); !said && !errors.Is(err, syscall.EPIPE) && !ended {
 			t.Errorf("it can say so later: %v", err)
+		}
+		if ended != (testutil.Portable && !said) {
+			t.Errorf("it has said so: %t, and it was ended: %t", said, ended)
 		}
 		if _, err := next.TryRecv(); !errors.Is(err, syscall.EAGAIN) { // its end would be the predecessor's
 			t.Errorf("it reads %v", err)
@@ -265,6 +269,7 @@ func TestTakenJustInTime(t *testing.T) {
 // TestSuccessorThatIsGivenUp: it begins neither when it can't say so, nor when it is about to
 // end; it does when its predecessor has ended.
 func TestSuccessorThatIsGivenUp(t *testing.T) {
+	testutil.Needs(t, "a peer that can be kept from saying more: who is given up is ended")
 	s := newSite(t, nil)
 	next, first := successorOf(t, s, true, nil)
 	next.serve()

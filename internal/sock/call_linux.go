@@ -11,6 +11,9 @@ import (
 	"github.com/seed-7265657e/usher/internal/sock/rawsys"
 )
 
+// endsWriter: who shuts down reading has his peer's writing refused.
+const endsWriter = true
+
 // The calls of this file can't block (MSG_DONTWAIT), so they don't tell the
 // scheduler, which would prepare for them to.
 

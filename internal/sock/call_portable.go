@@ -9,6 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// endsWriter is false: a peer can't be kept from writing.
+const endsWriter = false
+
 func recv(fd int, p []byte) (int, error) {
 	for {
 		n, _, err := unix.Recvfrom(fd, p, unix.MSG_DONTWAIT)

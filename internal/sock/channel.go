@@ -187,8 +187,15 @@ func broken(msg *Message, what string) error {
 func (c *Channel) SetDeadline(t time.Time) error { return c.sock.SetReadDeadline(t) }
 
 // EndReading has the kernel refuse what the peer sends from now on. What it had sent before
-// can still be received; behind that Recv is io.EOF, at once.
-func (c *Channel) EndReading() { _ = c.sock.CloseRead() } // fails on one that has ended
+// can still be received; behind that Recv is io.EOF, at once. It does nothing, and is false,
+// where a peer can't be kept from sending: macOS and the BSDs let him, and throw away what
+// he has sent.
+func (c *Channel) EndReading() bool {
+	if endsWriter {
+		_ = c.sock.CloseRead() // fails on one that has ended
+	}
+	return endsWriter
+}
 
 // End ends the conversation and leaves the descriptor open: Recv here, and the
 // peer behind what was sent to it, find the end of file. Close must follow.

@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// endsWriter is false: a peer can't be kept from writing.
+const endsWriter = false
+
 // Conn is a connected Unix socket; on this system it waits as net's does.
 type Conn struct{ *net.UnixConn }
 

@@ -14,6 +14,9 @@ import (
 	"golang.org/x/sys/windows"
 )
 
+// endsWriter is false: a peer can't be kept from writing.
+const endsWriter = false
+
 // Conn is one end of a named pipe that is bound to nothing until it has to wait: then, and
 // when a deadline is set, it becomes a file of the runtime's poller.
 //
