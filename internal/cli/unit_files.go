@@ -127,7 +127,7 @@ func (b *unitBroker) launchd() unitFile {
 }
 
 const launchdList = `<?xml version="1.0" encoding="UTF-8"?>
-<!-- Written by usher unit, and untested: the broker does not hand over on macOS yet. -->
+<!-- Written by usher unit, and untested. -->
 <!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">
 <plist version="1.0">
 <dict>
@@ -145,6 +145,9 @@ const launchdList = `<?xml version="1.0" encoding="UTF-8"?>
 	</dict>
 	<key>AbandonProcessGroup</key>
 	<true/>
+	<!-- Else the system throttles processor and disk of the broker, and of what it starts. -->
+	<key>ProcessType</key>
+	<string>Interactive</string>
 </dict>
 </plist>
 `

@@ -34,11 +34,13 @@ func TestExplain(t *testing.T) {
 		{"missing at a chosen path", nil, true, "/elsewhere/x.sock", fs.ErrNotExist, ""},
 		{"forbidden at a chosen path", nil, false, "/elsewhere/x.sock", fs.ErrPermission, ""},
 	} {
-		h := withEnv("linux", c.env)
-		h.mapped = func() bool { return c.mapped }
-		got := h.explain(c.path, c.err)
-		if c.want == "" && got != c.err || !strings.Contains(got.Error(), c.want) {
-			t.Errorf("%s: %v, want %q", c.name, got, c.want)
+		for _, goos := range []string{"linux", "freebsd"} {
+			h := withEnv(goos, c.env)
+			h.mapped = func() bool { return c.mapped }
+			got := h.explain(c.path, c.err)
+			if c.want == "" && got != c.err || !strings.Contains(got.Error(), c.want) {
+				t.Errorf("%s, %s: %v, want %q", goos, c.name, got, c.want)
+			}
 		}
 	}
 }

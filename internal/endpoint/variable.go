@@ -91,7 +91,7 @@ func (h host) explain(path string, err error) error {
 // derived reports whether path is a socket's that this package named.
 func (h host) derived(path string) bool {
 	some, err := h.socketPath("x")
-	return err == nil && h.goos == "linux" && strings.HasPrefix(path, strings.TrimSuffix(some, "x.sock"))
+	return err == nil && (h.goos == "linux" || h.isBSD()) && strings.HasPrefix(path, strings.TrimSuffix(some, "x.sock"))
 }
 
 // variableOf is the variable that path was made of, or "".

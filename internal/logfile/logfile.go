@@ -21,7 +21,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 )
 
 // Max is the bound of one file, in bytes; a log takes twice as much on disk.
@@ -43,10 +42,14 @@ func Open(path string) (*os.File, error) {
 // open opens a file to write to it, and none that a link in its place leads to.
 func open(path string, flags int) (*os.File, error) {
 	f, err := os.OpenFile(path, flags|noFollow, 0o600)
-	if errors.Is(err, syscall.ELOOP) {
-		return nil, fmt.Errorf("%s is a symbolic link, through which nothing is written: remove it (%w)", path, err)
+	if err != nil {
+		// What the error is called depends on the system: ELOOP, EMLINK or EFTYPE.
+		if fi, statErr := os.Lstat(path); statErr == nil && fi.Mode().Type() == fs.ModeSymlink {
+			err = fmt.Errorf("%s is a symbolic link, through which nothing is written: remove it (%w)", path, err)
+		}
+		return nil, err
 	}
-	return f, err
+	return f, nil
 }
 
 // Older is the path of what was moved away from the log at path.
