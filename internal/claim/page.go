@@ -54,17 +54,6 @@ const (
 // ErrPageFull says that all words of a page are in use.
 var ErrPageFull = errors.New("no word is free in the page of claims")
 
-// newPage makes the broker's side of a page over words in which no claim is open, and none
-// has had a higher generation. It owns memory, which is where they are.
-func newPage(memory *sock.FD, words []atomic.Uint64, unmap func(), generation uint64) *Page {
-	p := &Page{memory: memory, words: words, unmap: unmap, claims: make([]Claim, len(words)), free: make([]uint32, len(words))}
-	for i := range p.claims {
-		p.claims[i] = Claim{page: p, slot: uint32(i), generation: generation}
-		p.free[len(p.free)-1-i] = uint32(i)
-	}
-	return p
-}
-
 // New makes a claim of a free word. The broker calls it, and closes the claim. The
 // error is ErrPageFull, or wraps ErrUnavailable after Close.
 func (p *Page) New() (*Claim, error) {

@@ -119,3 +119,14 @@ func mapWords(fd int) (words []atomic.Uint64, unmap func(), err error) {
 	words = unsafe.Slice((*atomic.Uint64)(unsafe.Pointer(&memory[0])), Words)
 	return words, func() { _ = unix.Munmap(memory) }, nil
 }
+
+// newPage makes the broker's side of a page over words in which no claim is open, and none
+// has had a higher generation. It owns memory, which is where they are.
+func newPage(memory *sock.FD, words []atomic.Uint64, unmap func(), generation uint64) *Page {
+	p := &Page{memory: memory, words: words, unmap: unmap, claims: make([]Claim, len(words)), free: make([]uint32, len(words))}
+	for i := range p.claims {
+		p.claims[i] = Claim{page: p, slot: uint32(i), generation: generation}
+		p.free[len(p.free)-1-i] = uint32(i)
+	}
+	return p
+}

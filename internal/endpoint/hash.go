@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
-	"sync"
 
 	"github.com/seed-7265657e/usher/internal/blake3"
 )
@@ -26,28 +25,6 @@ func UserHash() (string, error) {
 		return "", fmt.Errorf("user hash for socket names: %w", err)
 	}
 	return HashInput(input), nil
-}
-
-// once keeps the first successful result of a lookup whose answer can't change
-// while the process runs. Safe for concurrent use; the zero value is ready.
-type once struct {
-	mu    sync.Mutex
-	known bool
-	value string
-}
-
-func (o *once) get(lookup func() (string, error)) (string, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.known {
-		return o.value, nil
-	}
-	v, err := lookup()
-	if err != nil {
-		return "", err
-	}
-	o.value, o.known = v, true
-	return v, nil
 }
 
 // linuxMachineID picks the machine part of the Linux hash input. An empty or
