@@ -35,14 +35,19 @@ func pipeCloexec(p *[2]int) error {
 func readNow(fd int, buf []byte) (int, error) {
 	fds := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	if n, err := unix.Poll(fds[:], 0); err != nil || n == 0 {
-		return 0, orAgain(err)
+		return 0, unread(err)
 	}
 	return unix.Read(fd, buf)
 }
 
-func orAgain(err error) error {
-	if err == nil {
+// unread is why nothing is read when poll found nothing, or failed: on macOS with EAGAIN for
+// want of memory, which does not say that there is nothing. It is asked again then.
+func unread(err error) error {
+	switch err {
+	case nil:
 		return unix.EAGAIN
+	case unix.EAGAIN:
+		return unix.EINTR
 	}
 	return err
 }

@@ -99,7 +99,7 @@ func (l *Loop) run() error {
 		switch {
 		case err == unix.EINTR:
 			continue
-		case err == unix.EINVAL:
+		case mayPass(err):
 			s.readyUnasked(l.patience())
 		case err != nil:
 			return fmt.Errorf("event loop: %w", err)
@@ -134,9 +134,14 @@ func (s *set) findReady(n int) {
 // unaskedEvery is how often handlers are called that can't be waited for.
 const unaskedEvery = 10 * time.Millisecond
 
-// readyUnasked takes all descriptors for ready, a moment later: poll refuses to be asked
-// about more than the process may have by now (RLIMIT_NOFILE, poll(2), EINVAL), and an
-// event is a hint.
+// mayPass reports whether a later wait may succeed: poll refuses to be asked about more than
+// the process may have by now (RLIMIT_NOFILE, EINVAL), and fails for want of memory (ENOMEM,
+// on macOS EAGAIN).
+func mayPass(err error) bool {
+	return err == unix.EINVAL || err == unix.EAGAIN || err == unix.ENOMEM
+}
+
+// readyUnasked takes all descriptors for ready, a moment later: an event is a hint.
 func (s *set) readyUnasked(patience int) {
 	pause := unaskedEvery
 	if patience >= 0 {

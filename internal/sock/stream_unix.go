@@ -38,8 +38,14 @@ func AwaitHangup(c syscall.Conn) {
 // socket that has lost its peer has no peer's name.
 func hungUp(fd int) bool {
 	fds := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-	if _, err := unix.Poll(fds[:], 0); err != nil {
-		return err != unix.EINTR
+	for {
+		_, err := unix.Poll(fds[:], 0)
+		if err == nil {
+			break
+		}
+		if err != unix.EINTR && err != unix.EAGAIN { // which is want of memory, on macOS
+			return true
+		}
 	}
 	if fds[0].Revents&(unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0 {
 		return true
