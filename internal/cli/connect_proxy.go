@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -64,8 +65,13 @@ func pass(conn *client.Conn, stdout io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("pass the connection: %w", err)
 	}
+	sock.AwaitReceipt(socket, receiptTime)
 	return nil
 }
+
+// receiptTime is how long who gets a connection has to take it where it goes with its sender;
+// ssh takes it at once, and closes.
+const receiptTime = time.Second
 
 // stream is what join copies to and from.
 type stream interface {

@@ -14,6 +14,9 @@ import (
 // endsWriter: who shuts down reading has his peer's writing refused.
 const endsWriter = true
 
+// keepsSent: a descriptor that was sent arrives, whatever becomes of its sender.
+const keepsSent = true
+
 // The calls of this file can't block (MSG_DONTWAIT), so they don't tell the
 // scheduler, which would prepare for them to.
 

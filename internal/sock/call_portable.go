@@ -9,8 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// endsWriter is false: a peer can't be kept from writing.
-const endsWriter = false
+const (
+	// endsWriter is false: a peer can't be kept from writing.
+	endsWriter = false
+	// keepsSent is false: on macOS a descriptor that its sender closes before it was
+	// received can arrive dead.
+	keepsSent = false
+)
 
 func recv(fd int, p []byte) (int, error) {
 	for {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -98,5 +99,35 @@ func TestErrorsOfSending(t *testing.T) {
 	}
 	if _, err := sendParts(fd, [][]byte{{1}}); err != unix.EPIPE {
 		t.Errorf("bytes to nobody: %v, want EPIPE", err)
+	}
+}
+
+// TestAwaitReceipt waits for who was sent a descriptor to close, or to say something.
+func TestAwaitReceipt(t *testing.T) {
+	testutil.Leaks(t)
+	for name, do := range map[string]func(*Conn) error{
+		"closes": (*Conn).Close,
+		"speaks": func(c *Conn) error { _, err := c.Write([]byte{1}); return err },
+	} {
+		near, far, err := StreamPair()
+		if err != nil {
+			t.Fatal(err)
+		}
+		const most, coarse = 20 * time.Millisecond, time.Millisecond
+		began := time.Now()
+		AwaitReceipt(far, most)
+		if waited := time.Since(began); waited < most-coarse {
+			t.Errorf("%s: waited %v for one that is still to do so", name, waited)
+		}
+		received := make(chan struct{})
+		go func() {
+			defer close(received)
+			AwaitReceipt(far, time.Hour)
+		}()
+		if err := do(near); err != nil {
+			t.Fatal(err)
+		}
+		<-received
+		_, _ = near.Close(), far.Close()
 	}
 }

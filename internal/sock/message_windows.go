@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 )
 
 var errUnsupported = fmt.Errorf("descriptors beside bytes: %w on this system", errors.ErrUnsupported)
@@ -29,6 +30,9 @@ func StreamPair() (near *Conn, far *os.File, err error) {
 
 // AwaitHangup returns at once: a pipe has no half end.
 func AwaitHangup(syscall.Conn) {}
+
+// AwaitReceipt returns at once: no descriptor is on its way here.
+func AwaitReceipt(syscall.Conn, time.Duration) {}
 
 // EndOutput closes f.
 func EndOutput(f *os.File) error { return f.Close() }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 )
 
 // StreamPair answers errors.ErrUnsupported.
@@ -16,6 +17,9 @@ func StreamPair() (near *Conn, far *os.File, err error) {
 
 // AwaitHangup returns at once: this system does not tell half an end from a whole one.
 func AwaitHangup(syscall.Conn) {}
+
+// AwaitReceipt returns at once: no descriptor is on its way here.
+func AwaitReceipt(syscall.Conn, time.Duration) {}
 
 // EndOutput closes f.
 func EndOutput(f *os.File) error { return f.Close() }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -52,6 +53,24 @@ func hungUp(fd int) bool {
 	}
 	_, err := peerFamily(fd)
 	return err != nil
+}
+
+// AwaitReceipt waits until the other end of c, to which a descriptor was sent, says something
+// or has closed, for so long at most. Who sends one and ends calls it first. It returns at once
+// where the system keeps what was sent.
+func AwaitReceipt(c syscall.Conn, most time.Duration) {
+	if keepsSent {
+		return
+	}
+	_ = withFD(c, func(fd int) error {
+		fds := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		for by := time.Now().Add(most); ; {
+			_, err := unix.Poll(fds[:], int(max(time.Until(by), 0).Milliseconds()))
+			if err != unix.EINTR {
+				return err
+			}
+		}
+	})
 }
 
 // EndOutput ends what f writes to. A socket's direction is shut down, for every holder:
