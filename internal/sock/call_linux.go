@@ -14,6 +14,9 @@ import (
 // endsWriter: who shuts down reading has his peer's writing refused.
 const endsWriter = true
 
+// modeDecides is false: MSG_DONTWAIT keeps a send from waiting, whatever the socket's mode.
+const modeDecides = false
+
 // keepsSent: a descriptor that was sent arrives, whatever becomes of its sender.
 const keepsSent = true
 

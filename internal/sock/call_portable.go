@@ -15,6 +15,9 @@ const (
 	// keepsSent is false: on macOS a descriptor that its sender closes before it was
 	// received can arrive dead.
 	keepsSent = false
+	// modeDecides: macOS' sends don't look at MSG_DONTWAIT, so that a connection from one who
+	// sends them in blocking mode, as v1 does, has to leave it.
+	modeDecides = true
 )
 
 func recv(fd int, p []byte) (int, error) {

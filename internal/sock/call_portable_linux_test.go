@@ -131,3 +131,24 @@ func TestAwaitReceipt(t *testing.T) {
 		_, _ = near.Close(), far.Close()
 	}
 }
+
+// TestTakenConnDoesNotBlock: whoever sends a connection may have left it in blocking mode.
+func TestTakenConnDoesNotBlock(t *testing.T) {
+	testutil.Leaks(t)
+	a, b := fdPair(t, unix.SOCK_STREAM)
+	given := testutil.FDPair(t, unix.SOCK_STREAM)
+	defer closeAll(given[:])
+	if err := unix.SetNonblock(given[0], false); err != nil {
+		t.Fatal(err)
+	}
+	sendRaw(t, a, []byte{1}, given[0])
+	m, err := new(receiver).recv(b, make([]byte, 1))
+	if err != nil || m.FDs.Len() != 1 {
+		t.Fatalf("%d descriptors, %v", m.FDs.Len(), err)
+	}
+	c := m.FDs.TakeConn(0)
+	defer func() { _ = c.Close() }()
+	if flags, err := unix.FcntlInt(uintptr(c.fd), unix.F_GETFL, 0); err != nil || flags&unix.O_NONBLOCK == 0 {
+		t.Errorf("flags %#x, %v", flags, err)
+	}
+}

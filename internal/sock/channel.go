@@ -36,8 +36,10 @@ type Channel struct {
 }
 
 // NewChannel makes a Channel of a connected Unix socket of type SOCK_SEQPACKET or
-// SOCK_STREAM, or of a named pipe, and owns it from then on.
+// SOCK_STREAM, or of a named pipe, and owns it from then on. It does not block any more: an
+// end that was inherited does, and macOS' sends go by that alone.
 func NewChannel(fd *FD) *Channel {
+	_ = setNonblock(fd.n, true) // fails on what is no descriptor, as all else will
 	stream := isStream(fd.n)
 	c := &Channel{sock: NewConn(fd)}
 	if stream {

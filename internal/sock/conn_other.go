@@ -9,8 +9,12 @@ import (
 	"time"
 )
 
-// endsWriter is false: a peer can't be kept from writing.
-const endsWriter = false
+const (
+	// endsWriter is false: a peer can't be kept from writing.
+	endsWriter = false
+	// modeDecides is false: there is no mode.
+	modeDecides = false
+)
 
 // Conn is a connected Unix socket; on this system it waits as net's does.
 type Conn struct{ *net.UnixConn }

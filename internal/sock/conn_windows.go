@@ -14,8 +14,12 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// endsWriter is false: a peer can't be kept from writing.
-const endsWriter = false
+const (
+	// endsWriter is false: a peer can't be kept from writing.
+	endsWriter = false
+	// modeDecides is false: there is no mode.
+	modeDecides = false
+)
 
 // Conn is one end of a named pipe that is bound to nothing until it has to wait: then, and
 // when a deadline is set, it becomes a file of the runtime's poller.

@@ -74,3 +74,19 @@ func TestAwaitHangup(t *testing.T) {
 	}
 	<-ended
 }
+
+// TestChannelDoesNotBlock: not even one whose end was inherited, in the mode that programs
+// expect of what they inherit.
+func TestChannelDoesNotBlock(t *testing.T) {
+	testutil.Leaks(t)
+	fds := testutil.FDPair(t, channelType)
+	defer closeFD(fds[1])
+	if err := unix.SetNonblock(fds[0], false); err != nil {
+		t.Fatal(err)
+	}
+	ch := NewChannel(Own(fds[0]))
+	defer func() { _ = ch.Close() }()
+	if flags, err := unix.FcntlInt(uintptr(fds[0]), unix.F_GETFL, 0); err != nil || flags&unix.O_NONBLOCK == 0 {
+		t.Errorf("flags %#x, %v", flags, err)
+	}
+}

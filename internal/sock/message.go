@@ -51,7 +51,13 @@ func (d *Descriptors) Take(i int) *FD { return Own(d.take(i)) }
 
 // TakeConn gives descriptor i, a connected Unix socket, to the caller. A Conn that is
 // dropped is closed only once CloseWhenDropped was called.
-func (d *Descriptors) TakeConn(i int) *Conn { return newConn(d.take(i)) }
+func (d *Descriptors) TakeConn(i int) *Conn {
+	n := d.take(i)
+	if modeDecides {
+		_ = setNonblock(n, true) // fails on what is no descriptor, as all else will
+	}
+	return newConn(n)
+}
 
 func (d *Descriptors) take(i int) int {
 	n := d.fds[i]
