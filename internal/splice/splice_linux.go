@@ -206,7 +206,7 @@ func (j *state) watch(d *watched) error {
 // smallMessage is more than what is copied at once, in bytes.
 const smallMessage = 4 << 10
 
-// atOnce is how many full pipes one direction moves before the other has its turn.
+// atOnce is how many pipes one direction moves before the other has its turn.
 const atOnce = 4
 
 // move moves what can be moved now.
@@ -237,13 +237,12 @@ func (w *way) move() {
 			}
 			w.loaded -= n
 		}
-		more := size >= w.pipe.size
-		if more {
+		if size >= w.pipe.size {
 			w.pipe.grow()
 		}
 		w.pipe.free()
 		w.pipe = nil
-		if !more { // if there is, the set says so
+		if size < smallMessage { // if there is more, the set says so; behind more than that there mostly is
 			return
 		}
 	}
