@@ -57,9 +57,7 @@ func (d *definitions) lookup(name string, now time.Time) *definition {
 	if c == nil {
 		return nil
 	}
-	if d.watch != nil && d.watch.Changed() {
-		d.changes++
-	}
+	d.look()
 	switch {
 	case c.changes != d.changes: // watch again before stat is asked, so that nothing falls between
 		c.changes = d.changes
@@ -75,6 +73,23 @@ func (d *definitions) lookup(name string, now time.Time) *definition {
 	}
 	c.checked = now
 	return c.definition
+}
+
+// look takes in what the watch tells.
+func (d *definitions) look() {
+	if d.watch != nil && d.watch.Changed() {
+		d.changes++
+	}
+}
+
+// era is a number that stays what it is for as long as nothing has happened to the files of a
+// service's definition, which is of, or on the ways to them. It is 0 where no watch tells.
+func (d *definitions) era(name string, of *service.Definition) uint64 {
+	d.look()
+	if c := d.known[name]; c != nil && c.definition.service == of && c.watched && c.changes == d.changes {
+		return d.changes
+	}
+	return 0
 }
 
 // holds reports whether d is what is known of a service, if it is still true.

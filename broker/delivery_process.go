@@ -66,11 +66,11 @@ func (byProcess) deliver(c *connection) {
 	open := s.takeKept(t)
 	o.taken = taken
 	begun := offload(c, true, func(ctx context.Context) served { // its file system may never answer
-		defer open.release()
+		defer open.kept.release()
 		return job.serve(ctx, p, open, conn, piped, first, taken)
 	}, c.served, func(r served) { s.unserved(t, r) })
 	if !begun {
-		open.release()
+		open.kept.release()
 		s.processes.add(t.key.Service, -1)
 		s.processLaunched()
 		c.refuseAndClose(t.request, hello.ShuttingDown())
@@ -106,13 +106,15 @@ func firstWords(t *target, id uint64) ([]byte, error) {
 type served struct {
 	process  launched
 	open     *kept         // what it was started from, for the next one
+	era      uint64        // with that
 	pipes    *splice.Pipes // its standard input and output, where they are not the connection
 	answered bool          // the client may have been told that it is served
 	err      error
 }
 
 // serve is the job. It takes the connection with taken, see reclaim.
-func (j launching) serve(ctx context.Context, p *program, open *kept, conn *sock.Conn, piped bool, first []byte, taken *atomic.Bool) (r served) {
+func (j launching) serve(ctx context.Context, p *program, open lent, conn *sock.Conn, piped bool, first []byte, taken *atomic.Bool) (r served) {
+	r.era = open.era
 	if r.process, r.open, r.err = j.openKept(ctx, p, open); r.err != nil {
 		return r
 	}
@@ -181,7 +183,7 @@ func (c *connection) served(r served) {
 	fact.Backend.PID = r.process.PID()
 	s.emit(event.ProcessStarted{ConnectionID: c.offer.id, Backend: fact.Backend, Log: r.process.log})
 	s.emit(fact)
-	s.keep(t, r.open)
+	s.keep(t, r.open, r.era)
 	near := c.conn
 	c.given = r.pipes != nil
 	c.close()

@@ -28,7 +28,15 @@ type kept struct {
 
 	// Of the loop:
 	of   *service.Definition // what it was opened for; another one is opened anew
+	era  uint64              // of of's files, before the way to program was last gone
 	used time.Time
+}
+
+// lent is what a connection gets of what is kept. Whoever has it releases it.
+type lent struct {
+	kept  *kept  // nil where nothing is
+	era   uint64 // of the files, now
+	still bool   // the path leads where it led: else the watch had told
 }
 
 func newKept(p *program, log *os.File, path string) *kept {
@@ -65,16 +73,19 @@ func (k *kept) logged() (end int64, ok bool) {
 
 // found reports whether path leads to the executable as when that was opened: another name of
 // the same file may be another version, which looks for its own files beside.
-func (k *kept) found(path string) bool {
+func (l lent) found(path string) bool {
+	if l.still {
+		return true
+	}
 	at, err := filepath.EvalSymlinks(path)
-	return err == nil && at == k.program.path
+	return err == nil && at == l.kept.program.path
 }
 
-// openKept opens the program and its log, or takes them from k, which may be nil. The caller
-// releases what it returns, which has p's file.
-func (j launching) openKept(ctx context.Context, p *program, k *kept) (launched, *kept, error) {
+// openKept opens the program and its log, or takes them from open. The caller releases what it
+// returns, which has p's file.
+func (j launching) openKept(ctx context.Context, p *program, open lent) (launched, *kept, error) {
 	l := launched{program: p, log: filepath.Join(j.logDir, logName(j.service, j.variant))}
-	if k != nil && k.path == l.log && k.found(p.path) {
+	if k := open.kept; k != nil && k.path == l.log && open.found(p.path) {
 		if end, ok := k.logged(); ok {
 			from := &k.program
 			p.path, p.name, p.named, p.build, p.script, p.file = from.path, from.name, from.named, from.build, from.script, from.file
@@ -97,23 +108,24 @@ const (
 	keptFor  = 10 * time.Second
 )
 
-// takeKept is what is kept for t, or nil. The caller releases it.
-func (s *server) takeKept(t *target) *kept {
-	k := s.kept[t.key.Service]
-	if k == nil {
-		return nil
-	}
-	if k.of != t.definition {
+// takeKept lends what is kept for t.
+func (s *server) takeKept(t *target) lent {
+	l := lent{era: s.definitions.era(t.key.Service, t.definition)}
+	switch k := s.kept[t.key.Service]; {
+	case k == nil:
+	case k.of != t.definition:
 		s.dropKept(t.key.Service)
-		return nil
+	default:
+		k.used = time.Now()
+		l.kept, l.still = k.share(), l.era != 0 && l.era == k.era
 	}
-	k.used = time.Now()
-	return k.share()
+	return l
 }
 
 // keep takes what a connection of t was served with, which may be nil, for the next one, where
-// it can be known by then that it is still what t's definition means.
-func (s *server) keep(t *target, k *kept) {
+// it can be known by then that it is still what t's definition means. era is what takeKept
+// said.
+func (s *server) keep(t *target, k *kept, era uint64) {
 	name := t.key.Service
 	if k == nil || !k.local || k.program.preferred != "" || !s.definitions.holds(name, t.definition) {
 		k.release()
@@ -124,7 +136,7 @@ func (s *server) keep(t *target, k *kept) {
 		k.release()
 		return
 	}
-	k.of, k.used = t.definition, time.Now()
+	k.of, k.era, k.used = t.definition, era, time.Now()
 	s.kept[name] = k
 	s.loop.WakeAt(k.used.Add(keptFor))
 }

@@ -35,7 +35,7 @@ func TestReclaimed(t *testing.T) {
 			taken.Store(true)
 			p := &program{path: "/bin/echo", args: []string{"it runs"}}
 			j := launching{logDir: filepath.Join(t.TempDir(), "logs"), service: "demo", hashes: new(filehash.Cache)}
-			r := j.serve(context.Background(), p, nil, conn, false, first, &taken)
+			r := j.serve(context.Background(), p, lent{}, conn, false, first, &taken)
 			defer r.open.release()
 			if !errors.Is(r.err, errReclaimed) || r.answered {
 				t.Errorf("got %+v", r)

@@ -9,6 +9,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-7265657e/usher/internal/sock/rawsys"
 )
 
 // program is an opened executable under a number that no descriptor of the child has.
@@ -29,8 +31,8 @@ func reopen(f *os.File, _ string, files []*os.File) (program, error) {
 	}
 	n := 0
 	err := withNumber(f, func(fd int) (err error) {
-		n, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, highest+len(files)+3) // the first behind, the pipe twice
-		if err == unix.EINVAL {                                                         // above the limit
+		n, err = rawsys.Duplicate(fd, highest+len(files)+3) // the first behind, the pipe twice
+		if err == unix.EINVAL {                             // above the limit
 			err = unix.EMFILE
 		}
 		return err

@@ -18,7 +18,7 @@ var withNumbers = []string{"internal/sock", "internal/sock/rawsys", testHelpers}
 var rawCalls = map[string]string{
 	"internal/sock":   "sockets and messages",
 	"internal/claim":  "one read that takes a claim, and the mapping of a page",
-	"internal/launch": "handles that a program of Windows inherits",
+	"internal/launch": "a number that no descriptor of a child has; handles that a program of Windows inherits",
 	"internal/loop":   "epoll, eventfd, timerfd; a pipe where poll(2) is",
 	"internal/peer":   "pidfds",
 	"internal/stamp":  "stat that tells no scheduler",

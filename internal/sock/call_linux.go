@@ -111,7 +111,9 @@ func shutdown(fd, how int) error { return rawsys.Shutdown(fd, how) }
 
 func closeFD(fd int) { rawsys.Close(fd) }
 
-func setNonblock(fd int, on bool) error { return unix.SetNonblock(fd, on) }
+func setNonblock(fd int, on bool) error { return rawsys.SetNonblock(fd, on) }
+
+func duplicateNumber(fd int) (int, error) { return rawsys.Duplicate(fd, 0) }
 
 func sendmsg(sock int, data, control []byte) (int, error) {
 	iov := vector(data)

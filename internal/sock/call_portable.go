@@ -131,6 +131,10 @@ func closeFD(fd int) { _ = unix.Close(fd) }
 
 func setNonblock(fd int, on bool) error { return unix.SetNonblock(fd, on) }
 
+func duplicateNumber(fd int) (int, error) {
+	return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+}
+
 // recvmsg sets close-on-exec right after the receipt; the fork lock keeps a
 // child of this process from being born in between.
 func recvmsg(sock int, buf, control []byte) (n, cn, flags int, err error) {

@@ -231,9 +231,9 @@ func (c *Conn) Inheritable() (*os.File, error) {
 		return nil, opError("dup", net.ErrClosed)
 	}
 	defer c.giveBack()
-	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	own, err := duplicateNumber(fd)
 	if err == nil {
-		if err = unix.SetNonblock(own, false); err != nil {
+		if err = setNonblock(own, false); err != nil {
 			closeFD(own)
 		}
 	}

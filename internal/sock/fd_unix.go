@@ -45,7 +45,7 @@ func DuplicateOf(l Lender) (*FD, error) {
 }
 
 func duplicate(fd int) (*FD, error) {
-	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	n, err := duplicateNumber(fd)
 	if err != nil {
 		return nil, err
 	}

@@ -134,6 +134,33 @@ func Flags(fd int) (int, error) {
 	return int(flags), nil
 }
 
+// SetNonblock changes the mode of what fd has open, for every holder.
+func SetNonblock(fd int, on bool) error {
+	flags, err := Flags(fd)
+	if err != nil {
+		return err
+	}
+	next := flags &^ unix.O_NONBLOCK
+	if on {
+		next |= unix.O_NONBLOCK
+	}
+	if next == flags {
+		return nil
+	}
+	_, _, errno := unix.RawSyscall(unix.SYS_FCNTL, uintptr(fd), unix.F_SETFL, uintptr(next))
+	return asError(errno)
+}
+
+// Duplicate returns another descriptor of what fd has open, close-on-exec, with the lowest
+// number from least on that is free.
+func Duplicate(fd, least int) (int, error) {
+	n, _, errno := unix.RawSyscall(unix.SYS_FCNTL, uintptr(fd), unix.F_DUPFD_CLOEXEC, uintptr(least))
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(n), nil
+}
+
 // Shutdown shuts down directions of a socket, for every holder.
 func Shutdown(fd, how int) error {
 	_, _, errno := unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), uintptr(how), 0)
