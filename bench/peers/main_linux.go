@@ -6,7 +6,7 @@
 //	go run ./bench/peers modes [--json] [--rounds N | --quick] [--only MODE,…]
 //
 // modes compares what starts, or stands before, programs that know nothing of it: usher's
-// modes inetd, listen-fds and relay.
+// modes inetd, listen-fds and relay, the last (relay-close) for clients that close, too.
 //
 // Programs that are not installed get a row that says so; install.sh beside this
 // file installs them on Debian. Linux.

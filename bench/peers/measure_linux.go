@@ -133,7 +133,7 @@ func (e *entry) close() {
 	}
 }
 
-// begin starts a stack and opens the connection for round trips.
+// begin starts a stack, has it do what it does once, and opens the connection for round trips.
 func (s *site) begin(ctx context.Context, e *entry, backend []*world.Process) (err error) {
 	if !e.alone {
 		e.processes = append(e.processes, backend...)
@@ -151,6 +151,15 @@ func (s *site) begin(ctx context.Context, e *entry, backend []*world.Process) (e
 	if err := s.ready(ctx, e.stack); err != nil {
 		return err
 	}
+	for range drop {
+		c, err := e.stack.first(ctx, s)
+		if err != nil {
+			return err
+		}
+		if err := end(c, e.wait); err != nil {
+			return err
+		}
+	}
 	e.conn, err = e.stack.first(ctx, s)
 	return err
 }
@@ -165,7 +174,7 @@ func (s *site) turn(ctx context.Context, e *entry) (err error) {
 			return err
 		}
 	}
-	before, err := world.GroupCPU(e.processes...)
+	before, err := restingCPU(e.processes)
 	if err != nil {
 		return err
 	}
@@ -186,7 +195,7 @@ func (s *site) turn(ctx context.Context, e *entry) (err error) {
 			return err
 		}
 	}
-	after, err := world.GroupCPU(e.processes...)
+	after, err := restingCPU(e.processes)
 	if err != nil {
 		return err
 	}
@@ -210,6 +219,20 @@ func (s *site) turn(ctx context.Context, e *entry) (err error) {
 		return e.over(e)
 	}
 	return nil
+}
+
+// restingCPU is the processor time of a stack once it has done what its start or its last
+// connection has left behind: it says the same twice, with time to work between.
+func restingCPU(processes []*world.Process) (spent time.Duration, err error) {
+	before := time.Duration(-1)
+	for range 20 { // it may never rest
+		if spent, err = world.GroupCPU(processes...); err != nil || spent == before {
+			break
+		}
+		before = spent
+		time.Sleep(2 * time.Millisecond)
+	}
+	return spent, err
 }
 
 // end ends a connection. With wait it returns when the other end has closed it too: the end

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/seed-7265657e/usher/internal/world"
@@ -28,13 +29,30 @@ var (
 		{mode: "listen-fds", name: "usher", note: "starts the program", start: (*site).broker, fresh: nextService, first: dialFresh, alone: true, over: quit},
 		{mode: "listen-fds", name: "systemd", note: "systemd-socket-activate, becomes the program", start: findActivate, fresh: startActivate, first: dialFresh, alone: true, over: quit},
 	}
-	relayStacks = []stack{
-		{mode: "relay", name: "usher", note: "mode relay, splice", start: (*site).broker, first: dialled(path(relaySocket)), alone: true, wait: true},
-		{mode: "relay", name: "socat", note: "a process per connection", start: startSocat, first: dialled(path("socat.sock")), wait: true},
-		{mode: "relay", name: "socket-proxyd", note: "systemd-socket-proxyd, splice", start: startProxyd, first: dialled(path("proxyd.sock")), wait: true},
-		{mode: "relay", name: "haproxy", note: "", start: startHAProxy, first: dialled(path("haproxy.sock")), wait: true},
-	}
+	// A client of a relay says no more and waits for the other end, which is to be passed on
+	// (half-close), or just closes.
+	relayStacks = slices.Concat(relays("relay", true), relays("relay-close", false))
 )
+
+func relays(mode string, wait bool) []stack {
+	return []stack{
+		{mode: mode, name: "usher", note: "mode relay, splice", start: (*site).broker, first: dialled(path(relaySocket)), alone: true, wait: wait},
+		{mode: mode, name: "socat", note: "a process per connection", start: once("socat", startSocat), first: dialled(path("socat.sock")), wait: wait},
+		{mode: mode, name: "socket-proxyd", note: "systemd-socket-proxyd, splice, ends both directions at once", start: once("socket-proxyd", startProxyd), first: dialled(path("proxyd.sock")), wait: wait},
+		{mode: mode, name: "haproxy", note: "", start: once("haproxy", startHAProxy), first: dialled(path("haproxy.sock")), wait: wait},
+	}
+}
+
+// once starts what two modes have together.
+func once(name string, start func(*site) ([]*world.Process, error)) func(*site) ([]*world.Process, error) {
+	return func(s *site) (p []*world.Process, err error) {
+		if s.shared[name] == nil {
+			p, err = start(s)
+			s.shared[name] = p
+		}
+		return s.shared[name], err
+	}
+}
 
 const (
 	inetdSocket = "inetd.sock"

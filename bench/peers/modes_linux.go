@@ -7,6 +7,9 @@ import (
 	"math/rand/v2"
 	"slices"
 	"text/tabwriter"
+	"time"
+
+	"github.com/seed-7265657e/usher/internal/stamp"
 )
 
 // modeRow is what was found out about one stack of a mode. Figures are nil when they could
@@ -47,6 +50,7 @@ func (s *site) measureModes(ctx context.Context, rounds int, chosen map[string]b
 	if err := s.define(rounds); err != nil {
 		return nil, err
 	}
+	time.Sleep(2 * stamp.Racy) // a definition that has just been written is read each time, and not watched
 	var err error
 	if s.brokers, err = s.start(nil, s.self, "role", "broker", s.Socket()); err != nil {
 		return nil, err

@@ -87,7 +87,7 @@ func TestMeasureModes(t *testing.T) {
 		groups = append(groups, p.PID())
 	}
 	s.close()
-	if err != nil || len(rows) != 9 {
+	if err != nil || len(rows) != 13 {
 		t.Fatalf("%d rows, %v", len(rows), err)
 	}
 	best := map[string]int{}
@@ -110,11 +110,11 @@ func TestMeasureModes(t *testing.T) {
 			best[r.Mode]++
 		}
 	}
-	if len(best) != 3 {
+	if len(best) != 4 {
 		t.Errorf("the best of each mode: %v", best)
 	}
 	var text strings.Builder
-	if err := writeModesText(&text, rows); err != nil || strings.Count(text.String(), "usher") != 3 {
+	if err := writeModesText(&text, rows); err != nil || strings.Count(text.String(), "usher") != 4 {
 		t.Errorf("%s, %v", text.String(), err)
 	}
 	for _, pid := range groups {

@@ -20,6 +20,7 @@ type site struct {
 	fresh           string // the socket of this round, of a stack that has one a round
 	all             []*world.Process
 	brokers         []*world.Process
+	shared          map[string][]*world.Process // what once has started
 }
 
 func newSite(ctx context.Context) (*site, error) {
@@ -31,7 +32,7 @@ func newSite(ctx context.Context) (*site, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &site{World: w, self: self, request: []byte(strings.Repeat("?", 64)), answer: make([]byte, 64)}, nil
+	return &site{World: w, self: self, request: []byte(strings.Repeat("?", 64)), answer: make([]byte, 64), shared: make(map[string][]*world.Process)}, nil
 }
 
 func (s *site) backendPipe() string { return s.Path("backend.sock") }
