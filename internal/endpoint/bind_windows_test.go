@@ -124,9 +124,9 @@ func TestUnlinkKeepsTheQueue(t *testing.T) {
 	_ = c.Close()
 }
 
-func TestNoHandlesFromStrangers(t *testing.T) {
-	if b, err := BindHandoff(freshPipe()); !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("%v, %v", b, err)
+func TestNoPipeForAChild(t *testing.T) {
+	if b, f, err := BindForChild(); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("%v, %v, %v", b, f, err)
 	}
 }
 
