@@ -55,7 +55,7 @@ func (c *connection) answerAdmin(f *wire.Frame, req *wire.AdminRequest) {
 	s := c.server
 	snapshot, backends, files, conn := s.snapshot(), s.backends.All(), s.files, c.conn
 	ask := s.addInstances(&snapshot)
-	begun := offload(c, false, func(ctx context.Context) (a adminAnswer) {
+	begun := converse(c, func(ctx context.Context) (a adminAnswer) {
 		files.complete(ctx, &snapshot, backends)
 		ask(&snapshot)
 		reply, verb, err := admin.Handle(f, snapshot)
@@ -89,7 +89,7 @@ func (c *connection) answerAdmin(f *wire.Frame, req *wire.AdminRequest) {
 // why none does.
 func (c *connection) serveUpgrade(f *wire.Frame) {
 	s, conn := c.server, c.conn
-	begun := offload(c, false, func(ctx context.Context) error {
+	begun := converse(c, func(ctx context.Context) error {
 		pid, err := s.upgradeOnce(ctx)
 		_, err = frame.Write(conn, frame.Response(f, wire.Marshal(admin.Upgraded(pid, err))))
 		return err

@@ -148,7 +148,9 @@ func (c *connection) abort() {
 	switch {
 	case c.job != nil:
 		c.job.cancel()
-		_ = c.conn.SetDeadline(time.Unix(1, 0))
+		if c.job.talks {
+			_ = c.conn.SetDeadline(time.Unix(1, 0))
+		}
 	case c.phase == phaseReading:
 		c.refuseAndClose(nil, hello.ShuttingDown())
 	case c.phase == phaseWaiting:

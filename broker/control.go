@@ -157,7 +157,7 @@ func (c *connection) answerControl() {
 	delete(c.server.controls, c)
 	reply, conn := v.outcome.Answer(v.frame, v.request, time.Now()), c.conn
 	c.deadline = time.Now().Add(controlReply)
-	begun := offload(c, false, func(context.Context) error {
+	begun := converse(c, func(context.Context) error {
 		_, err := frame.Write(conn, reply)
 		return err
 	}, func(err error) {

@@ -201,7 +201,6 @@ func (c *connection) served(r served) {
 		s.jobs.wg.Go(func() { s.awaitProcess(e, r.process, func() { s.roomLeft(e) }) })
 		return
 	}
-	_ = near.SetDeadline(time.Time{})
 	s.joinPipes(near, r, e)
 }
 

@@ -111,7 +111,6 @@ func (c *connection) relay(r relaying) {
 	c.given = true
 	c.close()
 	t.backend.Handle.relayed++
-	_ = near.SetDeadline(time.Time{})
 	s.join(near, r.far, t.backend)
 }
 

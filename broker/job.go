@@ -130,6 +130,7 @@ const readGrace = time.Second
 type job struct {
 	cancel     context.CancelFunc
 	readsFiles bool // and may never come back
+	talks      bool // to the client, within the connection's deadline
 }
 
 // offload takes a connection off the loop: work runs on a goroutine of its own, with
@@ -145,13 +146,26 @@ type job struct {
 // False means that nothing was begun, because the broker ends; the caller then closes
 // the connection.
 func offload[T any](c *connection, readsFiles bool, work func(context.Context) T, resume, drop func(T)) bool {
+	return begin(c, job{readsFiles: readsFiles}, work, resume, drop)
+}
+
+// converse is offload for work that reads from the connection, or writes to it: what that waits
+// for ends with the connection's deadline, or with abort. No other work has one set: it makes
+// the connection a part of the runtime's poller, which costs something everywhere, and on
+// Windows keeps whoever gets the connection from doing so itself.
+func converse[T any](c *connection, work func(context.Context) T, resume, drop func(T)) bool {
+	return begin(c, job{talks: true}, work, resume, drop)
+}
+
+func begin[T any](c *connection, j job, work func(context.Context) T, resume, drop func(T)) bool {
 	jobs := &c.server.jobs
 	if c.job != nil || jobs.work.Err() != nil {
 		return false
 	}
 	ctx, cancel := context.WithCancel(jobs.work)
-	c.job = &job{cancel, readsFiles}
-	if !c.plain { // no job says anything to one that is told nothing, and a deadline costs a place in the poller
+	j.cancel = cancel
+	c.job = &j
+	if j.talks {
 		_ = c.conn.SetDeadline(c.deadline)
 	}
 	c.server.loop.WakeAt(c.expires())
@@ -159,7 +173,7 @@ func offload[T any](c *connection, readsFiles bool, work func(context.Context) T
 		drop = func(T) {}
 	}
 	group := &jobs.wg
-	if readsFiles {
+	if j.readsFiles {
 		group = &jobs.readers
 	}
 	group.Go(func() {

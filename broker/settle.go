@@ -109,7 +109,7 @@ func (c *connection) proveUnread() bool {
 	conn, backend, attempt, declared := c.conn, o.target.backend, &o.attempt, o.target.hello.EarlyDataLen
 	proofs := &backend.Handle.proofs
 	proofs.Add(1)
-	begun := offload(c, false, func(ctx context.Context) bool {
+	begun := converse(c, func(ctx context.Context) bool {
 		defer proofs.Done()
 		return unread(ctx, conn, backend, attempt, declared)
 	}, func(proven bool) {
