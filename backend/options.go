@@ -31,8 +31,9 @@ type Options struct {
 	Pipe string
 	// HandoffEndpoint, when set, is the path of a second socket, on which a plain
 	// v1 broker hands connections over (spec 02 §8). On such a connection the
-	// backend must read before it writes. Its name is not watched, as the pipe's is:
-	// once it is removed, that broker finds this backend again when it is restarted.
+	// backend must read before it writes; on Windows Accept has it once there is
+	// something to read. Its name is not watched, as the pipe's is: once it is removed,
+	// that broker finds this backend again when it is restarted.
 	HandoffEndpoint string
 	// Backlog is how many handed-over connections may wait for Accept; further
 	// ones are refused, and their clients reconnect through the pipe. 0 means

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/seed-7265657e/usher/internal/failpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/loop"
 	"github.com/seed-7265657e/usher/internal/sock"
@@ -91,8 +92,11 @@ func (l *Listener) acceptV1() {
 	}
 }
 
-// adoptV1 follows spec 02 §8. The 16 bytes beside the descriptor are taken as
-// the expected token (§15). It owns c.
+// adoptV1 follows spec 02 §8. It owns c.
+//
+// The 16 bytes beside the descriptor are taken as the expected token (§15). On Windows there
+// are none, and the offer names a handle of this process (§11), which is taken where the broker
+// can have put it there, and closed when the offer is rejected; any other one is left alone.
 func (l *Listener) adoptV1(c *sock.Conn) error {
 	defer func() { _ = c.Close() }()
 	if err := c.SetDeadline(time.Now().Add(v1Timeout)); err != nil {
@@ -100,45 +104,91 @@ func (l *Listener) adoptV1(c *sock.Conn) error {
 	}
 	stop := context.AfterFunc(l.ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	expected, fds, err := receiveV1(c)
+	if err := ownUser(c); err != nil {
+		return err
+	}
+	offer, fds, fault, err := receiveV1(c)
 	if err != nil {
 		return err
 	}
-	defer fds.Close()
-	f, _, err := frame.Read(c, frame.MaxHelloBody)
-	if err != nil {
-		return err
+	failpoint.Hit(failpoint.BackendReceived)
+	var conn *Conn
+	if fault == nil {
+		conn, fault = l.placeV1(&fds)
 	}
-	offer, err := frame.ParseHandoffOffer(f)
-	if err != nil {
-		return err
+	fds.Close() // before the broker knows
+	ack := &wire.HandoffAck{Token: offer.Token, CorrelationId: offer.CorrelationId, Accepted: fault == nil}
+	if fault != nil {
+		ack.ErrorDetail = fault.Error()
 	}
-	conn, err := l.judgeV1(offer, expected, fds)
-	ack := &wire.HandoffAck{Token: offer.Token, CorrelationId: offer.CorrelationId, Accepted: err == nil}
-	if err != nil {
-		ack.ErrorDetail = err.Error()
+	if _, err := frame.Write(c, frame.HandoffAck(ack)); err != nil && fault == nil {
+		l.opts.Logger.Info("v1 broker gone before the ACK", "error", err)
 	}
-	if _, writeErr := frame.Write(c, frame.HandoffAck(ack)); writeErr != nil && err == nil {
-		l.opts.Logger.Info("v1 broker gone before the ACK", "error", writeErr)
+	if fault != nil {
+		return fault
 	}
-	if err != nil {
-		return err
-	}
-	l.queue.put(conn)
+	failpoint.Hit(failpoint.BackendAcked)
+	l.giveV1(conn)
 	return nil
 }
 
-// judgeV1 checks token and descriptor, reserves a place in the accept queue and
-// returns the connection to queue.
-func (l *Listener) judgeV1(offer *wire.HandoffOffer, expected [tokenSize]byte, fds *sock.Descriptors) (*Conn, error) {
+// giveV1 gives a connection to Accept. Where it was duplicated, that is not before its client
+// has said something, and so has had the broker's ready event: what is to wait in the
+// runtime's poller binds the file behind the pipe, which is the broker's too, to a completion
+// port, and the reference writes that event by a call that fails from then on (WriteFileEx).
+func (l *Listener) giveV1(conn *Conn) {
+	given := sock.ByNumber && l.loop.Post(func() {
+		if !l.await(conn, time.Time{}, func(conn *Conn) { l.enqueue(conn, nil) }) {
+			l.enqueue(conn, nil)
+		}
+	})
+	if !given {
+		l.queue.put(conn)
+	}
+}
+
+// receiveV1 reads an offer, and returns with it the connection, which the caller closes.
+// fault is why the offer is to be rejected; after an error there is no answer at all.
+func receiveV1(c *sock.Conn) (offer *wire.HandoffOffer, fds sock.Descriptors, fault, err error) {
+	var expected []byte
+	if !sock.ByNumber {
+		if expected, fds, err = receiveBeside(c); err != nil {
+			return nil, fds, nil, err
+		}
+	}
+	f, _, err := frame.Read(c, frame.MaxHelloBody)
+	if err == nil {
+		offer, err = frame.ParseHandoffOffer(f)
+	}
+	if err != nil {
+		fds.Close()
+		return nil, fds, nil, err
+	}
+	if sock.ByNumber {
+		expected = offer.Token // nothing else tells
+		fds, fault = sock.TakeHandle(c, offer.HandleValue)
+	}
+	if err := checkToken(offer, expected); err != nil {
+		fault = err
+	}
+	return offer, fds, fault, nil
+}
+
+func checkToken(offer *wire.HandoffOffer, expected []byte) error {
 	switch {
 	case len(offer.Token) == 0:
-		return nil, errors.New("handoff token is missing")
+		return errors.New("handoff token is missing")
 	case len(offer.Token) != tokenSize:
-		return nil, fmt.Errorf("handoff token length was %d bytes; expected %d", len(offer.Token), tokenSize)
-	case subtle.ConstantTimeCompare(offer.Token, expected[:]) != 1:
-		return nil, errors.New("handoff token mismatch")
+		return fmt.Errorf("handoff token length was %d bytes; expected %d", len(offer.Token), tokenSize)
+	case subtle.ConstantTimeCompare(offer.Token, expected) != 1:
+		return errors.New("handoff token mismatch")
 	}
+	return nil
+}
+
+// placeV1 checks the connection, reserves a place in the accept queue and returns the
+// connection to queue.
+func (l *Listener) placeV1(fds *sock.Descriptors) (*Conn, error) {
 	conn, err := checkedConn(fds)
 	if err != nil {
 		return nil, err
@@ -152,13 +202,11 @@ func (l *Listener) judgeV1(offer *wire.HandoffOffer, expected [tokenSize]byte, f
 	return c, nil
 }
 
-// receiveV1 reads the token bytes and exactly one descriptor beside them. The
+// receiveBeside reads the token bytes and exactly one descriptor beside them. The
 // caller closes the descriptors.
-func receiveV1(c *sock.Conn) (token [tokenSize]byte, fds *sock.Descriptors, err error) {
-	if err := ownUser(c); err != nil {
-		return token, nil, err
-	}
-	m, err := sock.Receive(c, token[:])
+func receiveBeside(c *sock.Conn) (token []byte, fds sock.Descriptors, err error) {
+	token = make([]byte, tokenSize)
+	m, err := sock.Receive(c, token)
 	if err = errors.Join(err, m.Fault); err == nil {
 		switch {
 		case m.FDs.Len() != 1:
@@ -171,7 +219,6 @@ func receiveV1(c *sock.Conn) (token [tokenSize]byte, fds *sock.Descriptors, err 
 	}
 	if err != nil {
 		m.FDs.Close()
-		return token, nil, err
 	}
-	return token, &m.FDs, nil
+	return token, m.FDs, err
 }
