@@ -48,7 +48,8 @@ type Options struct {
 	Eager bool
 
 	// NoReadAhead reads no byte behind the verdict, so that the connection's descriptor
-	// (SyscallConn) can be given to another program. It costs two reads more.
+	// (SyscallConn) can be given to another program. It costs two reads more, and on
+	// Windows, where it stays unbound to any completion port, a thread while one waits.
 	NoReadAhead bool
 
 	// Start, when set, is called where no broker answers at Broker. It returns nil when

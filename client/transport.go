@@ -37,6 +37,9 @@ func (x *exchange) connect(path string) (connected bool, err error) {
 }
 
 func (x *exchange) connected(c *sock.Conn) {
+	if x.NoReadAhead {
+		c.KeepUnbound()
+	}
 	x.busy, x.pause = nil, 0
 	x.conn, x.sent, x.n, x.tried = c, 0, 0, false
 }

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -22,9 +21,6 @@ const (
 	exitNotFound     = 127
 )
 
-// descriptorVariable tells a program which of its descriptors is the connection.
-const descriptorVariable = "USHER_FD"
-
 // running is `usher run`.
 type running struct {
 	*app
@@ -38,8 +34,10 @@ func runCommand(a *app) *cobra.Command {
 		Short: "Run a program with a connection to a service",
 		Long: "Run a program with a connection to a service as its descriptor 3 (USHER_FD=3), or as its\n" +
 			"standard input and output. usher becomes the program: process id, signals and exit code are\n" +
-			"the program's. Exit codes of usher itself: 125 without a connection, 126 when the program\n" +
-			"can't be run, 127 when it is not found.",
+			"the program's. On Windows the connection is a handle, whose number is in USHER_HANDLE; usher\n" +
+			"waits for the program, which ends with it, and ends with the program's exit code. Exit codes of\n" +
+			"usher itself: 125 without a connection, 126 when the program can't be run, 127 when it is not\n" +
+			"found.",
 		Example: "  usher run notes -- ./client --verbose\n" +
 			"  usher run --stdio notes@1.2.0 -- sh -c 'echo list; cat >&2'",
 		Args:              cobra.MinimumNArgs(2),
@@ -84,22 +82,13 @@ func (r *running) run(cmd *cobra.Command, args []string) error {
 		return &ExitError{Code: exitNotRun, Err: err}
 	}
 	defer func() { _ = conn.Close() }()
-	place, env := launch.Third, programEnv(os.Environ())
+	place := launch.Inherited
 	if r.stdio {
 		place = launch.Stdio
-	} else {
-		env = append(env, descriptorVariable+"=3")
 	}
-	err = launch.Become(path, program, env, conn, place)
-	return &ExitError{Code: exitNoExecutable, Err: fmt.Errorf("run %s: %w", path, err)}
-}
-
-// programEnv is env without what this process was told about a descriptor of its own.
-func programEnv(env []string) (kept []string) {
-	for _, v := range env {
-		if !strings.HasPrefix(v, descriptorVariable+"=") {
-			kept = append(kept, v)
-		}
+	code, err := launch.Become(path, program, os.Environ(), conn, place)
+	if err != nil {
+		return &ExitError{Code: exitNoExecutable, Err: fmt.Errorf("run %s: %w", path, err)}
 	}
-	return kept
+	return exitWith(code)
 }

@@ -14,13 +14,16 @@ import (
 )
 
 // execute is Become.
-func execute(path string, args, env []string, conn syscall.Conn, as Place) error {
+func execute(path string, args, env []string, conn Connection, as Place) (int, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if err := sock.SetNonblock(raw, false); err != nil {
-		return err
+		return 0, err
+	}
+	if as == Inherited {
+		env = append(env, fmt.Sprintf("%s=%d", descriptorVariable, firstInherited))
 	}
 	failed := make(chan error, 1)
 	go func() { // whose thread ends with it: nobody else may run there
@@ -31,7 +34,7 @@ func execute(path string, args, env []string, conn syscall.Conn, as Place) error
 		}
 		failed <- err
 	}()
-	return <-failed
+	return 0, <-failed
 }
 
 // replace runs on a thread of its own, and gives it a descriptor table of its own first:
@@ -41,7 +44,7 @@ func replace(path string, args, env []string, conn int, as Place) error {
 	if err := ownTable(); err != nil {
 		return fmt.Errorf("a descriptor table of its own: %w", err)
 	}
-	for _, n := range as.numbers() {
+	for _, n := range as.descriptors() {
 		if n == conn {
 			if _, err := unix.FcntlInt(uintptr(n), unix.F_SETFD, 0); err != nil {
 				return err

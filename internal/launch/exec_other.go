@@ -1,13 +1,12 @@
-//go:build !unix
+//go:build !unix && !windows
 
 package launch
 
 import (
 	"errors"
 	"fmt"
-	"syscall"
 )
 
-func execute(string, []string, []string, syscall.Conn, Place) error {
-	return fmt.Errorf("become another program: %w on this system", errors.ErrUnsupported)
+func execute(string, []string, []string, Connection, Place) (int, error) {
+	return 0, fmt.Errorf("become another program: %w on this system", errors.ErrUnsupported)
 }

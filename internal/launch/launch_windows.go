@@ -35,7 +35,10 @@ var resumeProcess = windows.NewLazySystemDLL("ntdll.dll").NewProc("NtResumeProce
 
 // lead makes a group of a process that was started suspended and has not been waited for,
 // and lets it go. Until it runs it ends with this process.
-func lead(pid int) (g group, err error) {
+func lead(pid int) (group, error) { return leadWith(pid, 0) }
+
+// leadWith is lead; once the process runs, its job has the limits.
+func leadWith(pid int, limits uint32) (g group, err error) {
 	process, err := windows.OpenProcess(windows.PROCESS_SET_QUOTA|windows.PROCESS_TERMINATE|windows.PROCESS_SUSPEND_RESUME, false, uint32(pid))
 	if err != nil {
 		return g, fmt.Errorf("open the process: %w", err)
@@ -54,7 +57,7 @@ func lead(pid int) (g group, err error) {
 		}
 	}
 	if err == nil {
-		err = g.limit(0)
+		err = g.limit(limits)
 	}
 	if err != nil {
 		g.close()

@@ -37,6 +37,9 @@ func (c *Conn) number() int { return -1 }
 // TryRead answers errors.ErrUnsupported.
 func (c *Conn) TryRead([]byte) (int, error) { return 0, opError("read", errors.ErrUnsupported) }
 
+// KeepUnbound does nothing: here whoever gets a connection can wait for it.
+func (c *Conn) KeepUnbound() {}
+
 // Inheritable answers errors.ErrUnsupported: connections are not inherited on this system.
 func (c *Conn) Inheritable() (*os.File, error) { return nil, opError("dup", errors.ErrUnsupported) }
 

@@ -221,6 +221,9 @@ func (c *Conn) shutdown(how int) error {
 	return opError("close", shutdown(fd, how))
 }
 
+// KeepUnbound does nothing: here whoever gets a connection can wait for it.
+func (c *Conn) KeepUnbound() {}
+
 // Inheritable returns a copy of the descriptor for a process that is started with it, in
 // blocking mode, as programs expect their standard input to be. The mode is that of every
 // holder of the connection: what the Conn has to wait for occupies a thread from then on.

@@ -48,6 +48,8 @@ type Conn struct {
 	prefixed  atomic.Bool
 
 	readBy atomic.Pointer[time.Time] // the deadline of Read; nil for none
+
+	unbound *unbound // nil unless KeepUnbound
 }
 
 // NewConn makes a Conn of a connected pipe, and owns it from then on.
@@ -72,6 +74,9 @@ func (c *Conn) Close() error {
 	if c.closed.Swap(true) {
 		return opError("close", net.ErrClosed)
 	}
+	if c.unbound != nil {
+		unboundConn{c}.closing()
+	}
 	c.giveBack()
 	return nil
 }
@@ -79,8 +84,11 @@ func (c *Conn) Close() error {
 // ShutdownClose is Close: a pipe ends when its last holder closes it.
 func (c *Conn) ShutdownClose() error { return c.Close() }
 
-// park has the runtime's poller wait for the handle.
+// park has the runtime's poller wait for the handle; where it is kept unbound, there is no file.
 func (c *Conn) park() (*os.File, error) {
+	if c.unbound != nil {
+		return nil, nil
+	}
 	if f := c.parked.Load(); f != nil {
 		return f, nil
 	}
@@ -123,6 +131,10 @@ func (c *Conn) receive(fd int, p []byte) (int, error) {
 
 // Read implements net.Conn.
 func (c *Conn) Read(b []byte) (int, error) {
+	if c.unbound != nil {
+		n, err := unboundConn{c}.Read(b)
+		return n, opError("read", err)
+	}
 	f := c.parked.Load()
 	if f == nil {
 		n, err := c.TryRead(b)
@@ -169,6 +181,9 @@ func (c *Conn) CheckRead() error {
 func (c *Conn) AwaitRead(time.Duration) bool { return false }
 
 func (c *Conn) setDeadline(t time.Time, set func(deadlines, time.Time) error) error {
+	if c.unbound != nil {
+		return opError("set", set(unboundConn{c}, t))
+	}
 	if t.IsZero() && c.parked.Load() == nil && !c.closed.Load() {
 		return nil // no deadline has ever been set
 	}
@@ -240,6 +255,12 @@ func (r rawConn) Read(f func(uintptr) bool) error {
 		done := false
 		if err := r.Control(func(fd uintptr) { done = f(fd) }); err != nil || done {
 			return err
+		}
+		if r.c.unbound != nil {
+			if err := (unboundConn{r.c}).awaitBytes(); err != nil && err != io.EOF {
+				return opError("raw-read", err)
+			}
+			continue
 		}
 		file, err := r.c.park()
 		if err == nil {

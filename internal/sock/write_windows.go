@@ -106,6 +106,9 @@ func (c *Conn) closeNow(file *os.File) {
 // goOn writes what is left of parts behind their first done bytes, and waits for room. The
 // caller holds writing.
 func (c *Conn) goOn(f *os.File, parts [][]byte, done int) (int, error) {
+	if c.unbound != nil {
+		return unboundConn{c}.goOn(parts, done)
+	}
 	left := append([][]byte{c.takePrefix()}, parts...)
 	skip := done
 	for i, p := range left {

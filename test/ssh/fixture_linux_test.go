@@ -11,7 +11,6 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -157,7 +156,8 @@ func becomeSSHD() error {
 	if err != nil {
 		return err
 	}
-	return launch.Become(os.Args[3], os.Args[3:], os.Environ(), c.(syscall.Conn), launch.Stdio)
+	_, err = launch.Become(os.Args[3], os.Args[3:], os.Environ(), c.(launch.Connection), launch.Stdio)
+	return err
 }
 
 // startSSHD starts a backend of the service sshd, which serves one connection.

@@ -33,6 +33,7 @@ type role struct {
 }
 
 func TestMain(m *testing.M) {
+	beProgram()
 	fixture.Main(m, map[string]func() error{"backend": beBackend, "client": beClient, "keys": beKeys})
 }
 
