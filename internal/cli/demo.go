@@ -101,12 +101,15 @@ func demoClientCommand() *cobra.Command {
 }
 
 func demoToolClientCommand() *cobra.Command {
-	return &cobra.Command{
+	var tool string
+	cmd := &cobra.Command{
 		Use:   "tool-client",
 		Short: "Run errands from standard input, as a tool in one binary",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return demo.RunToolClient(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
+			return demo.RunToolClient(cmd.Context(), tool, cmd.InOrStdin(), cmd.OutOrStdout())
 		},
 	}
+	cmd.Flags().StringVar(&tool, "tool", "", "the tool's name")
+	return cmd
 }

@@ -23,8 +23,8 @@ import (
 type Fault string
 
 const (
-	// FaultFreeze stops the process when a connection has been received and
-	// checked, but not claimed.
+	// FaultFreeze has the process stand still, to be frozen, when a connection has been
+	// received and checked, but not claimed.
 	FaultFreeze Fault = "freeze"
 	// FaultKillReceived kills it when a connection has been received.
 	FaultKillReceived Fault = "kill-received"
@@ -50,7 +50,7 @@ func RunBackend(ctx context.Context, opts BackendOptions, in io.Reader, out, log
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	b := &backendRole{out: out, fault: opts.Fault, app: notes.New()}
+	b := &backendRole{out: out, fault: opts.Fault, app: notes.New(), goOn: make(chan struct{}), over: ctx.Done()}
 	b.app.OnExecute = b.executed
 	failpoint.Set(b.passed)
 	defer failpoint.Set(nil)
@@ -67,6 +67,8 @@ type backendRole struct {
 	fault Fault
 	once  sync.Once // the fault happens once
 	app   *notes.App
+	goOn  chan struct{} // ends a freeze
+	over  <-chan struct{}
 
 	mu       sync.Mutex
 	handoffs []steps // the last may be under way
@@ -77,6 +79,12 @@ type backendRole struct {
 func (b *backendRole) say(e event) { _ = json.NewEncoder(b.out).Encode(e) }
 
 func (b *backendRole) answer(q question) (event, error) {
+	if q.GoOn {
+		select {
+		case b.goOn <- struct{}{}:
+		case <-b.over:
+		}
+	}
 	report := b.app.Report()
 	e := event{Report: &report}
 	if q.Handoffs {
@@ -107,7 +115,10 @@ func (b *backendRole) passed(at failpoint.Point) {
 	case b.fault == FaultFreeze && at == failpoint.BackendChecked:
 		b.once.Do(func() {
 			b.say(event{Freezing: true})
-			_ = world.FreezeSelf() // one that does not freeze shows by what it does
+			select {
+			case <-b.goOn:
+			case <-b.over:
+			}
 		})
 	}
 }

@@ -16,7 +16,7 @@ const stepTimeout = 30 * time.Second
 // the answer to a question.
 type event struct {
 	Executed string        `json:"executed,omitempty"` // id of a request that has run
-	Freezing bool          `json:"freezing,omitempty"` // its own process, next
+	Freezing bool          `json:"freezing,omitempty"` // it stands still, and is to be frozen
 	Report   *notes.Report `json:"report,omitempty"`
 	Handoffs []steps       `json:"handoffs,omitempty"` // with the report, when asked for
 	Result   *tally        `json:"result,omitempty"`
@@ -25,6 +25,7 @@ type event struct {
 // question is what a backend is asked.
 type question struct {
 	Handoffs bool `json:"handoffs"` // say them too
+	GoOn     bool `json:"go_on"`    // from where it stands still
 }
 
 // await reads what a process says, until a line fits.

@@ -34,7 +34,11 @@ func (s *stage) frozenBackend(ctx context.Context) (detail string, err error) {
 		return "", err
 	}
 	began := time.Now()
-	first := s.run(ctx, c, errands{Requests: 1, Prefix: "frozen", Session: true})
+	request := errands{Requests: 1, Prefix: "frozen", Session: true}
+	if err := errors.Join(c.Tell(request), s.freeze(ctx, frozen)); err != nil {
+		return "", err
+	}
+	first := s.result(ctx, c, request)
 	waited := time.Since(began)
 	late, err := s.thaw(ctx, frozen)
 	if err != nil {
@@ -105,20 +109,25 @@ func (s *stage) takenBack(ctx context.Context, before *world.Status) error {
 	return check(taken == 1 && retried == 1, "the broker took %d connections back and gave %d to another backend", taken, retried)
 }
 
-// thaw makes a backend go on that has frozen itself with a connection in its hand,
-// and returns what became of that once it has told the broker, which no longer waits.
+// freeze freezes a backend once it has a connection in its hand.
+func (s *stage) freeze(ctx context.Context, p *world.Process) error {
+	if _, err := s.await(ctx, p, "it to stand still", func(e *event) bool { return e.Freezing }); err != nil {
+		return err
+	}
+	return p.Freeze(ctx)
+}
+
+// thaw makes a backend go on that was frozen with a connection in its hand, and returns what
+// became of that once it has told the broker, which no longer waits.
 func (s *stage) thaw(ctx context.Context, p *world.Process) (steps, error) {
-	if _, err := s.await(ctx, p, "it to freeze", func(e *event) bool { return e.Freezing }); err != nil {
-		return nil, err
-	}
-	if err := p.AwaitFrozen(ctx); err != nil {
-		return nil, err
-	}
 	before, err := world.AskStatus(ctx, s.Socket())
 	if err != nil {
 		return nil, err
 	}
 	if err := p.Thaw(); err != nil {
+		return nil, err
+	}
+	if _, err := s.report(ctx, p, question{GoOn: true}); err != nil {
 		return nil, err
 	}
 	err = world.Until(ctx, "the thawed backend has answered", func() (bool, error) {

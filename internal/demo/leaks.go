@@ -11,7 +11,14 @@ import (
 )
 
 // usage is what a process holds.
-type usage struct{ fds, goroutines int }
+type usage struct {
+	world.Held
+	goroutines int
+}
+
+func (u usage) least(other usage) usage {
+	return usage{u.Least(other.Held), min(u.goroutines, other.goroutines)}
+}
 
 // baseline is what a process held when nothing was under way.
 type baseline struct {
@@ -46,11 +53,12 @@ func (s *stage) baselineOf(ctx context.Context, p *world.Process) (baseline, err
 		if !wait.For(ctx, settleInterval) {
 			return baseline{}, ctx.Err()
 		}
+		before := least
 		var now usage
-		if now, err = s.usage(ctx, p); now.fds < least.fds || now.goroutines < least.goroutines {
+		now, err = s.usage(ctx, p)
+		if least = least.least(now); least != before {
 			quiet = 0
 		}
-		least = usage{min(least.fds, now.fds), min(least.goroutines, now.goroutines)}
 	}
 	return baseline{p, least}, err
 }
@@ -63,11 +71,12 @@ func (s *stage) settled(ctx context.Context, base baseline) error {
 	var now usage
 	err := world.Until(ctx, base.p.Name+" holds no more than before", func() (holds bool, err error) {
 		now, err = s.usage(ctx, base.p)
-		return now.fds <= base.fds && now.goroutines <= base.goroutines, err
+		return now.Beyond(base.Held) == 0 && now.goroutines <= base.goroutines, err
 	})
 	if err != nil {
-		s.fdsLeaked += max(now.fds-base.fds, 0)
-		return fmt.Errorf("%w: %d descriptors and %d goroutines, %d and %d before", err, now.fds, now.goroutines, base.fds, base.goroutines)
+		leaked := now.Beyond(base.Held)
+		s.fdsLeaked += leaked
+		return fmt.Errorf("%w: %d descriptors more than the %d at first, and %d goroutines, %d at first", err, leaked, base.Descriptors, now.goroutines, base.goroutines)
 	}
 	return nil
 }
@@ -75,7 +84,7 @@ func (s *stage) settled(ctx context.Context, base baseline) error {
 // usage counts the descriptors from outside; how many goroutines it has, a backend
 // tells.
 func (s *stage) usage(ctx context.Context, p *world.Process) (u usage, err error) {
-	if u.fds, err = p.Descriptors(); err != nil || p == s.broker {
+	if u.Held, err = world.Holds(p.PID()); err != nil || p == s.broker {
 		return u, err
 	}
 	e, err := s.report(ctx, p, question{})
@@ -88,11 +97,11 @@ func (s *stage) usage(ctx context.Context, p *world.Process) (u usage, err error
 
 // settleBroker judges the broker, whose end is near, and returns how many descriptors it
 // holds at most when it has nothing to do.
-func (s *stage) settleBroker(ctx context.Context) (held int, err error) {
+func (s *stage) settleBroker(ctx context.Context) (held world.Held, err error) {
 	last := len(s.baselines) - 1
 	base := s.baselines[last]
 	s.baselines = s.baselines[:last]
-	return base.fds, s.settled(ctx, base)
+	return base.Held, s.settled(ctx, base)
 }
 
 // noLeaks judges every process that lives to the end. Those that did not have
@@ -102,7 +111,7 @@ func (s *stage) noLeaks(ctx context.Context) (string, error) {
 	detail := ""
 	for _, base := range s.baselines {
 		errs = append(errs, s.settled(ctx, base))
-		detail += fmt.Sprintf("%s %d, ", base.p.Name, base.fds)
+		detail += fmt.Sprintf("%s %d, ", base.p.Name, base.Descriptors)
 	}
 	return detail + "as at the beginning; the brokers and the thawed backend too", errors.Join(errs...)
 }

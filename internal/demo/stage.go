@@ -101,7 +101,7 @@ func (s *stage) startBroker(ctx context.Context, name string) error {
 // startBackend runs a backend and waits until the broker knows it. It is the
 // newest then, so the next connection goes to it.
 func (s *stage) startBackend(ctx context.Context, name string, fault Fault) (*world.Process, error) {
-	args := []string{"demo-role", "backend", "--pipe", s.Path(name + ".sock")}
+	args := []string{"demo-role", "backend", "--pipe", s.SocketNamed(name)}
 	if fault != "" {
 		args = append(args, "--fault", string(fault))
 	}
@@ -172,7 +172,7 @@ func (s *stage) strike(ctx context.Context) error {
 		s.ends = append(s.ends, p.Quit(), s.over(ctx, p))
 	}
 	if s.broker != nil {
-		s.ends = append(s.ends, s.broker.Terminate())
+		s.ends = append(s.ends, s.Shutdown(ctx, s.broker))
 	}
 	if len(s.successors) > 0 {
 		s.ends = append(s.ends, s.endDetached())

@@ -26,9 +26,11 @@ func (r *Result) Write(w io.Writer, colours bool) error {
 	}
 	t.line("", "")
 	t.figures(r)
+	t.line("", "")
 	if len(r.Timeline) > 0 {
-		t.line("", "")
 		t.timeline(r.Timeline)
+	} else {
+		t.line("", "  No timeline: the clocks of the processes don't tell the steps of any one handoff from another's")
 	}
 	if r.dir != "" {
 		t.line("", "")
@@ -64,7 +66,10 @@ const (
 
 func (t *text) scenario(s Scenario) {
 	mark, colour := "ok    ", green
-	if !s.OK {
+	switch {
+	case s.Skipped:
+		mark, colour = "SKIP  ", yellow
+	case !s.OK:
 		mark, colour = "FAILED", red
 	}
 	for i, part := range wrap(s.Detail, textWidth) {

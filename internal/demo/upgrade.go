@@ -23,6 +23,9 @@ const (
 // brokerUpgrade replaces the broker several times while clients keep coming. None may
 // notice, and what the broker opened for that must be closed again.
 func (s *stage) brokerUpgrade(ctx context.Context) (detail string, err error) {
+	if err := world.MayUpgrade(); err != nil {
+		return "", skipped(err.Error())
+	}
 	held, err := s.settleBroker(ctx)
 	if err != nil {
 		return "", err
@@ -140,22 +143,22 @@ func (s *stage) upgrade(ctx context.Context) error {
 
 // lastSuccessorSettles waits until the broker that serves now holds no more than the first
 // one did, and all others have ended.
-func (s *stage) lastSuccessorSettles(ctx context.Context, held int) error {
+func (s *stage) lastSuccessorSettles(ctx context.Context, held world.Held) error {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	earlier, last := s.successors[:len(s.successors)-1], s.successors[len(s.successors)-1]
-	var now int
-	err := world.Until(ctx, fmt.Sprintf("the last broker holds %d descriptors, and the others have ended", held), func() (holds bool, err error) {
-		now, err = world.Descriptors(last)
-		holds = now <= held
+	var now world.Held
+	err := world.Until(ctx, fmt.Sprintf("the last broker holds %d descriptors, and the others have ended", held.Descriptors), func() (holds bool, err error) {
+		now, err = world.Holds(last)
+		holds = now.Beyond(held) == 0
 		for _, pid := range earlier {
 			holds = holds && world.Ended(pid)
 		}
 		return holds, err
 	})
 	if err != nil {
-		s.fdsLeaked += max(now-held, 0)
-		return fmt.Errorf("%w: it holds %d", err, now)
+		s.fdsLeaked += now.Beyond(held)
+		return fmt.Errorf("%w: it holds %d", err, now.Descriptors)
 	}
 	return nil
 }

@@ -1,44 +1,17 @@
 package testutil
 
 import (
-	"errors"
 	"testing"
-	"unsafe"
 
-	"golang.org/x/sys/windows"
+	"github.com/seed-7265657e/usher/internal/usage"
 )
 
-// systemHandle is a SYSTEM_HANDLE_TABLE_ENTRY_INFO_EX.
-type systemHandle struct {
-	_       uintptr // the object
-	process uintptr
-	_       uintptr // the handle
-	_       uint32  // what it may do
-	_       [2]uint16
-	_       [2]uint32
-}
-
 // Handles is how many handles a process has open, those of its runtime's threads among them.
-// It asks for the list of all: Wine 8.0 says 0 to who asks for the number.
-func Handles(tb testing.TB, pid int) (n int) {
+func Handles(tb testing.TB, pid int) int {
 	tb.Helper()
-	list := make([]uintptr, 1<<17)
-	for {
-		size := uint32(len(list)) * uint32(unsafe.Sizeof(list[0]))
-		err := windows.NtQuerySystemInformation(windows.SystemExtendedHandleInformation, unsafe.Pointer(&list[0]), size, nil)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, windows.STATUS_INFO_LENGTH_MISMATCH) {
-			tb.Fatal(err)
-		}
-		list = make([]uintptr, 2*len(list))
+	open, err := usage.Handles(pid)
+	if err != nil {
+		tb.Fatal(err)
 	}
-	const head = 2 // how many, and a reserved word
-	for _, h := range unsafe.Slice((*systemHandle)(unsafe.Pointer(&list[head])), list[0]) {
-		if h.process == uintptr(pid) {
-			n++
-		}
-	}
-	return n
+	return len(open)
 }

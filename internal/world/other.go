@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux && !windows
 
 package world
 
@@ -13,12 +13,15 @@ import (
 )
 
 func supported() error {
-	return fmt.Errorf("%w on %s: this freezes processes and counts what they hold, which is done on Linux alone", errors.ErrUnsupported, runtime.GOOS)
+	return fmt.Errorf("%w on %s: this freezes processes and counts what they hold, which is done on Linux and Windows alone", errors.ErrUnsupported, runtime.GOOS)
 }
 
-// Nobody can be frozen here, and nothing ends a process with this one: a role ends
-// with its standard input.
-const sigStop, sigCont = syscall.Signal(0), syscall.Signal(0)
+// Nobody can be frozen here, and nothing ends a process with this one: a role ends with its
+// standard input.
+func (p *Process) freeze() error { return errors.ErrUnsupported }
+
+// Thaw is for Linux and Windows.
+func (p *Process) Thaw() error { return errors.ErrUnsupported }
 
 func prepare(_ *exec.Cmd, foreign bool) error {
 	if foreign {

@@ -90,6 +90,11 @@ func (p *Process) start(w *World, stderr *os.File) (err error) {
 	if err := p.cmd.Start(); err != nil {
 		return err
 	}
+	if err := w.group.add(p.PID()); err != nil {
+		_ = p.cmd.Process.Kill()
+		_ = p.cmd.Wait()
+		return err
+	}
 	go func() {
 		defer close(p.ended)
 		if p.foreign {
@@ -164,27 +169,13 @@ func (p *Process) quit() error {
 	return nil
 }
 
-// AwaitFrozen waits until the process has stopped.
-func (p *Process) AwaitFrozen(ctx context.Context) error {
-	return Until(ctx, p.Name+" stopped", func() (bool, error) {
-		stat, err := readStat(p.PID())
-		if err != nil {
-			return false, err
-		}
-		return stat[statState] == "T", nil
-	})
-}
-
 // Freeze stops the process from outside and waits until it has stopped.
 func (p *Process) Freeze(ctx context.Context) error {
-	if err := p.Signal(sigStop); err != nil {
+	if err := p.freeze(); err != nil {
 		return fmt.Errorf("freeze %s: %w", p.Name, err)
 	}
 	return p.AwaitFrozen(ctx)
 }
-
-// Thaw makes a frozen process continue.
-func (p *Process) Thaw() error { return p.Signal(sigCont) }
 
 // stillRuns returns an error when the process has ended.
 func (p *Process) stillRuns() error {

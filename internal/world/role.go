@@ -35,7 +35,3 @@ func Converse[Q, A any](in io.Reader, out io.Writer, answer func(Q) (A, error)) 
 		}
 	}
 }
-
-// FreezeSelf stops this process. It returns when the process has been told to
-// continue, and not before.
-func FreezeSelf() error { return Raise(sigStop) }

@@ -10,8 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const sigStop, sigCont = syscall.SIGSTOP, syscall.SIGCONT
-
 func supported() error { return nil }
 
 // prepare makes the kernel kill the process when this one is killed, and a foreign
@@ -34,6 +32,11 @@ func awaitLeader(pid int) {
 func signalGroup(leader int, sig os.Signal) error {
 	return unix.Kill(-leader, sig.(syscall.Signal))
 }
+
+func (p *Process) freeze() error { return p.Signal(syscall.SIGSTOP) }
+
+// Thaw makes a frozen process continue.
+func (p *Process) Thaw() error { return p.Signal(syscall.SIGCONT) }
 
 // Raise sends this process a signal whose effect has come when the call returns:
 // it goes to the calling thread, which meets it on its way out of the kernel. A

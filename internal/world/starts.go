@@ -21,7 +21,7 @@ func (w *World) CountStarts(tool string) error {
 // NoteStart notes that this process was started in a role of the tool. It is false where
 // no World counts the tool's starts.
 func NoteStart(tool, role string) bool {
-	f, err := os.OpenFile(startsFile(os.Getenv("XDG_STATE_HOME"), tool), os.O_APPEND|os.O_WRONLY, 0)
+	f, err := os.OpenFile(startsFile(os.Getenv(stateVariable), tool), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		return false
 	}

@@ -69,6 +69,19 @@ func (w *World) Serving(ctx context.Context, broker *Process) error {
 	})
 }
 
+// Shutdown has the World's broker end, as `usher shutdown` does. The error says that it did
+// not, or not well.
+func (w *World) Shutdown(ctx context.Context, broker *Process) error {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	_, err := adminclient.Ask(ctx, w.Socket(), &wire.AdminRequest{Verb: wire.AdminVerb_ADMIN_VERB_SHUTDOWN})
+	if err != nil {
+		broker.Kill()
+		return fmt.Errorf("end %s: %w", broker.Name, err)
+	}
+	return broker.quit()
+}
+
 // Registered waits until the World's broker knows these backends, each with its
 // channel in its hand: a registration's connection ends after that.
 func (w *World) Registered(ctx context.Context, backends ...*Process) error {

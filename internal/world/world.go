@@ -27,8 +27,10 @@ type World struct {
 	// Keep leaves the directory behind.
 	Keep bool
 
-	ctx    context.Context // kills every process when it ends
-	cancel context.CancelFunc
+	sockets string          // begins the name of every socket
+	group   group           // what holds its processes, and those that they start
+	ctx     context.Context // kills every process when it ends
+	cancel  context.CancelFunc
 
 	mu  sync.Mutex
 	all []*Process // in the order of their start
@@ -44,9 +46,12 @@ func New(ctx context.Context, name, program string) (*World, error) {
 	if err != nil {
 		return nil, fmt.Errorf("private directory: %w", err)
 	}
-	w := &World{Dir: dir}
+	w := &World{Dir: dir, sockets: socketsOf(dir)}
 	w.ctx, w.cancel = context.WithCancel(ctx)
 	w.Env = w.environment()
+	if w.group, err = newGroup(); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
 	_, err = service.Save(w.Definitions(), &wire.ServiceDefinition{
 		ServiceName: name, BinaryPath: program, Isolation: wire.BrokerIsolation_SHARED_BROKER,
 	}, service.TOML)
@@ -55,10 +60,6 @@ func New(ctx context.Context, name, program string) (*World, error) {
 	}
 	return w, nil
 }
-
-// maxDir is the longest directory that leaves room for the longest name of a socket in it,
-// in bytes: that of a pipe which a backend has chosen.
-const maxDir = 107 - len("/running-process/broker/rpb-v1-0123456789abcdef-be-0123456789abcdef0123456789abcdef.sock")
 
 func privateDir() (string, error) {
 	dir, err := shortDir(os.TempDir())
@@ -92,10 +93,11 @@ func foreignEnvironment() (env []string) {
 }
 
 func (w *World) environment() []string {
-	return append(foreignEnvironment(),
-		"XDG_RUNTIME_DIR="+w.Dir,
-		"XDG_CONFIG_HOME="+w.Dir,
-		"XDG_STATE_HOME="+w.Dir,
+	env := foreignEnvironment()
+	for _, name := range directoryVariables {
+		env = append(env, name+"="+w.Dir)
+	}
+	return append(env,
 		endpoint.ServiceDefVariable+"="+w.Definitions(),
 		endpoint.SocketVariable+"="+w.Socket(),
 	)
@@ -108,10 +110,16 @@ func (w *World) Path(name string) string { return filepath.Join(w.Dir, name) }
 func (w *World) Definitions() string { return w.Path("services") }
 
 // Socket is where processes look for the broker, unless they are told otherwise.
-func (w *World) Socket() string { return w.Path("broker.sock") }
+func (w *World) Socket() string { return w.SocketNamed("broker") }
+
+// SocketNamed is a socket's name that no other World has.
+func (w *World) SocketNamed(name string) string { return w.sockets + name + socketSuffix }
+
+// Executable is where an executable of that name lies in the World.
+func (w *World) Executable(name string) string { return w.Path(name + executableSuffix) }
 
 // PlaceExecutable puts a copy of executable at path, as an installer does: as another file,
-// in the place of the one that is there. Two whose marks differ are two builds.
+// in the place of the one that is there, which may run. Two whose marks differ are two builds.
 func PlaceExecutable(path, executable, mark string) error {
 	content, err := os.ReadFile(executable)
 	if err != nil {
@@ -121,7 +129,7 @@ func PlaceExecutable(path, executable, mark string) error {
 	if err := os.WriteFile(fresh, append(content, mark...), 0o700); err != nil {
 		return err
 	}
-	return os.Rename(fresh, path)
+	return takePlace(fresh, path)
 }
 
 // Kill kills what still runs of the processes that the World started, and waits for its
@@ -138,10 +146,11 @@ func (w *World) Kill() {
 // Close is Kill, and removes the directory.
 func (w *World) Close() error {
 	w.Kill()
+	w.group.end()
 	if w.Keep {
 		return nil
 	}
-	return os.RemoveAll(w.Dir)
+	return removeAll(w.Dir)
 }
 
 const (

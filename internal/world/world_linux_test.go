@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/seed-7265657e/usher/internal/testutil"
@@ -34,7 +35,7 @@ func echo() error {
 
 // freeze says that it runs before it stops itself, and that it goes on behind that.
 func freeze() error {
-	return world.Converse(os.Stdin, os.Stdout, func(string) (string, error) { return "thawed", world.FreezeSelf() })
+	return world.Converse(os.Stdin, os.Stdout, func(string) (string, error) { return "thawed", world.Raise(syscall.SIGSTOP) })
 }
 
 // parent has a frozen process in a world of its own: one that does not see its

@@ -1,6 +1,9 @@
+//go:build !windows
+
 package world
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strconv"
@@ -20,6 +23,23 @@ func (p *Process) Descriptors() (int, error) {
 func Descriptors(pid int) (int, error) {
 	open, err := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/fd")
 	return len(open), err
+}
+
+// Holds is what a process has open.
+func Holds(pid int) (h Held, err error) {
+	h.Descriptors, err = Descriptors(pid)
+	return h, err
+}
+
+// AwaitFrozen waits until the process has stopped.
+func (p *Process) AwaitFrozen(ctx context.Context) error {
+	return Until(ctx, p.Name+" stopped", func() (bool, error) {
+		stat, err := readStat(p.PID())
+		if err != nil {
+			return false, err
+		}
+		return stat[statState] == "T", nil
+	})
 }
 
 // Ended reports whether the process is no more, or a zombie.
