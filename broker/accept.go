@@ -37,6 +37,8 @@ func (s *server) acceptFrom(acceptor *loop.Acceptor, admit func(*sock.Conn)) {
 		acceptor.Accepted()
 		admit(c)
 	case errors.Is(err, syscall.EAGAIN): // it has gone again
+	case errors.Is(err, syscall.EINVAL): // shut down: nobody connects any more
+		acceptor.Stop()
 	default:
 		full := s.pressure.failed(err)
 		madeRoom := full && s.evict()

@@ -75,6 +75,9 @@ func TestBrokerEnds(t *testing.T) {
 			if code := serving.Ends(); code != 0 {
 				t.Errorf("it ended with %d", code)
 			}
+			if serving.Mentioned(`"accept.failed"`) > 0 {
+				t.Error("that nobody connects any more was a failure to accept")
+			}
 			if _, err := io.WriteString(c, "second\n"); err != nil {
 				t.Fatal(err)
 			}
