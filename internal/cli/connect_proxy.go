@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -80,21 +81,30 @@ type stream interface {
 	syscall.Conn
 }
 
-// join copies both ways until both directions have ended, or conn's other end is closed.
-// Nothing can wake a read from stdin, so that copy may outlive join by the read it waits
+// join copies both ways until both directions have ended, or conn's other end is closed. On
+// Windows, where a connection has no half end, it ends too when stdin has ended and nobody
+// reads stdout any more. Nothing can wake a read from stdin, so that copy may outlive join by the read it waits
 // in.
 func join(ctx context.Context, conn stream, stdin io.Reader, stdout io.Writer) error {
 	release := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer release()
+	joined, over := context.WithCancel(ctx)
+	defer over()
+	var unread atomic.Bool
 	input := make(chan error, 1) // one fault of stdin, sent once conn has been told of the end
 	go func() {
 		from := &source{Reader: stdin}
 		_, _ = io.Copy(conn, from) // a fault of conn shows in the other direction
-		_ = conn.CloseWrite()
+		if sock.EndInput(joined, conn, stdout) {
+			unread.Store(true)
+			_ = conn.Close()
+		}
 		input <- from.err
 	}()
 	_, err := io.Copy(stdout, conn)
-	if err == nil {
+	if unread.Load() {
+		err = nil
+	} else if err == nil {
 		if f, ok := stdout.(*os.File); ok {
 			_ = sock.EndOutput(f)
 		}
