@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/winservice"
 )
 
 // units is what the `usher unit` verbs share.
@@ -27,7 +28,8 @@ func unitCommand(a *app) *cobra.Command {
 		Use:   "unit",
 		Short: "Write the units with which systemd runs the broker",
 		Long: "Write the units with which the user's systemd runs the broker: a socket, at whose first client the\n" +
-			"broker is started, and the service, which is watched, and restarted after a crash with no connection refused.",
+			"broker is started, and the service, which is watched, and restarted after a crash with no connection refused.\n" +
+			"Windows has neither: there this says by which command its service manager gets the broker.",
 	}
 	f := cmd.PersistentFlags()
 	f.BoolVar(&u.user, "user", true, "for the user's own service manager; there is no other kind: a broker serves one user")
@@ -69,6 +71,10 @@ func (u *units) broker(cmd *cobra.Command) (unitBroker, error) {
 		if strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 			return b, fmt.Errorf("%q has a control character, which no unit can hold", path)
 		}
+	}
+	plain := func(s string) string { return s }
+	if command := winservice.Creation(b.name(), append([]string{b.Program}, b.arguments(plain, plain)...)); command != "" {
+		return b, fmt.Errorf("there is no systemd on this system: its service manager runs the broker, once it was told in an administrator's console:\n%s", command)
 	}
 	if strings.ContainsAny(b.Program, `"'\`) {
 		return b, fmt.Errorf("systemd runs no program whose path has quotes or backslashes: move %s", b.Program)

@@ -35,6 +35,9 @@ type Process struct {
 // caller owns both.
 func (h *Host) Dial(pipe string) (*sock.Conn, *Process, error) {
 	near, far, err := sock.StreamPair()
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil, nil, fmt.Errorf("no broker on another host can be reached from this system (%w): run usher there, as in ssh %s usher status", err, h.name)
+	}
 	if err != nil {
 		return nil, nil, err
 	}

@@ -4,5 +4,8 @@ package winservice
 
 import "context"
 
+// Creation is "": this system has no such manager.
+func Creation(string, []string) string { return "" }
+
 // Serve is serve: this system has no such manager.
 func Serve(ctx context.Context, serve func(context.Context) error) error { return serve(ctx) }

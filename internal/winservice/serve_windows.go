@@ -13,6 +13,13 @@ import (
 	"golang.org/x/sys/windows/svc"
 )
 
+// Creation is the command line that makes the program, and its arguments, a service of that
+// name for the user who runs it, as cmd.exe has it.
+func Creation(name string, program []string) string {
+	path := strings.ReplaceAll(windows.ComposeCommandLine(program), `"`, `\"`)
+	return `sc create ` + name + ` binPath= "` + path + `" start= auto obj= "%USERDOMAIN%\%USERNAME%" password= PASSWORD`
+}
+
 // Serve calls serve, which serves from the first moment on, until ctx ends. In a process that
 // the service manager has started it tells that the service runs, and has the context of serve
 // end when the service is stopped or the machine is shut down; the service has stopped when

@@ -15,6 +15,14 @@ import (
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
+// TestCreation: a path with spaces stays one argument, through cmd.exe and the manager.
+func TestCreation(t *testing.T) {
+	const want = `sc create usher binPath= "\"C:\Program Files\usher.exe\" serve --socket \\.\pipe\its" start= auto obj= "%USERDOMAIN%\%USERNAME%" password= PASSWORD`
+	if got := Creation("usher", []string{`C:\Program Files\usher.exe`, "serve", "--socket", `\\.\pipe\its`}); got != want {
+		t.Errorf("%s", got)
+	}
+}
+
 // TestStop: the service is told to end, and has stopped when it has ended.
 func TestStop(t *testing.T) {
 	for _, how := range []svc.Cmd{svc.Stop, svc.Shutdown} {
