@@ -48,7 +48,7 @@ func (t target) dial(ctx context.Context, arm string, opts client.Options, req [
 	case handedOver, reconnect:
 		return client.DialWith(ctx, opts, req)
 	case direct:
-		c, err := net.Dial("unix", t.Pipe)
+		c, err := dialPlainly(t.Pipe)
 		if err == nil {
 			_, err = c.Write(req)
 		}

@@ -50,11 +50,11 @@ func Idle(ctx context.Context, o Options, span time.Duration) (f *IdleFigures, e
 	var lone [2]*world.Process
 	var pair [2]*world.Process
 	for i, p := range []*[2]*world.Process{&lone, &pair} {
-		socket := s.Path(fmt.Sprintf("%d.sock", i))
+		socket := s.SocketNamed(fmt.Sprintf("%d", i))
 		if p[0], err = s.start(ctx, socket, "broker"); err != nil {
 			return nil, err
 		}
-		if p[1], err = s.start(ctx, socket, "backend", "--pipe", s.Path(fmt.Sprintf("%dp.sock", i))); err != nil {
+		if p[1], err = s.start(ctx, socket, "backend", "--pipe", s.SocketNamed(fmt.Sprintf("%dp", i))); err != nil {
 			return nil, err
 		}
 	}

@@ -78,7 +78,7 @@ func buildClient(ctx context.Context, out, pkg string) error {
 
 // process runs the programs in turns, one by one; which is first in a pair is random.
 func (s *site) process(ctx context.Context, o Options, programs [len(clients)]string) (f *ProcessFigures, err error) {
-	t := target{s.Path("i.sock"), s.Path("ip.sock")}
+	t := target{s.SocketNamed("i"), s.SocketNamed("ip")}
 	for _, role := range [][]string{{"broker"}, {"backend", "--inline", "--pipe", t.Pipe}} {
 		p, startErr := s.start(ctx, t.Socket, role[0], role[1:]...)
 		if startErr != nil {

@@ -61,8 +61,8 @@ type processes struct {
 
 func (s *site) raise(ctx context.Context) (w *processes, err error) {
 	w = &processes{
-		inline: target{s.Path("i.sock"), s.Path("ip.sock")},
-		plain:  target{s.Path("p.sock"), s.Path("pp.sock")},
+		inline: target{s.SocketNamed("i"), s.SocketNamed("ip")},
+		plain:  target{s.SocketNamed("p"), s.SocketNamed("pp")},
 	}
 	add := func(p *world.Process, startErr error) *world.Process {
 		w.all, err = append(w.all, p), errors.Join(err, startErr)

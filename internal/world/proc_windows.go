@@ -17,6 +17,7 @@ import (
 
 var (
 	kernel32       = windows.NewLazySystemDLL("kernel32.dll")
+	memoryInfo     = kernel32.NewProc("K32GetProcessMemoryInfo")
 	isProcessInJob = kernel32.NewProc("IsProcessInJob")
 
 	ntdll          = windows.NewLazySystemDLL("ntdll.dll")
@@ -152,8 +153,25 @@ func CPUTime(pid int) (sum time.Duration, err error) {
 	return sum, err
 }
 
-// ResidentSet is for Linux.
-func (p *Process) ResidentSet() (int64, error) { return 0, errors.ErrUnsupported }
+// ResidentSet is what the process has in memory, in bytes.
+func (p *Process) ResidentSet() (int64, error) {
+	var counters struct { // PROCESS_MEMORY_COUNTERS
+		size, _ uint32
+		_       uintptr
+		working uintptr
+		_       [6]uintptr
+	}
+	counters.size = uint32(unsafe.Sizeof(counters))
+	err := withProcess(p.PID(), windows.PROCESS_QUERY_INFORMATION, func(h windows.Handle) error {
+		if ok, _, err := memoryInfo.Call(uintptr(h), uintptr(unsafe.Pointer(&counters)), uintptr(counters.size)); ok == 0 {
+			return fmt.Errorf("memory of %s: %w", p.Name, err)
+		}
+		return nil
+	})
+	return int64(counters.working), err
+}
 
 // Switches is for Linux.
-func (p *Process) Switches() (int64, error) { return 0, errors.ErrUnsupported }
+func (p *Process) Switches() (int64, error) {
+	return 0, fmt.Errorf("how often %s was woken: %w on this system", p.Name, errors.ErrUnsupported)
+}

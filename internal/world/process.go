@@ -2,6 +2,7 @@ package world
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -147,7 +148,10 @@ func (p *Process) Quit() error {
 
 // Terminate is Quit by SIGTERM.
 func (p *Process) Terminate() error {
-	_ = p.Signal(syscall.SIGTERM) // one that has ended is found below
+	if err := p.Signal(syscall.SIGTERM); errors.Is(err, errors.ErrUnsupported) { // any other has ended, as is found below
+		p.Kill()
+		return fmt.Errorf("end %s by a signal: %w on this system", p.Name, errors.ErrUnsupported)
+	}
 	return p.quit()
 }
 
