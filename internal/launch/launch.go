@@ -250,9 +250,6 @@ func CheckRights(f *os.File, fi fs.FileInfo) error {
 	return nil
 }
 
-// firstInherited is the number of the first descriptor in Spec.Inherit.
-const firstInherited = 3
-
 // PID returns the process' id, which is that of its group and session too.
 func (p *Process) PID() int { return p.pid }
 

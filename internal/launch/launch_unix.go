@@ -12,6 +12,9 @@ import (
 	"syscall"
 )
 
+// firstInherited is the number of the first descriptor in Spec.Inherit.
+const firstInherited = 3
+
 const root = "/"
 
 // standardPath is PATH at login (spec 03 §11, step 6).

@@ -13,7 +13,14 @@ type Transferred struct {
 	// it and does not know of it; else 0.
 	Handle uint64
 
-	receiver receiverHandle
+	receiver *FD // a handle of the other process; nil where none is needed
+}
+
+// Close ends the hold on the other process. It may be called again.
+func (t *Transferred) Close() {
+	if t.receiver != nil {
+		t.receiver.Close()
+	}
 }
 
 var (

@@ -10,8 +10,6 @@ import (
 // ByNumber says that a connection is transferred by a number that the sender tells.
 const ByNumber = false
 
-type receiverHandle struct{}
-
 // Transfer sends data on to, and beside it conn, which it borrows; process pid has the other
 // end.
 func Transfer(to *Conn, _ int, data []byte, conn syscall.RawConn) (Transferred, error) {
@@ -21,9 +19,6 @@ func Transfer(to *Conn, _ int, data []byte, conn syscall.RawConn) (Transferred, 
 
 // TakeBack is ErrLeftBehind: what has gone can't be taken back.
 func (t *Transferred) TakeBack() error { return ErrLeftBehind }
-
-// Close ends the hold on the process. It may be called again.
-func (t *Transferred) Close() {}
 
 // TakeHandle answers errors.ErrUnsupported: descriptors come beside bytes.
 func TakeHandle(syscall.Conn, uint64) (Descriptors, error) {

@@ -14,8 +14,6 @@ import (
 // ByNumber says that a connection is transferred by a number that the sender tells.
 const ByNumber = true
 
-type receiverHandle struct{ process windows.Handle }
-
 // Transfer duplicates conn, which it borrows, into process pid, which serves the other end of
 // to: with the same access, and not to be inherited. Nothing is sent; the caller tells the
 // process Handle. Errors wrap ErrNotOpened or ErrNotDuplicated; the system's, where to has
@@ -25,7 +23,7 @@ func Transfer(to *Conn, pid int, _ []byte, conn syscall.RawConn) (t Transferred,
 	if err != nil {
 		return t, fmt.Errorf("%w: %w", ErrNotOpened, err)
 	}
-	t.receiver.process = process
+	t.receiver = Own(int(process))
 	if err := to.connected(); err != nil { // who had that number may have ended before it was opened
 		t.Close()
 		return Transferred{}, err
@@ -63,19 +61,11 @@ func (c *Conn) connected() error {
 // another one's. An error wraps ErrLeftBehind.
 func (t *Transferred) TakeBack() error {
 	h := windows.Handle(t.Handle)
-	err := takeBack(t.receiver.process, []windows.Handle{h}, nil)
+	err := takeBack(windows.Handle(t.receiver.n), []windows.Handle{h}, nil)
 	if err == nil {
 		t.Handle = 0
 	}
 	return err
-}
-
-// Close ends the hold on the process. It may be called again.
-func (t *Transferred) Close() {
-	if t.receiver.process != 0 {
-		_ = windows.CloseHandle(t.receiver.process)
-		t.receiver.process = 0
-	}
 }
 
 // TakeHandle owns the handle of this process that the process at the other end of from calls
