@@ -101,7 +101,7 @@ type server struct {
 func means() admin.System {
 	return admin.System{
 		Processes: peer.Means(), Claims: claim.Means(),
-		Without: slices.Concat(watch.Lacks(), endpoint.Lacks(), launch.Lacks()),
+		Without: slices.Concat(watch.Lacks(), peer.Lacks(), endpoint.Lacks(), launch.Lacks()),
 	}
 }
 

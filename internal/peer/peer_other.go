@@ -43,6 +43,9 @@ func (*Process) Share() (*sock.FD, error) { return nil, errUnsupported }
 // EndGroup answers errors.ErrUnsupported.
 func (*Process) EndGroup(bool) error { return errUnsupported }
 
+// Lacks names what Linux has for this package and this system has not, for people.
+func Lacks() []string { return nil }
+
 // PID returns 0.
 func (*Process) PID() int { return 0 }
 

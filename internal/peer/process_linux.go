@@ -92,6 +92,9 @@ func Means() string {
 	return "pid and start time"
 }
 
+// Lacks names what Linux has for this package and this system has not, for people.
+func Lacks() []string { return nil }
+
 // Executable returns the path of the file that the process runs, as the kernel
 // remembers it, and a link that opens that very file even when the path has been
 // replaced since. The link is good only while the process lives: what was read

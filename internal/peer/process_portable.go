@@ -52,6 +52,14 @@ func Means() string {
 	return handles
 }
 
+// Lacks names what Linux has for this package and this system has not, for people.
+func Lacks() []string {
+	if _, err := executableOf(os.Getpid()); errors.Is(err, errors.ErrUnsupported) {
+		return []string{"knowing what another process runs (no own builds; backends that register by themselves are reached where they listen)"}
+	}
+	return nil
+}
+
 // Executable returns the path of the file that the process runs, as the kernel remembers
 // it, twice: no link opens that very file on this system. What was read at the path counts
 // when Confirm says so afterwards.
