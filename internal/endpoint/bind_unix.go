@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -59,12 +60,13 @@ func bind(path string, kind socketKind) (_ *Binding, err error) {
 	if err != nil {
 		return nil, err
 	}
+	stale := false
 	if kind.contested {
-		if err := clearStale(path); err != nil {
+		if stale, err = isStale(path); err != nil {
 			return nil, errors.Join(err, lock.release())
 		}
 	}
-	b, err := listen(path, kind)
+	b, err := listen(path, kind, stale)
 	if err != nil {
 		return nil, errors.Join(err, lock.release())
 	}
@@ -90,46 +92,53 @@ func claimPath(path string, contested bool) (*nameLock, error) {
 	return takeLock(path+".lock", path)
 }
 
-// clearStale removes a socket that nobody serves any more. The caller holds the
-// lock, so no process that follows the same rule is between its own probe and
-// bind.
-func clearStale(path string) error {
+// isStale reports whether a socket is at path that nobody serves any more. The caller holds
+// the lock, so no process that follows the same rule is between its own probe and bind.
+func isStale(path string) (bool, error) {
 	fi, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	if fi.Mode().Type() != fs.ModeSocket {
-		return &NotSocketError{Path: path, Kind: kindOf(fi.Mode())}
+		return false, &NotSocketError{Path: path, Kind: kindOf(fi.Mode())}
 	}
 	conn, err := sock.Dial(path)
 	switch {
 	case err == nil:
 		defer func() { _ = conn.Close() }()
 		owner, _ := sock.PeerOf(conn) // for people alone
-		return &InUseError{Path: path, PID: owner.PID}
+		return false, &InUseError{Path: path, PID: owner.PID}
 	case errors.Is(err, unix.EAGAIN):
-		return &InUseError{Path: path} // its queue is full: overloaded, but there
+		return false, &InUseError{Path: path} // its queue is full: overloaded, but there
 	case errors.Is(err, unix.ENOENT):
-		return nil
+		return false, nil
 	case errors.Is(err, unix.ECONNREFUSED):
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return nil
+		return true, nil
 	}
-	return fmt.Errorf("can't tell whether the socket is in use; remove it if nothing serves it: %w", err)
+	return false, fmt.Errorf("can't tell whether the socket is in use; remove it if nothing serves it: %w", err)
 }
 
-// listen binds path, which must be free. Between bind and chmod the socket may
-// be open to more than its owner, but the directory above it is not.
-func listen(path string, kind socketKind) (*Binding, error) {
-	var config net.ListenConfig
-	if !kind.descriptors {
-		config.Control = refuseDescriptors
-	}
+// listen binds path, which must be free, or a stale socket's: that is removed right before,
+// because clients wait for the successor of a dead broker, but not for a name that is not
+// there. Between bind and chmod the socket may be open to more than its owner, but the
+// directory above it is not.
+func listen(path string, kind socketKind, stale bool) (*Binding, error) {
+	config := net.ListenConfig{Control: func(network, address string, raw syscall.RawConn) error {
+		if !kind.descriptors {
+			if err := refuseDescriptors(network, address, raw); err != nil {
+				return err
+			}
+		}
+		if stale {
+			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+		return nil
+	}}
 	listener, err := config.Listen(context.Background(), "unix", path)
 	if err != nil {
 		if errors.Is(err, unix.EADDRINUSE) {
