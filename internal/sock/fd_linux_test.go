@@ -141,7 +141,8 @@ func TestFile(t *testing.T) {
 	}
 }
 
-// TestDuplicate: another descriptor of the same open file, which outlives the first.
+// TestDuplicate: another descriptor of the same open file, which outlives the first, and which
+// no program inherits by accident.
 func TestDuplicate(t *testing.T) {
 	testutil.Leaks(t)
 	a, b := socketPair(t)
@@ -157,9 +158,40 @@ func TestDuplicate(t *testing.T) {
 	if _, err := unix.Write(b, []byte("x")); err != nil {
 		t.Errorf("closed with the first: %v", err)
 	}
+	if flags, err := unix.FcntlInt(uintptr(Number(dup)), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+		t.Errorf("flags %#x, %v: it is inherited", flags, err)
+	}
 	if _, err := Duplicate(f); err == nil {
 		t.Error("a closed one has a duplicate")
 	}
 	dup.Close()
 	_ = unix.Close(b)
+}
+
+// TestInheritable: a copy for a program blocks, as programs expect, and is inherited by that
+// alone which it is meant for.
+func TestInheritable(t *testing.T) {
+	testutil.Leaks(t)
+	a, b := connPair(t)
+	defer a.Close()
+	defer b.Close()
+	f, err := a.Inheritable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	raw, err := f.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = raw.Control(func(fd uintptr) {
+		own, ownErr := unix.FcntlInt(fd, unix.F_GETFD, 0)
+		mode, modeErr := unix.FcntlInt(fd, unix.F_GETFL, 0)
+		if err := errors.Join(ownErr, modeErr); err != nil || own&unix.FD_CLOEXEC == 0 || mode&unix.O_NONBLOCK != 0 {
+			t.Errorf("flags %#x, mode %#x, %v", own, mode, err)
+		}
+	})
+	if err != nil {
+		t.Error(err)
+	}
 }
