@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/launch"
 	"github.com/seed-7265657e/usher/internal/logfile"
 )
@@ -31,7 +31,7 @@ func (t *Tool) startBroker(ctx context.Context) error {
 	switch c, err := endpoint.DialNow(socket); { // another may have been faster
 	case err == nil:
 		return c.Close()
-	case errors.Is(err, syscall.EAGAIN): // and has much to do
+	case errors.Is(err, errno.EAGAIN): // and has much to do
 		return nil
 	}
 	if err := t.launchBroker(ctx); err != nil {

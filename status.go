@@ -11,10 +11,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/adminclient"
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/peer"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
@@ -130,7 +130,7 @@ func (t *Tool) Stop(ctx context.Context) error {
 	}
 	broker, err := peer.OpenPID(running.Broker)
 	switch {
-	case errors.Is(err, os.ErrProcessDone), errors.Is(err, syscall.ESRCH):
+	case errors.Is(err, os.ErrProcessDone), errors.Is(err, errno.ESRCH):
 		return nil
 	case err != nil:
 		return errors.Join(err, resume())
@@ -215,7 +215,7 @@ func (t *Tool) ask(ctx context.Context, request *wire.AdminRequest, body any) er
 // noBroker reports whether err says that no broker runs.
 func noBroker(err error) bool {
 	var dial *adminclient.DialError
-	return errors.As(err, &dial) && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED))
+	return errors.As(err, &dial) && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, errno.ECONNREFUSED))
 }
 
 // goneIsWell is nil for what says that no broker runs any more.

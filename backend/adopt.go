@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/claim"
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/failpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/sock"
@@ -238,7 +238,7 @@ func (l *Listener) readEarly(conn *Conn, offer *wire.Offer) {
 		failpoint.Hit(failpoint.BackendRead)
 		conn.acknowledge()
 		l.first(conn, early[:n])
-	case !errors.Is(err, syscall.EAGAIN):
+	case !errors.Is(err, errno.EAGAIN):
 		l.lostClient(conn, offer, err)
 	case !l.await(conn, time.Now().Add(replyTimeout), func(conn *Conn) { l.readEarly(conn, offer) }):
 		conn.acknowledge() // the application will wait for them

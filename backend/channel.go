@@ -4,9 +4,9 @@ import (
 	"errors"
 	"net"
 	"sync/atomic"
-	"syscall"
 
 	"github.com/seed-7265657e/usher/internal/claim"
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/failpoint"
 	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wire"
@@ -105,7 +105,7 @@ func (l *Listener) watchChannel(s *served) {
 // receive adopts one message.
 func (l *Listener) receive(s *served) {
 	msg, err := s.TryRecv()
-	if errors.Is(err, syscall.EAGAIN) {
+	if errors.Is(err, errno.EAGAIN) {
 		return
 	}
 	if err == nil {

@@ -2,10 +2,10 @@ package backend
 
 import (
 	"errors"
-	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/failpoint"
 	"github.com/seed-7265657e/usher/internal/loop"
 	"github.com/seed-7265657e/usher/internal/sock"
@@ -56,7 +56,7 @@ func (l *Listener) firstBytes(conn *Conn) {
 	switch {
 	case err == nil:
 		l.first(conn, l.scratch[:n])
-	case !errors.Is(err, syscall.EAGAIN):
+	case !errors.Is(err, errno.EAGAIN):
 		l.drop(conn)
 	case !l.await(conn, time.Time{}, l.firstBytes):
 		l.enqueue(conn, nil)
@@ -97,7 +97,7 @@ func (l *Listener) first(conn *Conn, request []byte) {
 	n, err := conn.sock.TryWrite(answer) // behind the reply, where that is pending
 	failpoint.Hit(failpoint.BackendReplied)
 	switch {
-	case err != nil && !errors.Is(err, syscall.EAGAIN):
+	case err != nil && !errors.Is(err, errno.EAGAIN):
 		l.drop(conn)
 	case n < len(answer):
 		l.release(conn)
@@ -151,7 +151,7 @@ func (l *Listener) more(conn *Conn) {
 	switch {
 	case err == nil:
 		l.enqueue(conn, l.scratch[:n])
-	case errors.Is(err, syscall.EAGAIN):
+	case errors.Is(err, errno.EAGAIN):
 		l.idle(conn)
 	default:
 		l.drop(conn)

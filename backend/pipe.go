@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/loop"
 	"github.com/seed-7265657e/usher/internal/watch"
 )
@@ -192,7 +193,7 @@ func (l *Listener) acceptDialled() {
 	case err == nil:
 		l.pipe.acceptor.Accepted()
 		l.admit(c)
-	case errors.Is(err, syscall.EAGAIN):
+	case errors.Is(err, errno.EAGAIN):
 	default: // a full descriptor table passes
 		l.opts.Logger.Warn("accept on backend pipe failed", "error", err)
 		l.pipe.acceptor.Pause()
@@ -215,7 +216,7 @@ func (l *Listener) emptyPipe() {
 		case err == nil:
 			l.admit(c)
 			continue
-		case !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EINVAL): // EINVAL: empty, and shut down
+		case !errors.Is(err, errno.EAGAIN) && !errors.Is(err, syscall.EINVAL): // EINVAL: empty, and shut down
 			l.opts.Logger.Warn("connections on the backend pipe are lost", "error", err)
 		}
 		return

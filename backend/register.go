@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/sock"
@@ -191,7 +192,7 @@ func (l *Listener) leaveChannel(ch *brokerChannel) {
 // while first.
 func nextRetry(last time.Duration, refusal error, watched bool) time.Duration {
 	most := lastRetry
-	if watched && last >= lastRetry && (errors.Is(refusal, syscall.ENOENT) || errors.Is(refusal, syscall.ECONNREFUSED)) {
+	if watched && last >= lastRetry && (errors.Is(refusal, syscall.ENOENT) || errors.Is(refusal, errno.ECONNREFUSED)) {
 		return unseenRetry
 	}
 	var refused *hello.Refusal

@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"syscall"
 	"time"
 
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/failpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/loop"
@@ -85,7 +85,7 @@ func (l *Listener) acceptV1() {
 				l.watchV1()
 			})
 		})
-	case errors.Is(err, syscall.EAGAIN):
+	case errors.Is(err, errno.EAGAIN):
 	default: // a full descriptor table passes
 		l.opts.Logger.Warn("accept on handoff endpoint failed", "error", err)
 		h.acceptor.Pause()

@@ -5,6 +5,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/loop"
@@ -36,7 +37,7 @@ func (s *server) acceptFrom(acceptor *loop.Acceptor, admit func(*sock.Conn)) {
 	case err == nil:
 		acceptor.Accepted()
 		admit(c)
-	case errors.Is(err, syscall.EAGAIN): // it has gone again
+	case errors.Is(err, errno.EAGAIN): // it has gone again
 	case errors.Is(err, syscall.EINVAL): // shut down: nobody connects any more
 		acceptor.Stop()
 	default:

@@ -3,9 +3,9 @@ package broker
 import (
 	"context"
 	"errors"
-	"syscall"
 	"time"
 
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wait"
@@ -33,7 +33,7 @@ func sendHandover(ch *sock.Channel, h *wire.Handover, with ...sock.Lender) error
 func sendPatiently(ctx context.Context, until time.Time, ch *sock.Channel, h *wire.Handover, with ...sock.Lender) error {
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		err := sendHandover(ch, h, with...)
-		if !errors.Is(err, syscall.EAGAIN) || time.Now().After(until) {
+		if !errors.Is(err, errno.EAGAIN) || time.Now().After(until) {
 			return err
 		}
 		if !wait.For(ctx, pause) {

@@ -2,8 +2,8 @@ package broker
 
 import (
 	"errors"
-	"syscall"
 
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/wire"
@@ -21,7 +21,7 @@ const maxFirstFrame = 4 * frame.MaxHelloBody
 // this connection alone.
 func (c *connection) read() {
 	body, err := c.in.Fill(&c.received, maxFirstFrame)
-	if errors.Is(err, syscall.EAGAIN) {
+	if errors.Is(err, errno.EAGAIN) {
 		err = c.readLater()
 		if err == nil {
 			return

@@ -3,9 +3,9 @@ package broker
 import (
 	"context"
 	"errors"
-	"syscall"
 	"time"
 
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/launch"
 	"github.com/seed-7265657e/usher/internal/transport"
@@ -64,7 +64,7 @@ func (s *server) endProgram(p *launch.Process) {
 // does not read; it is told when it does. One that does not take it otherwise has ended,
 // and so has the backend, or will.
 func (s *server) sayDrain(h *backend) {
-	h.drainOwed = errors.Is(h.channel.Say(transport.Note{Kind: transport.NoteDrain}), syscall.EAGAIN)
+	h.drainOwed = errors.Is(h.channel.Say(transport.Note{Kind: transport.NoteDrain}), errno.EAGAIN)
 }
 
 var errIdle = errors.New("nothing to serve")

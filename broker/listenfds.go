@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"syscall"
 	"time"
 
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/launch"
@@ -96,7 +96,7 @@ func (s *server) refuseQueued(p *plainSocket, why *hello.Refusal) {
 			s.emit(event.Refused{Code: why.Code.String(), Reason: why.Reason, Service: p.service, PID: cred.PID})
 			_ = c.Close()
 			continue
-		case !errors.Is(err, syscall.EAGAIN):
+		case !errors.Is(err, errno.EAGAIN):
 			s.emit(event.AcceptFailed{Problem: err.Error(), NoDescriptors: s.pressure.failed(err), Every: loop.AcceptBackoff, Again: p.failing})
 			p.failing = true
 			p.acceptor.Pause()

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"os"
-	"syscall"
 	"time"
 
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/launch"
@@ -44,7 +44,7 @@ func (s *server) offerPrograms(next *successor) error {
 			continue
 		}
 		err := s.offerProgram(next, e)
-		if errors.Is(err, syscall.EAGAIN) || errors.Is(err, sock.TooManyRefs) || noDescriptor(err) {
+		if errors.Is(err, errno.EAGAIN) || errors.Is(err, errno.ETOOMANYREFS) || noDescriptor(err) {
 			return err
 		}
 	}

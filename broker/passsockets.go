@@ -3,9 +3,9 @@ package broker
 import (
 	"errors"
 	"net"
-	"syscall"
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wire"
@@ -30,7 +30,7 @@ func (s *server) offerSockets(next *successor) error {
 			Kind: wire.HandoverKind_HANDOVER_KIND_SOCKET,
 			Path: p.binding.Path, Service: p.service, Version: p.version, Passed: p.passed,
 		}, p.acceptor.Listener)
-		if errors.Is(err, syscall.EAGAIN) {
+		if errors.Is(err, errno.EAGAIN) {
 			return err
 		}
 		p.handedOn = err == nil

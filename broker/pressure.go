@@ -3,6 +3,8 @@ package broker
 import (
 	"errors"
 	"syscall"
+
+	"github.com/seed-7265657e/usher/internal/errno"
 )
 
 // pressure is the broker's state of descriptor shortage (spec 03 §13).
@@ -48,5 +50,5 @@ func (p *pressure) accepted() bool {
 // noDescriptor reports whether err says that the process, or the system, has no
 // descriptor left.
 func noDescriptor(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, errno.ENFILE)
 }

@@ -3,8 +3,8 @@ package broker
 import (
 	"errors"
 	"io"
-	"syscall"
 
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
@@ -36,7 +36,7 @@ func (c *connection) answer(f *wire.Frame) {
 func (c *connection) noteWrite(err error) {
 	switch {
 	case err == nil:
-	case errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET):
+	case errors.Is(err, errno.EPIPE), errors.Is(err, errno.ECONNRESET):
 		c.server.emit(event.ClientGone{PID: c.cred.PID})
 	default:
 		c.server.emit(event.AnswerLost{PID: c.cred.PID, Problem: err.Error()})

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
-	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/handoff"
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/sock"
@@ -94,7 +94,7 @@ func (c *connection) record(out handoff.Outcome) {
 		fact.Problem = out.Err.Error()
 		t.backend.LastError = fact.Problem
 	}
-	if errors.Is(out.Err, syscall.EBADF) {
+	if errors.Is(out.Err, errno.EBADF) {
 		s.emit(event.Bug{ConnectionID: c.offer.id, Problem: "a handoff met a closed descriptor"})
 	}
 	s.emit(fact)

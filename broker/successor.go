@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"syscall"
 	"time"
 
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/event"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/launch"
@@ -225,7 +225,7 @@ func (s *server) handOver(ctx context.Context, next *successor) error {
 			err = ctx.Err()
 		}
 	}
-	for by := time.Now().Add(takenTime); errors.Is(err, syscall.EAGAIN) && time.Now().Before(by) && wait.For(ctx, time.Millisecond); { // there are many sockets
+	for by := time.Now().Add(takenTime); errors.Is(err, errno.EAGAIN) && time.Now().Before(by) && wait.For(ctx, time.Millisecond); { // there are many sockets
 		if !s.jobs.asked(func() {
 			if s.nothingStarts() { // a client who can't be passed on may have come
 				err = s.offerPlace(next)

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/remote"
 )
 
@@ -143,7 +143,7 @@ func (s *stream) sendFirst(ctx context.Context, request []byte, by time.Time) er
 	conn := s.opened.Load().conn
 	n, err := conn.TryWrite(request)
 	s.outcome.send(n > 0)
-	if n < len(request) && (err == nil || errors.Is(err, syscall.EAGAIN)) {
+	if n < len(request) && (err == nil || errors.Is(err, errno.EAGAIN)) {
 		var more int
 		more, err = writeBy(ctx, conn, request[n:], by)
 		n += more

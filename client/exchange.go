@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/hello"
 	"github.com/seed-7265657e/usher/internal/sock"
@@ -136,7 +137,7 @@ func (x *exchange) do() (step, error) {
 func (x *exchange) dial() (step, error) {
 	connected, err := x.connect(x.Broker)
 	switch {
-	case errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED): // else starting one is no help
+	case errors.Is(err, syscall.ENOENT) || errors.Is(err, errno.ECONNREFUSED): // else starting one is no help
 		if x.Start != nil && x.starts < attempts {
 			x.starts++
 			x.starting = x.s.start(x.Start, x.deadline)
@@ -173,7 +174,7 @@ func (x *exchange) start() (step, error) {
 func (x *exchange) send() (step, error) {
 	done, err := x.push()
 	switch {
-	case errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET):
+	case errors.Is(err, errno.EPIPE), errors.Is(err, errno.ECONNRESET):
 	case err != nil:
 		return 0, x.noVerdict(err)
 	case !done:

@@ -3,9 +3,9 @@ package client
 import (
 	"errors"
 	"io"
-	"syscall"
 	"time"
 
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/remote"
 	"github.com/seed-7265657e/usher/internal/sock"
 )
@@ -48,7 +48,7 @@ func (x *exchange) connectHost(path string) error {
 // it only passed on the other side's end.
 func (s *stream) hostFailure(err error) error {
 	if s.host == nil || !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) &&
-		!errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+		!errors.Is(err, errno.ECONNRESET) && !errors.Is(err, errno.EPIPE) {
 		return nil
 	}
 	s.mu.Lock()

@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"syscall"
 	"time"
+
+	"github.com/seed-7265657e/usher/internal/errno"
 )
 
 // attempts is how often the broker is asked when the connection ends before a
@@ -63,7 +65,7 @@ func (x *exchange) retry(err error) (step, error) {
 	case errors.Is(err, errEnded), errors.Is(err, ErrBackendUnreachable):
 	case errors.Is(err, ErrBrokerUnreachable) && x.refusal != nil && x.refusal.Code == CodeShuttingDown:
 		return x.postpone(x.whileAbsent(nextBroker, absentWait), fmt.Errorf("%w; then %w", x.refusal, err))
-	case errors.Is(err, ErrBrokerUnreachable) && (errors.Is(err, syscall.ECONNREFUSED) || !x.waited.IsZero() && errors.Is(err, syscall.ENOENT)):
+	case errors.Is(err, ErrBrokerUnreachable) && (errors.Is(err, errno.ECONNREFUSED) || !x.waited.IsZero() && errors.Is(err, syscall.ENOENT)):
 		// The next one takes the name away before it listens there.
 		return x.postpone(x.whileAbsent(nextBroker, killedWait), err)
 	default:

@@ -4,10 +4,10 @@ import (
 	"errors"
 	"io"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wire"
@@ -24,7 +24,7 @@ func (x *exchange) connect(path string) (connected bool, err error) {
 		return true, x.connectHost(path)
 	}
 	c, err := endpoint.DialNow(path)
-	if errors.Is(err, syscall.EAGAIN) {
+	if errors.Is(err, errno.EAGAIN) {
 		x.busy, x.pause = err, min(max(2*x.pause, firstPause), lastPause)
 		x.s.sleep(earlier(time.Now().Add(x.pause), x.deadline), nil)
 		return false, nil
@@ -65,7 +65,7 @@ func (x *exchange) push() (done bool, err error) {
 		x.s.begin(len(x.early) > 0, false)
 		x.s.outcome.send(x.reached() || x.lost != nil)
 	}
-	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, os.ErrDeadlineExceeded) {
+	if errors.Is(err, errno.EAGAIN) || errors.Is(err, os.ErrDeadlineExceeded) {
 		err = nil
 	}
 	return x.sent == len(x.head)+len(x.early), err

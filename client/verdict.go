@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"syscall"
 	"time"
+
+	"github.com/seed-7265657e/usher/internal/errno"
 )
 
 // What may be concluded when an exchange does not lead to a backend. After early data
@@ -35,7 +36,7 @@ func (x *exchange) noVerdict(err error) error {
 	switch {
 	case x.reached():
 		return &OutcomeError{Err: err}
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, errno.ECONNRESET), errors.Is(err, errno.EPIPE):
 		return fmt.Errorf("%w (%w)", errEnded, err)
 	}
 	return err

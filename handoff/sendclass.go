@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"syscall"
 
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/sock"
 )
 
@@ -98,7 +98,7 @@ func PartialSend(sent int) *SendError {
 // sendClass asks for the errno before the platform: ENOSYS and EOPNOTSUPP also match
 // errors.ErrUnsupported, but come from a platform that has the call.
 func sendClass(err error) SendClass {
-	var errno syscall.Errno
+	var number errno.Errno
 	switch {
 	case errors.Is(err, sock.ErrLeftBehind):
 		return SendPostTransferDeliveryFailed
@@ -108,8 +108,8 @@ func sendClass(err error) SendClass {
 		return SendCannotOpenBackend
 	case errors.Is(err, sock.ErrNotDuplicated):
 		return SendDuplicateFailed
-	case errors.As(err, &errno):
-		return sendErrnoClass(errno)
+	case errors.As(err, &number):
+		return sendErrnoClass(number)
 	case errors.Is(err, errors.ErrUnsupported):
 		return SendUnsupportedPlatform
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -120,10 +120,10 @@ func sendClass(err error) SendClass {
 }
 
 func connectClass(err error) SendClass {
-	var errno syscall.Errno
+	var number errno.Errno
 	switch {
-	case errors.As(err, &errno):
-		return connectErrnoClass(errno)
+	case errors.As(err, &number):
+		return connectErrnoClass(number)
 	case errors.Is(err, errors.ErrUnsupported):
 		return SendUnsupportedPlatform
 	default:

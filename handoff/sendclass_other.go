@@ -5,25 +5,26 @@ package handoff
 import (
 	"errors"
 	"io/fs"
-	"syscall"
+
+	"github.com/seed-7265657e/usher/internal/errno"
 )
 
 // The table of spec 02 §5 is about Unix; these are what package sock says of a pipe.
 
-func sendErrnoClass(errno syscall.Errno) SendClass {
+func sendErrnoClass(number errno.Errno) SendClass {
 	switch {
-	case errors.Is(errno, fs.ErrPermission):
+	case errors.Is(number, fs.ErrPermission):
 		return SendPermissionDenied
-	case errno == syscall.EAGAIN:
+	case number == errno.EAGAIN:
 		return SendWouldBlock
-	case errno == syscall.EPIPE:
+	case number == errno.EPIPE:
 		return SendBackendUnavailable
 	}
 	return SendFailed
 }
 
-func connectErrnoClass(errno syscall.Errno) SendClass {
-	if errors.Is(errno, fs.ErrPermission) {
+func connectErrnoClass(number errno.Errno) SendClass {
+	if errors.Is(number, fs.ErrPermission) {
 		return SendPermissionDenied
 	}
 	return SendBackendUnavailable

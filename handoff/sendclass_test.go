@@ -6,10 +6,10 @@ import (
 	"io/fs"
 	"os"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/seed-7265657e/usher/handoff"
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/testutil"
 )
@@ -80,7 +80,7 @@ func TestClassifyOtherErrors(t *testing.T) {
 	other := errors.New("something else")
 	checkSendError(t, handoff.ClassifySend(other), "Failed", "BackendAckTimeout", false)
 	checkSendError(t, handoff.ClassifyConnect(other), "BackendUnavailable", "BackendAckTimeout", false)
-	left := fmt.Errorf("%w: %w", sock.ErrLeftBehind, syscall.EAGAIN)
+	left := fmt.Errorf("%w: %w", sock.ErrLeftBehind, errno.EAGAIN)
 	checkSendError(t, handoff.ClassifySend(left), "PostTransferDeliveryFailed", "BackendAckTimeout", true)
 	checkSendError(t, handoff.ClassifySend(fmt.Errorf("%w: %w", sock.ErrNotOpened, other)), "CannotOpenBackend", "PermissionDenied", false)
 	checkSendError(t, handoff.ClassifySend(fmt.Errorf("%w: %w", sock.ErrNotDuplicated, other)), "DuplicateFailed", "PermissionDenied", false)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-7265657e/usher/client"
 	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/sock"
 )
 
@@ -36,7 +37,7 @@ func (c *connecting) runRaw(cmd *cobra.Command, args []string) error {
 	case err == nil:
 	case cmd.Context().Err() != nil:
 		return cmd.Context().Err()
-	case toBroker && (errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED)):
+	case toBroker && (errors.Is(err, syscall.ENOENT) || errors.Is(err, errno.ECONNREFUSED)):
 		return &NoBrokerError{Socket: path, Err: plain(err)}
 	default:
 		return err
@@ -60,7 +61,7 @@ func pass(conn *client.Conn, stdout io.Writer) error {
 	if ok {
 		_, err = sock.SendRaw(socket, []byte{0}, raw)
 	}
-	if !ok || errors.Is(err, syscall.ENOTSOCK) {
+	if !ok || errors.Is(err, errno.ENOTSOCK) {
 		return errors.New("--fdpass: standard output is not a socket: the connection goes to a program that starts usher with one, such as ssh with ProxyUseFdpass=yes")
 	}
 	if err != nil {

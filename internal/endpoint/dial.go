@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wait"
 )
@@ -23,7 +24,7 @@ func Dial(ctx context.Context, path string) (*sock.Conn, error) {
 		switch {
 		case err == nil:
 			return c, nil
-		case !errors.Is(err, syscall.EAGAIN):
+		case !errors.Is(err, errno.EAGAIN):
 			return nil, err
 		case !wait.For(ctx, pause):
 			return nil, errors.Join(ctx.Err(), err)
@@ -50,7 +51,7 @@ func DialNow(path string) (*sock.Conn, error) {
 }
 
 // DialHandoff is Dial for the handoff endpoint of a v1 backend, which judges nobody: whose it
-// is the caller asks. A queue that is full is syscall.EAGAIN at once, and waited for where that
+// is the caller asks. A queue that is full is errno.EAGAIN at once, and waited for where that
 // is usual (fullPasses).
 func DialHandoff(ctx context.Context, path string) (*sock.Conn, error) {
 	for {
@@ -58,7 +59,7 @@ func DialHandoff(ctx context.Context, path string) (*sock.Conn, error) {
 			return nil, ctx.Err()
 		}
 		c, err := sock.Dial(path)
-		if err == nil || !fullPasses || !errors.Is(err, syscall.EAGAIN) || !wait.For(ctx, firstPause) {
+		if err == nil || !fullPasses || !errors.Is(err, errno.EAGAIN) || !wait.For(ctx, firstPause) {
 			return c, err
 		}
 	}
@@ -66,14 +67,14 @@ func DialHandoff(ctx context.Context, path string) (*sock.Conn, error) {
 
 // CheckServedBy returns nil when process pid listens at path, as the own user. It
 // never waits. Where the system can't tell who listens, it is nil when anybody
-// does. Errors: *ForeignListenerError, *OtherListenerError; syscall.EAGAIN when the
+// does. Errors: *ForeignListenerError, *OtherListenerError; errno.EAGAIN when the
 // listener's queue is full.
 func CheckServedBy(path string, pid int) error {
 	cred, err := probe(path)
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
 		return nil
-	case errors.Is(err, syscall.EAGAIN):
+	case errors.Is(err, errno.EAGAIN):
 		return fmt.Errorf("%s can't be asked who serves it, its queue is full: %w", path, err)
 	case err != nil:
 		return fmt.Errorf("who serves %s: %w", path, err)

@@ -3,8 +3,8 @@ package frame
 import (
 	"errors"
 	"io"
-	"syscall"
 
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
 
@@ -52,7 +52,7 @@ func (p *Partial) fill(r TryReader, limit uint32, reads int) (body []byte, fault
 			return p.body, nil, nil
 		}
 		if reads == 0 {
-			return nil, syscall.EAGAIN, nil
+			return nil, errno.EAGAIN, nil
 		}
 		n, fault := r.TryRead(p.room())
 		switch {

@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"syscall"
 	"testing"
 
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/testutil"
 	"github.com/seed-7265657e/usher/internal/wire"
@@ -20,7 +20,7 @@ type drops struct {
 
 func (d *drops) TryRead(p []byte) (int, error) {
 	if d.dry = !d.dry; d.dry {
-		return 0, syscall.EAGAIN
+		return 0, errno.EAGAIN
 	}
 	if len(d.pieces) == 0 {
 		return 0, io.EOF
@@ -35,7 +35,7 @@ func (d *drops) TryRead(p []byte) (int, error) {
 // fill fills a Partial until it says something other than EAGAIN.
 func fill(r frame.TryReader, limit uint32) (body []byte, err error) {
 	var p frame.Partial
-	for err = syscall.EAGAIN; errors.Is(err, syscall.EAGAIN); {
+	for err = errno.EAGAIN; errors.Is(err, errno.EAGAIN); {
 		body, err = p.Fill(r, limit)
 	}
 	return body, err
@@ -108,7 +108,7 @@ func TestPartialReadsLittleAtOnce(t *testing.T) {
 		if err == nil {
 			return
 		}
-		if !errors.Is(err, syscall.EAGAIN) {
+		if !errors.Is(err, errno.EAGAIN) {
 			t.Fatal(err)
 		}
 	}

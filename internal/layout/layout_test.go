@@ -103,7 +103,7 @@ const (
 var layers = map[string]int{
 	"internal/wire": leaf, "internal/blake3": leaf, "internal/filehash": leaf, "internal/frame": leaf, "internal/names": leaf, "internal/wait": leaf,
 	"internal/identity": leaf, "internal/endpoint": leaf, "internal/peer": leaf,
-	"internal/sock": leaf, "internal/sock/rawsys": leaf,
+	"internal/errno": leaf, "internal/sock": leaf, "internal/sock/rawsys": leaf,
 	"internal/claim": leaf, "internal/failpoint": leaf,
 	"internal/loop": leaf, "internal/stamp": leaf, "internal/watch": leaf,
 	"internal/launch": leaf, "internal/remote": leaf, "internal/splice": leaf, "internal/logfile": leaf, "internal/usage": leaf, "internal/loglimit": leaf, "internal/event": leaf, "internal/eventlog": leaf, "internal/window": leaf, "internal/systemd": leaf, "internal/winservice": leaf,
@@ -254,7 +254,7 @@ var systemDependent = []string{
 	"test/windows/fixture", // of tests for that system alone
 }
 
-var systemSuffix = regexp.MustCompile(`_(linux|darwin|windows|freebsd|netbsd|openbsd|unix|bsd|other|portable)\.go$`)
+var systemSuffix = regexp.MustCompile(`_(linux|darwin|windows|freebsd|netbsd|openbsd|unix|bsd|plan9|wasip1|other|portable)\.go$`)
 
 func TestSystemDependentFiles(t *testing.T) {
 	for _, p := range own(t) {

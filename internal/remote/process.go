@@ -3,6 +3,7 @@ package remote
 import (
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -62,7 +63,7 @@ func (h *Host) Dial(pipe string) (*sock.Conn, *Process, error) {
 
 // End has ssh end within patience, or be ended. It does not wait.
 func (p *Process) End(patience time.Duration) {
-	stop := func(s syscall.Signal) func() {
+	stop := func(s os.Signal) func() {
 		return func() { _ = p.cmd.Process.Signal(s) } // fails on one that has ended
 	}
 	if patience > 0 {

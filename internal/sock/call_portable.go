@@ -7,6 +7,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-7265657e/usher/internal/errno"
 )
 
 const (
@@ -172,7 +174,7 @@ func sendError(err error, descriptors bool) error {
 	case err == unix.EMSGSIZE && descriptors: // macOS, NetBSD: no room for them in the peer's buffer, at the moment
 		return unix.EAGAIN
 	case err == unix.EMFILE && descriptors: // OpenBSD: too many in flight
-		return TooManyRefs
+		return errno.ETOOMANYREFS
 	case err == unix.ENOTCONN: // FreeBSD: the peer went while the message was on its way
 		return unix.EPIPE
 	}

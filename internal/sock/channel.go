@@ -6,9 +6,9 @@ import (
 	"io"
 	"net"
 	"os"
-	"syscall"
 	"time"
 
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/wire"
 )
@@ -56,7 +56,7 @@ func NewChannel(fd *FD) *Channel {
 // rest when there is room, and a Close before that leaves the peer with ErrUnexpectedEOF.
 func (c *Channel) Send(msg []byte, with ...Lender) error {
 	if len(msg) > MaxMessage {
-		return fmt.Errorf("message of %d bytes does not fit a channel: %w", len(msg), syscall.EMSGSIZE)
+		return fmt.Errorf("message of %d bytes does not fit a channel: %w", len(msg), errno.EMSGSIZE)
 	}
 	fd, ok := c.sock.borrow()
 	if !ok {
@@ -116,7 +116,7 @@ func (c *Channel) recvStream() (m Message, err error) {
 	}
 	waitErr := raw.Read(func(fd uintptr) bool {
 		m, err = c.stream.next(int(fd), &c.in)
-		return !errors.Is(err, syscall.EAGAIN)
+		return !errors.Is(err, errno.EAGAIN)
 	})
 	if waitErr != nil {
 		return Message{}, closed(waitErr)
@@ -124,7 +124,7 @@ func (c *Channel) recvStream() (m Message, err error) {
 	return m, err
 }
 
-// TryRecv is Recv without the wait: syscall.EAGAIN when no message is there, or not all of
+// TryRecv is Recv without the wait: errno.EAGAIN when no message is there, or not all of
 // it.
 func (c *Channel) TryRecv() (Message, error) {
 	fd, ok := c.sock.borrow()

@@ -9,8 +9,8 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"syscall"
 
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/frame"
 )
 
@@ -36,7 +36,7 @@ type streamed struct {
 
 func newStreamed(*Conn) *streamed { return new(streamed) }
 
-// next receives what there is of the message at hand: syscall.EAGAIN when that is not all.
+// next receives what there is of the message at hand: errno.EAGAIN when that is not all.
 func (s *streamed) next(fd int, in *receiver) (Message, error) {
 	s.receiving.Lock()
 	defer s.receiving.Unlock()
@@ -52,7 +52,7 @@ func (s *streamed) next(fd int, in *receiver) (Message, error) {
 		if err == nil {
 			err = s.add(m)
 		}
-		if err == syscall.EAGAIN {
+		if err == errno.EAGAIN {
 			return Message{}, err
 		}
 		if err != nil {
@@ -103,7 +103,7 @@ func (s *streamed) close() {
 }
 
 // send sends msg behind what is left of the one before, and reports whether something is
-// left of it. syscall.EAGAIN says that nothing of msg was sent.
+// left of it. errno.EAGAIN says that nothing of msg was sent.
 func (s *streamed) send(fd int, msg []byte, with []Lender) (left bool, err error) {
 	s.sending.Lock()
 	defer s.sending.Unlock()
@@ -118,7 +118,7 @@ func (s *streamed) send(fd int, msg []byte, with []Lender) (left bool, err error
 	return true, nil
 }
 
-// push sends what is left of the last message: syscall.EAGAIN while there is no room for
+// push sends what is left of the last message: errno.EAGAIN while there is no room for
 // all of it.
 func (s *streamed) push(fd int) error {
 	for len(s.rest) > 0 {
@@ -141,6 +141,6 @@ func (s *streamed) finish(c *Conn) {
 	_ = raw.Write(func(fd uintptr) bool {
 		s.sending.Lock()
 		defer s.sending.Unlock()
-		return !errors.Is(s.push(int(fd)), syscall.EAGAIN)
+		return !errors.Is(s.push(int(fd)), errno.EAGAIN)
 	})
 }

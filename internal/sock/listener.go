@@ -24,7 +24,7 @@ func ListenerOf(l *net.UnixListener) (*Listener, error) {
 	return b, raw.Control(func(fd uintptr) { b.n = int(fd) })
 }
 
-// Accept takes a connection from the queue. It never waits: syscall.EAGAIN when the
+// Accept takes a connection from the queue. It never waits: errno.EAGAIN when the
 // queue is empty.
 func (l *Listener) Accept() (*Conn, error) {
 	defer runtime.KeepAlive(l)

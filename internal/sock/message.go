@@ -4,6 +4,8 @@ import (
 	"errors"
 	"slices"
 	"syscall"
+
+	"github.com/seed-7265657e/usher/internal/errno"
 )
 
 // MaxDescriptors is what one message can carry on Linux (SCM_MAX_FD). A receiver
@@ -104,7 +106,7 @@ func receive(c syscall.Conn, in *receiver, buf []byte) (m Received, err error) {
 	}
 	waitErr := raw.Read(func(fd uintptr) bool {
 		m, err = in.recv(int(fd), buf)
-		return !errors.Is(err, syscall.EAGAIN)
+		return !errors.Is(err, errno.EAGAIN)
 	})
 	if waitErr != nil {
 		return Received{}, closed(waitErr)
@@ -123,7 +125,7 @@ func send(sock int, data []byte, with []Lender) (sent int, err error) {
 	for _, l := range with {
 		fd, ok := l.borrow()
 		if !ok {
-			err = syscall.EBADF
+			err = errno.EBADF
 			break
 		}
 		lent++

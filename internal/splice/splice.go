@@ -11,6 +11,8 @@ import (
 	"net"
 	"os"
 	"syscall"
+
+	"github.com/seed-7265657e/usher/internal/errno"
 )
 
 // Conn is a stream socket whose directions end one by one.
@@ -66,7 +68,7 @@ func Join(ctx context.Context, a, b Conn) error { return New(a, b).Join(ctx) }
 func endWay(to, from Conn, err error) error {
 	_ = to.CloseWrite()
 	_ = from.CloseRead() // of a Unix socket its writer is told
-	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.ENOTCONN) || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed) {
+	if errors.Is(err, errno.EPIPE) || errors.Is(err, errno.ECONNRESET) || errors.Is(err, errno.ENOTCONN) || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed) {
 		return nil
 	}
 	return err

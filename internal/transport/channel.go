@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"os"
 	"sync/atomic"
-	"syscall"
 
 	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/claim"
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wire"
@@ -144,7 +144,7 @@ func (c *Channel) Send(a *handoff.Attempt, o handoff.Offer, conn sock.Lender) er
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, syscall.EMSGSIZE):
+	case errors.Is(err, errno.EMSGSIZE):
 		return &handoff.SendError{Stage: handoff.StageSend, Class: handoff.SendTooLarge, Err: err}
 	case errors.Is(err, os.ErrClosed):
 		return &handoff.SendError{Stage: handoff.StageSend, Class: handoff.SendBackendUnavailable, Err: handoff.ErrBackendGone}
@@ -160,7 +160,7 @@ func (c *Channel) Send(a *handoff.Attempt, o handoff.Offer, conn sock.Lender) er
 func (c *Channel) Next() (*handoff.Attempt, handoff.Ack, error) {
 	msg, err := c.conn.TryRecv()
 	switch {
-	case errors.Is(err, syscall.EAGAIN):
+	case errors.Is(err, errno.EAGAIN):
 		return nil, handoff.Ack{}, nil
 	case errors.Is(err, sock.ErrProtocol):
 		return nil, handoff.Ack{}, err

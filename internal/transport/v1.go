@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed-7265657e/usher/handoff"
 	"github.com/seed-7265657e/usher/internal/endpoint"
+	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/failpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/sock"
@@ -210,7 +211,7 @@ func (d *v1Delivery) awaitAck(ctx context.Context) (handoff.Ack, error) {
 		switch {
 		case ctx.Err() != nil && errors.Is(err, os.ErrDeadlineExceeded):
 			return handoff.Ack{}, ctx.Err()
-		case errors.As(err, &eof), errors.Is(err, syscall.ECONNRESET):
+		case errors.As(err, &eof), errors.Is(err, errno.ECONNRESET):
 			return handoff.Ack{}, fmt.Errorf("%w: %w", handoff.ErrBackendGone, err)
 		}
 		return handoff.Ack{}, err

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"syscall"
 	"time"
 )
 
@@ -35,7 +34,7 @@ func awaitLeader(int) {}
 func signalGroup(int, os.Signal) error { return errors.ErrUnsupported }
 
 // Raise is for Linux.
-func Raise(syscall.Signal) error { return errors.ErrUnsupported }
+func Raise(os.Signal) error { return errors.ErrUnsupported }
 
 // CPUTime is for Linux.
 func CPUTime(int) (time.Duration, error) { return 0, errors.ErrUnsupported }
