@@ -209,3 +209,41 @@ func TestAcceptorTakesConnections(t *testing.T) {
 	}
 	on(t, l, a.Stop)
 }
+
+// TestAnotherLoopTakesPipe: one that was watched, had a deadline, and was given away.
+func TestAnotherLoopTakesPipe(t *testing.T) {
+	l := running(t, never)
+	p, path := pipe(t)
+	dialled, served := pair(t, p, path)
+	on(t, l, func() {
+		if err := l.Add(served, func() {}); err != nil {
+			t.Error(err)
+		}
+	})
+	on(t, l, func() { l.Remove(served) }) // a turn later: the read is under way
+	if err := served.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	dup, err := sock.DuplicateOf(served)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, news := sock.NewConn(dup), make(chan error, 1)
+	defer func() { _ = other.Close() }()
+	_ = served.Close()
+	next := running(t, never)
+	on(t, next, func() {
+		err := next.Add(other, func() {
+			next.Remove(other)
+			_, err := other.TryRead(make([]byte, 1))
+			news <- err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	write(t, dialled, "x")
+	if err := wait(t, news); err != nil {
+		t.Error(err)
+	}
+}

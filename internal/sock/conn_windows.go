@@ -21,11 +21,11 @@ const (
 	modeDecides = false
 )
 
-// Conn is one end of a named pipe that is bound to nothing until it has to wait: then, and
-// when a deadline is set, it becomes a file of the runtime's poller.
+// Conn is one end of a named pipe that is bound to nothing until it has to wait: then it
+// becomes a file of the runtime's poller, which gets the deadlines that were set before.
 //
-//	raw ──an operation must wait, or a deadline is set──▶ parked
-//	 └────────────────────────Close──────────────────────┴──▶ closed
+//	raw ──an operation must wait──▶ parked
+//	 └─────────────Close───────────────┴──▶ closed
 //
 // The file behind a pipe can be bound to one completion port in its life. So who is to pass
 // a connection on leaves it raw: Try, SendNow, and a loop's set do.
@@ -38,7 +38,7 @@ type Conn struct {
 
 	dropped runtime.Cleanup // zero unless CloseWhenDropped
 
-	parking sync.Mutex // held while parked is made
+	parking sync.Mutex // held while parked is made, and while a deadline is set
 	writing sync.Mutex // held by one Write at a time, while it waits too: its bytes stay together
 
 	out outgoing
@@ -47,7 +47,7 @@ type Conn struct {
 	prefix    []byte     // what must go before anything else
 	prefixed  atomic.Bool
 
-	readBy atomic.Pointer[time.Time] // the deadline of Read; nil for none
+	readBy, writeBy atomic.Pointer[time.Time] // the deadlines; nil for none
 
 	unbound *unbound // nil unless KeepUnbound
 }
@@ -85,7 +85,7 @@ func (c *Conn) Close() error {
 func (c *Conn) ShutdownClose() error { return c.Close() }
 
 // park has the runtime's poller wait for the handle; where it is kept unbound, there is no file.
-func (c *Conn) park() (*os.File, error) {
+func (c *Conn) park() (_ *os.File, err error) {
 	if c.unbound != nil {
 		return nil, nil
 	}
@@ -105,8 +105,14 @@ func (c *Conn) park() (*os.File, error) {
 	c.dropped.Stop() // the file has a cleanup of its own
 	f := os.NewFile(uintptr(fd), "pipe connection")
 	c.dropped = runtime.AddCleanup(f, serving.drop, fd)
+	if by := c.readBy.Load(); by != nil {
+		err = f.SetReadDeadline(*by)
+	}
+	if by := c.writeBy.Load(); by != nil {
+		err = errors.Join(err, f.SetWriteDeadline(*by))
+	}
 	c.parked.Store(f)
-	return f, nil
+	return f, err
 }
 
 // TryRead reads what is there, without waiting: syscall.EAGAIN when nothing is, io.EOF at
@@ -137,6 +143,9 @@ func (c *Conn) Read(b []byte) (int, error) {
 	}
 	f := c.parked.Load()
 	if f == nil {
+		if err := c.CheckRead(); err != nil {
+			return 0, err
+		}
 		n, err := c.TryRead(b)
 		if err != syscall.EAGAIN {
 			return n, opError("read", err)
@@ -167,12 +176,15 @@ func (c *Conn) opError(op string, err error) error {
 // CheckRead returns what keeps a Read from reading, whatever there is to read: a deadline
 // that has passed, or Close.
 func (c *Conn) CheckRead() error {
-	by := c.readBy.Load()
-	switch {
-	case c.closed.Load():
+	if c.closed.Load() {
 		return opError("read", net.ErrClosed)
-	case by != nil && !time.Now().Before(*by):
-		return opError("read", os.ErrDeadlineExceeded)
+	}
+	return checkDeadline("read", c.readBy.Load())
+}
+
+func checkDeadline(op string, by *time.Time) error {
+	if by != nil && !time.Now().Before(*by) {
+		return opError(op, os.ErrDeadlineExceeded)
 	}
 	return nil
 }
@@ -184,38 +196,41 @@ func (c *Conn) setDeadline(t time.Time, set func(deadlines, time.Time) error) er
 	if c.unbound != nil {
 		return opError("set", set(unboundConn{c}, t))
 	}
-	if t.IsZero() && c.parked.Load() == nil && !c.closed.Load() {
-		return nil // no deadline has ever been set
+	c.parking.Lock()
+	defer c.parking.Unlock()
+	if c.closed.Load() {
+		return opError("set", net.ErrClosed)
 	}
-	f, err := c.park()
-	if err == nil {
-		err = set(noted{f, c}, t)
+	err := set(noted{c}, t)
+	if f := c.parked.Load(); f != nil {
+		err = set(f, t)
 	}
 	return c.opError("set", err)
 }
 
-// noted notes the deadline of Read for CheckRead.
-type noted struct {
-	*os.File
-	conn *Conn
-}
+// noted notes deadlines.
+type noted struct{ *Conn }
 
 func (n noted) SetDeadline(t time.Time) error {
-	n.conn.noteReadBy(t)
-	return n.File.SetDeadline(t)
+	return errors.Join(n.SetReadDeadline(t), n.SetWriteDeadline(t))
 }
 
 func (n noted) SetReadDeadline(t time.Time) error {
-	n.conn.noteReadBy(t)
-	return n.File.SetReadDeadline(t)
+	note(&n.readBy, t)
+	return nil
 }
 
-func (c *Conn) noteReadBy(t time.Time) {
+func (n noted) SetWriteDeadline(t time.Time) error {
+	note(&n.writeBy, t)
+	return nil
+}
+
+func note(by *atomic.Pointer[time.Time], t time.Time) {
 	if t.IsZero() {
-		c.readBy.Store(nil)
+		by.Store(nil)
 		return
 	}
-	c.readBy.Store(&t)
+	by.Store(&t)
 }
 
 var errNoHalves = errors.New("a named pipe has no directions to close one by one")

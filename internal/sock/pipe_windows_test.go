@@ -344,3 +344,35 @@ func TestNames(t *testing.T) {
 	}
 	again.Close()
 }
+
+// TestDeadlineBeforeItWaits: it holds, although the connection is nobody's to poll yet.
+func TestDeadlineBeforeItWaits(t *testing.T) {
+	dialled, served := pair(t)
+	if _, err := dialled.TryWrite([]byte("xy")); err != nil {
+		t.Fatal(err)
+	}
+	past := time.Unix(1, 0)
+	_ = served.SetDeadline(past)
+	if _, err := served.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("read: %v", err)
+	}
+	if _, err := served.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("written: %v", err)
+	}
+	if served.parked.Load() != nil {
+		t.Error("a deadline alone has bound it")
+	}
+	_ = served.SetDeadline(time.Time{})
+	if n, err := served.Read(make([]byte, 2)); n != 2 || err != nil {
+		t.Errorf("read %d, %v", n, err)
+	}
+	_ = served.SetReadDeadline(time.Now().Add(time.Millisecond))
+	if _, err := served.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("waited: %v", err)
+	}
+	_ = served.SetReadDeadline(time.Time{})
+	_, _ = dialled.TryWrite([]byte("z"))
+	if n, err := served.Read(make([]byte, 1)); n != 1 || err != nil {
+		t.Errorf("read %d, %v", n, err)
+	}
+}

@@ -74,6 +74,9 @@ func (c *Conn) WriteParts(parts ...[]byte) (done int, err error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	if c.parked.Load() == nil {
+		if err := c.checkWrite(); err != nil {
+			return 0, err
+		}
 		done, err = c.TryWrite(parts...)
 		if err != nil && err != syscall.EAGAIN {
 			return done, opError("write", err)

@@ -103,6 +103,10 @@ func (c *Conn) closeNow(file *os.File) {
 	closeFD(c.fd)
 }
 
+// checkWrite returns what keeps a Write from writing, however much room there is: a deadline
+// that has passed.
+func (c *Conn) checkWrite() error { return checkDeadline("write", c.writeBy.Load()) }
+
 // goOn writes what is left of parts behind their first done bytes, and waits for room. The
 // caller holds writing.
 func (c *Conn) goOn(f *os.File, parts [][]byte, done int) (int, error) {
