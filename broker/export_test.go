@@ -319,9 +319,10 @@ func (b *Broker) StartsVersion(version string) bool {
 // Paused returns how many services are paused.
 func (b *Broker) Paused() int { return ask(b, func(s *server) int { return len(s.paused) }) }
 
-// TakenBy waits until the successor at the other end of ch begins, whose process end ends.
-func TakenBy(ctx context.Context, ch *sock.Channel, end func()) error {
-	return (&successor{channel: ch, can: frame.CapTaken, end: end}).taken(ctx)
+// TakenBy waits until the successor at the other end of ch begins, whose process end ends;
+// withdraw reports whether it may still be told not to.
+func TakenBy(ctx context.Context, ch *sock.Channel, end func(), withdraw func() bool) error {
+	return (&successor{channel: ch, can: frame.CapTaken, end: end}).taken(ctx, withdraw)
 }
 
 // UpgradeUnderWay is an upgrade that lasts until its end is called.

@@ -165,7 +165,7 @@ func receiveBackend(h *wire.Handover, fds *sock.Descriptors) (t *taken, err erro
 	if err != nil {
 		return t, err
 	}
-	e.PID, e.Handle.process = process.PID(), process
+	e.PID, t.passed.PID, e.Handle.process = process.PID(), process.PID(), process
 	e.Handle.takesNotes = b.Capabilities&frame.CapUnknownMessages != 0
 	e.Handle.log, e.Handle.active, e.Handle.busy, e.Handle.idleSince = b.Log, b.Active, b.Busy, time.UnixMilli(int64(b.IdleSinceMs))
 	t.conn = fds.Take(0)

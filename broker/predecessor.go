@@ -3,12 +3,12 @@ package broker
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/endpoint"
 	"github.com/seed-7265657e/usher/internal/event"
+	"github.com/seed-7265657e/usher/internal/failpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/sock"
 	"github.com/seed-7265657e/usher/internal/wire"
@@ -56,24 +56,8 @@ func (p *Predecessor) bind(path string) (b *endpoint.Binding, err error) {
 	if h.Kind != wire.HandoverKind_HANDOVER_KIND_LISTENER || h.Format != handoverFormat || msg.FDs.Len() != 1 {
 		return nil, fmt.Errorf("take over: the other broker began with %s of format %d and %d descriptors", h.Kind, h.Format, msg.FDs.Len())
 	}
-	file, err := msg.FDs.Take(0).File("listener")
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	l, err := net.FileListener(file) // a copy
-	if err != nil {
-		return nil, fmt.Errorf("take over: %w", err)
-	}
-	listener, ok := l.(*net.UnixListener)
-	if !ok {
-		return nil, errors.Join(errors.New("take over: the other broker passed no Unix socket"), l.Close())
-	}
-	if b, err = endpoint.TakeOver(path, listener); err != nil {
-		return nil, errors.Join(err, listener.Close())
-	}
 	p.keepName = h.KeepName
-	return b, nil
+	return endpoint.TakePlace(path, msg.FDs.Take(0))
 }
 
 // fail tells the predecessor that it has to stay.
@@ -144,18 +128,23 @@ const maxOrphans = 1 << 20
 // that one stays behind. One that can't hear it any more has given up, and ends this process,
 // or has ended itself, which takeOver sees.
 func (s *server) take(backends int, lock *sock.FD) {
+	failpoint.Hit(failpoint.BrokerTold)
+	over, err := s.begun || s.draining, s.broken
+	if !over && err == nil {
+		err = s.binding.ClaimPlace(lock)
+		failpoint.Hit(failpoint.BrokerClaimed)
+	}
 	switch {
-	case s.begun || s.draining:
-	case s.broken != nil:
-		_ = sendHandover(s.opts.Predecessor.channel, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_FAILED, Reason: s.broken.Error()})
-	default:
-		if sendHandover(s.opts.Predecessor.channel, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_TAKEN}) == nil {
-			s.begin(backends, lock)
-			if backends == 0 {
-				s.orphansOver()
-			}
-			return
+	case over, errors.Is(err, endpoint.ErrWithdrawn): // the predecessor knows
+	case err != nil:
+		_ = sendHandover(s.opts.Predecessor.channel, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_FAILED, Reason: err.Error()})
+	case sendHandover(s.opts.Predecessor.channel, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_TAKEN}) == nil:
+		failpoint.Hit(failpoint.BrokerTaken)
+		s.begin(backends, lock)
+		if backends == 0 {
+			s.orphansOver()
 		}
+		return
 	}
 	if lock != nil {
 		lock.Close()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed-7265657e/usher/internal/errno"
 	"github.com/seed-7265657e/usher/internal/event"
+	"github.com/seed-7265657e/usher/internal/failpoint"
 	"github.com/seed-7265657e/usher/internal/frame"
 	"github.com/seed-7265657e/usher/internal/launch"
 	"github.com/seed-7265657e/usher/internal/sock"
@@ -20,7 +21,8 @@ import (
 // starts another process in its place, gives it the listening socket, and goes on serving
 // until that one says that it begins; then the connections that wait are given to it, and
 // those whose offer is under way end here. Nobody is refused meanwhile: both have the
-// socket, and whoever is in its queue is accepted by one of the two.
+// socket, and whoever is in its queue is accepted by one of the two. (On Windows each has a part
+// of its own of what listens: internal/endpoint/takeover_windows.go.)
 //
 //	serving ──LISTENER──▶ asking ──READY──▶ asked ──GO──▶ offered ──TAKEN──▶ BACKEND…, CONNECTION…, draining ──▶ ended
 //	   ▲                    │                 │              │
@@ -106,22 +108,20 @@ func (s *server) upgrade(ctx context.Context, program *os.File, path string) (pi
 	if err != nil {
 		return 0, err
 	}
-	file, err := far.File("handover")
-	if err != nil {
-		return 0, errors.Join(err, near.Close())
-	}
 	how := s.opts.Successor
 	wd, _ := os.Getwd()
 	p, err := launch.Start(launch.Spec{
-		Program: program, Path: path, Args: how.Args, Dir: wd, Output: how.Output, Inherit: []*os.File{file},
-		Env: append(append([]string(nil), how.Env...), HandoverVariable+"=3"),
+		Program: program, Path: path, Args: how.Args, Dir: wd, Output: how.Output, Env: how.Env,
+		Given: []*sock.FD{far}, Numbers: HandoverVariable,
 	})
-	_ = file.Close()
 	if err != nil {
 		return 0, errors.Join(err, near.Close())
 	}
 	next := &successor{channel: near, pid: p.PID(), end: func() { p.End(context.WithoutCancel(ctx), 0) }}
-	err = s.askSuccessor(ctx, next)
+	err = far.GivenTo(p.PID())
+	if err == nil {
+		err = s.askSuccessor(ctx, next)
+	}
 	if err == nil {
 		err = s.handOver(ctx, next)
 	}
@@ -141,11 +141,16 @@ func (s *server) upgrade(ctx context.Context, program *os.File, path string) (pi
 
 // askSuccessor gives the successor the listening socket, and waits until it could serve.
 func (s *server) askSuccessor(ctx context.Context, next *successor) error {
-	err := sendHandover(next.channel, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_LISTENER, Format: handoverFormat, KeepName: s.keepsName()}, s.acceptor.Listener)
+	place, err := s.binding.SharePlace()
 	if err != nil {
 		return err
 	}
-	h, err := next.answer(ctx, takeOverTime)
+	defer place.Close()
+	err = sendHandover(next.channel, &wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_LISTENER, Format: handoverFormat, KeepName: s.keepsName()}, place)
+	if err != nil {
+		return err
+	}
+	h, err := next.answer(ctx, time.Now().Add(takeOverTime))
 	if err != nil {
 		return fmt.Errorf("the other broker gave no answer: %w", err)
 	}
@@ -159,11 +164,11 @@ func (s *server) askSuccessor(ctx context.Context, next *successor) error {
 	return fmt.Errorf("the other broker answered with %s", h.Kind)
 }
 
-// answer waits for what the successor says, for so long at most, and until ctx ends.
-func (next *successor) answer(ctx context.Context, most time.Duration) (*wire.Handover, error) {
+// answer waits for what the successor says, until by, unless that is zero, and until ctx ends.
+func (next *successor) answer(ctx context.Context, by time.Time) (*wire.Handover, error) {
 	err := ctx.Err()
 	if err == nil {
-		err = next.channel.SetDeadline(time.Now().Add(most))
+		err = next.channel.SetDeadline(by)
 	}
 	if err != nil {
 		return nil, err
@@ -180,12 +185,16 @@ func (next *successor) answer(ctx context.Context, most time.Duration) (*wire.Ha
 
 // taken waits until the successor begins. When it has not said so in time it can't any more:
 // the kernel takes no more from it, and it begins only behind what it could say; or, where the
-// kernel does not know how to, it has ended by then.
-func (next *successor) taken(ctx context.Context) error {
+// kernel does not know how to, it has ended by then. On Windows what it takes to begin is taken
+// back first: one that has that already begins, or ends.
+func (next *successor) taken(ctx context.Context, withdraw func() bool) error {
 	if next.can&frame.CapTaken == 0 { // it says nothing
 		return nil
 	}
-	h, err := next.answer(ctx, takenTime)
+	h, err := next.answer(ctx, time.Now().Add(takenTime))
+	if err != nil && !withdraw() {
+		h, err = next.answer(context.WithoutCancel(ctx), time.Time{})
+	}
 	if err != nil {
 		refused := next.channel.EndReading()
 		last, msg, none := readHandover(next.channel.TryRecv())
@@ -235,7 +244,8 @@ func (s *server) handOver(ctx context.Context, next *successor) error {
 		}
 	}
 	if err == nil {
-		err = next.taken(ctx)
+		failpoint.Hit(failpoint.BrokerOffered)
+		err = next.taken(ctx, s.binding.Withdraw)
 	}
 	if err != nil {
 		s.jobs.asked(s.goOn)
@@ -292,6 +302,9 @@ func (s *server) giveWay(next *successor) {
 	s.acceptor.Stop()
 	s.successor = next
 	s.binding.Disown(next.lock)
+	for _, c := range s.binding.Rest() {
+		s.admit(c)
+	}
 	s.leavePrograms()
 	s.leaveSockets()
 	for _, c := range s.conns.all() {

@@ -250,7 +250,7 @@ func TestTakenJustInTime(t *testing.T) {
 			}
 		}
 		ended := false
-		if err := broker.TakenBy(ctx, near, func() { ended = true }); (err == nil) != said {
+		if err := broker.TakenBy(ctx, near, func() { ended = true }, func() bool { return true }); (err == nil) != said {
 			t.Errorf("it has said so: %t, and the broker makes of it: %v", said, err)
 		}
 		if err := next.Send(taken); !said && !errors.Is(err, syscall.EPIPE) && !ended {
@@ -261,6 +261,39 @@ func TestTakenJustInTime(t *testing.T) {
 		}
 		if _, err := next.TryRecv(); !errors.Is(err, syscall.EAGAIN) { // its end would be the predecessor's
 			t.Errorf("it reads %v", err)
+		}
+		_, _ = near.Close(), next.Close()
+	}
+}
+
+// TestPlaceThatIsTaken: a successor that has it already is waited for, until it has said so or
+// has ended.
+func TestPlaceThatIsTaken(t *testing.T) {
+	testutil.Leaks(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	taken, err := frame.Append(nil, frame.HandoverEvent(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_TAKEN}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, says := range []bool{false, true} {
+		near, far, err := sock.Pair()
+		if err != nil {
+			t.Fatal(err)
+		}
+		next, asked := sock.NewChannel(far), make(chan struct{})
+		begun := make(chan error, 1)
+		go func() { begun <- broker.TakenBy(ctx, near, func() {}, func() bool { close(asked); return false }) }()
+		<-asked
+		if says {
+			if err := next.Send(taken); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			_ = next.Close()
+		}
+		if err := <-begun; (err == nil) != says {
+			t.Errorf("it says so: %t, and the broker makes of it: %v", says, err)
 		}
 		_, _ = near.Close(), next.Close()
 	}

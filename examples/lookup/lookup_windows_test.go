@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/seed-7265657e/usher"
+	"github.com/seed-7265657e/usher/internal/testutil"
 )
 
 // callVariable has a process be a call of the tool.
@@ -174,13 +175,14 @@ func TestFirstCalls(t *testing.T) {
 	}
 }
 
-// TestReplacedBuild: a call of another build has a daemon of its own; the file that runs
-// keeps its content, and can be moved away.
+// TestReplacedBuild: a call of another build has a daemon of its own, and that build takes the
+// broker's place, which knows both; the file that runs keeps its content, and can be moved away.
 func TestReplacedBuild(t *testing.T) {
 	i := install(t)
 	if _, err := i.call("one"); err != nil {
 		t.Fatal(err)
 	}
+	first := i.status(t).Broker
 	if err := os.WriteFile(i.path, []byte("another"), 0o700); err == nil {
 		t.Error("a file that runs was written to")
 	}
@@ -191,7 +193,11 @@ func TestReplacedBuild(t *testing.T) {
 	if answer, err := i.call("one"); err != nil || answer != "text:1" {
 		t.Fatalf("%q, %v", answer, err)
 	}
-	s := i.status(t)
+	var s usher.Status
+	testutil.WaitFor(t, "the newer build has taken the broker's place", func() bool {
+		s = i.status(t)
+		return s.Broker != 0 && s.Broker != first
+	})
 	if len(s.Daemons) != 2 || s.Daemons[0].Build == s.Daemons[1].Build || !slices.Contains(s.Daemons[0].DiffersIn, "build") {
 		t.Errorf("there are %+v", s)
 	}

@@ -131,8 +131,12 @@ func (s *serving) run(cmd *cobra.Command) error {
 	return winservice.Serve(cmd.Context(), func(ctx context.Context) error { return serveUpgradable(ctx, b) })
 }
 
-// successor is this very command, of the file that is at its path by then.
+// successor is this very command, of the file that is at its path by then. A service of Windows
+// has none: its manager would take it for ended.
 func successor(stderr io.Writer) (s broker.Successor, err error) {
+	if winservice.Managed() {
+		return s, nil
+	}
 	s.Args, s.Env = os.Args[1:], append([]string(nil), os.Environ()...)
 	s.Env = slices.DeleteFunc(s.Env, func(entry string) bool { // what is this process' alone
 		return strings.HasPrefix(entry, "LISTEN_") || strings.HasPrefix(entry, "WATCHDOG_PID=") || strings.HasPrefix(entry, broker.HandoverVariable+"=")

@@ -51,6 +51,22 @@ func TakeOver(path string, l *net.UnixListener) (*Binding, error) {
 	return b, nil
 }
 
+// TakePlace is TakeOver for what a predecessor has shared (SharePlace). It owns place, after an
+// error too. Nobody comes here before Own where each process has a part of its own of what
+// listens (Windows).
+func TakePlace(path string, place *sock.FD) (*Binding, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		place.Close()
+		return nil, fmt.Errorf("take over: %w", err)
+	}
+	b, err := takePlace(path, place)
+	if err != nil {
+		return nil, fmt.Errorf("take over %s: %w", path, thisHost().explain(path, err))
+	}
+	return b, nil
+}
+
 // AdoptBackend is Adopt for the pipe of a backend, which the broker that started it has
 // bound (spec 03 §11). The name is that broker's choice and nobody else's, so there is no
 // lock; the Binding removes it at the end.
@@ -70,12 +86,12 @@ func AdoptBackend(path string, l *net.UnixListener) (*Binding, error) {
 // removed at the end, unless keepName says that it is somebody else's. lock is what the
 // predecessor's ShareLock has returned, and the Binding's from the call on; with nil the lock
 // is taken as soon as that one has ended, until when nobody else can take the socket: it is
-// served.
+// served. (On Windows the name has been this one's before, and the Binding's pipe is made.)
 func (b *Binding) Own(lock *sock.FD, keepName bool) {
 	b.mu.Lock()
 	b.unlinked = keepName
 	b.mu.Unlock()
-	go b.ownLock(lock)
+	b.own(lock)
 }
 
 // Disown leaves the name to a successor, and the lock, if that was passed on (ShareLock):

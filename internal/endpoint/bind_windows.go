@@ -8,6 +8,7 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/seed-7265657e/usher/internal/claim"
 	"github.com/seed-7265657e/usher/internal/sock"
 )
 
@@ -19,7 +20,10 @@ const fullPasses = true
 func CheckIsSocket(path string) error { return sock.CheckName(path) }
 
 // bound is what a Binding has of its pipe.
-type bound struct{ pipe *sock.Listener }
+type bound struct {
+	pipe  *sock.Listener
+	place *claim.Claim // offered to a successor, or nil; guarded by mu
+}
 
 // Accepting accepts from the pipe, which the Binding keeps open, without waiting.
 func (b *Binding) Accepting() (*sock.Listener, error) { return b.pipe, nil }
@@ -29,7 +33,12 @@ func (b *Binding) check() error { return nil }
 
 func (b *Binding) removeName() error { return b.pipe.Shutdown() }
 
-func (b *Binding) closeListener() error { return b.pipe.Close() }
+func (b *Binding) closeListener() error {
+	if b.place != nil {
+		b.place.Close()
+	}
+	return b.pipe.Close()
+}
 
 // bind is Bind for a named pipe. A connection that was handed over keeps the pipe's name in
 // use when its broker has ended, so it is not by that name that another owner is known, but
@@ -56,7 +65,7 @@ func bind(path string, _ socketKind) (*Binding, error) {
 	if err != nil {
 		return nil, errors.Join(err, lock.release())
 	}
-	return &Binding{Path: path, bound: bound{pipe}, lock: lock}, nil
+	return &Binding{Path: path, bound: bound{pipe: pipe}, lock: lock}, nil
 }
 
 func inUse(err error) bool { return errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EAGAIN) }
@@ -89,13 +98,3 @@ func blocking(*net.UnixListener) (*os.File, error) {
 }
 
 func succeed(string, *net.UnixListener) (*Binding, error) { return nil, errors.ErrUnsupported }
-
-func (*Binding) ownLock(lock *sock.FD) { lock.Close() }
-
-func (*Binding) leaveLock() {}
-
-// ShareLock answers errors.ErrUnsupported.
-func (*Binding) ShareLock() (*sock.FD, error) { return nil, errors.ErrUnsupported }
-
-// ListenAgain does nothing: no socket is taken over on this system.
-func (*Binding) ListenAgain() error { return nil }

@@ -37,7 +37,9 @@ const (
 	lastPause  = 50 * time.Millisecond
 )
 
-// DialNow is Dial without the wait: a full backlog is an error at once.
+// DialNow is Dial without the wait: a full backlog is an error at once. So is a listener that
+// has ended meanwhile, where the system can't say any more who it was: errno.EAGAIN too, for
+// its successor may serve there.
 func DialNow(path string) (*sock.Conn, error) {
 	c, err := sock.Dial(path)
 	if err != nil {
@@ -45,6 +47,9 @@ func DialNow(path string) (*sock.Conn, error) {
 	}
 	if err := checkListener(c, path, os.Geteuid()); err != nil {
 		_ = c.Close()
+		if errors.Is(err, errno.ESRCH) {
+			err = fmt.Errorf("%w: %w", errno.EAGAIN, err)
+		}
 		return nil, err
 	}
 	return c, nil

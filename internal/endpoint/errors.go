@@ -11,6 +11,9 @@ import (
 // new clients no longer reach this process.
 var ErrReplaced = errors.New("the socket file was removed or replaced by another process")
 
+// ErrWithdrawn says that the broker whose place a process was to take has kept it.
+var ErrWithdrawn = errors.New("the other broker has kept its place")
+
 // PathTooLongError reports a socket path that the operating system can't bind.
 // Lengths are in bytes.
 type PathTooLongError struct {

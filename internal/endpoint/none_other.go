@@ -46,7 +46,24 @@ type nameLock struct{}
 
 func (*nameLock) release() error { return nil }
 
-func (*Binding) ownLock(lock *sock.FD) { lock.Close() }
+// SharePlace answers errors.ErrUnsupported.
+func (*Binding) SharePlace() (*sock.FD, error) { return nil, errors.ErrUnsupported }
+
+func takePlace(path string, place *sock.FD) (*Binding, error) {
+	place.Close()
+	return bind(path, socketKind{})
+}
+
+// Withdraw is true: there is nothing to take back.
+func (*Binding) Withdraw() bool { return true }
+
+// ClaimPlace answers errors.ErrUnsupported.
+func (*Binding) ClaimPlace(*sock.FD) error { return errors.ErrUnsupported }
+
+// Rest is nil: nobody has come.
+func (*Binding) Rest() []*sock.Conn { return nil }
+
+func (*Binding) own(*sock.FD) {}
 
 func (*Binding) leaveLock() {}
 

@@ -14,6 +14,14 @@ type Point string
 // BrokerLaunched: a process that the broker starts runs, and the loop does not know.
 const BrokerLaunched Point = "broker.launched"
 
+// The points of an upgrade in place, of the broker that goes and of its successor.
+const (
+	BrokerOffered Point = "broker.offered" // the successor may begin, and has not said that it does
+	BrokerTold    Point = "broker.told"    // the successor knows, and has nothing
+	BrokerClaimed Point = "broker.claimed" // the successor has the place, and has not said so
+	BrokerTaken   Point = "broker.taken"   // the successor has said that it begins, and does not yet
+)
+
 // The points, in the order in which one handoff passes them.
 const (
 	BrokerIssued  Point = "broker.issued"  // token and claim exist, nothing sent

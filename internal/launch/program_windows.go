@@ -33,9 +33,22 @@ func FileID(name string, _ fs.FileInfo) ([]byte, error) {
 // for it.
 func CloseStray(...int) error { return nil }
 
-// Duplicate answers errors.ErrUnsupported: what it is for, the upgrade, is not there on this
-// system.
-func Duplicate(*os.File) (*os.File, error) { return nil, errors.ErrUnsupported }
+// Duplicate returns another handle of f, which has the same file open.
+func Duplicate(f *os.File) (*os.File, error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var dup windows.Handle
+	self := windows.CurrentProcess()
+	ctlErr := raw.Control(func(h uintptr) {
+		err = windows.DuplicateHandle(self, windows.Handle(h), self, &dup, 0, false, windows.DUPLICATE_SAME_ACCESS)
+	})
+	if err = errors.Join(err, ctlErr); err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(dup), f.Name()), nil
+}
 
 // Lacks names what Linux has for this package and this system has not, for people.
 func Lacks() []string { return nil }

@@ -70,8 +70,7 @@ func (p *processHandle) beginWait() (own, stop windows.Handle, err error) {
 	if p.h == 0 {
 		return 0, 0, os.ErrClosed
 	}
-	self := windows.CurrentProcess()
-	if err := windows.DuplicateHandle(self, p.h, self, &own, 0, false, windows.DUPLICATE_SAME_ACCESS); err != nil {
+	if own, err = duplicate(p.h); err != nil {
 		return 0, 0, err
 	}
 	if stop, err = windows.CreateEvent(nil, 1, 0, nil); err != nil {
@@ -82,7 +81,42 @@ func (p *processHandle) beginWait() (own, stop windows.Handle, err error) {
 	return own, stop, nil
 }
 
-func (p *processHandle) share() (*sock.FD, error) { return nil, errors.ErrUnsupported }
+func (p *processHandle) share() (*sock.FD, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.h == 0 {
+		return nil, os.ErrClosed
+	}
+	h, err := duplicate(p.h)
+	if err != nil {
+		return nil, err
+	}
+	return sock.Own(int(h)), nil
+}
+
+// resumeHandle makes another handle of what share has returned, and says whose it is.
+func resumeHandle(fd *sock.FD) (int, handle, error) {
+	n, ok := sock.Borrow(fd)
+	if !ok {
+		return 0, nil, os.ErrClosed
+	}
+	defer sock.Return(fd)
+	pid, err := windows.GetProcessId(windows.Handle(n))
+	if err != nil {
+		return 0, nil, fmt.Errorf("whose handle it is: %w", err)
+	}
+	h, err := duplicate(windows.Handle(n))
+	if err != nil {
+		return 0, nil, err
+	}
+	return int(pid), &processHandle{h: h}, nil
+}
+
+func duplicate(h windows.Handle) (dup windows.Handle, err error) {
+	self := windows.CurrentProcess()
+	err = windows.DuplicateHandle(self, h, self, &dup, 0, false, windows.DUPLICATE_SAME_ACCESS)
+	return dup, err
+}
 
 func (p *processHandle) close() {
 	p.mu.Lock()

@@ -36,10 +36,15 @@ func OpenPID(pid int) (*Process, error) {
 	return newProcess(pid, h, err)
 }
 
-// Resume answers errors.ErrUnsupported: no handle is passed on here.
+// Resume makes a Process of what Share has returned, in whatever process. It owns fd. The error
+// is errors.ErrUnsupported where no handle is passed on.
 func Resume(fd *sock.FD) (*Process, error) {
-	fd.Close()
-	return nil, fmt.Errorf("resume process: %w on this system", errors.ErrUnsupported)
+	defer fd.Close()
+	pid, h, err := resumeHandle(fd)
+	if err != nil {
+		return nil, fmt.Errorf("resume process: %w", err)
+	}
+	return newProcess(pid, h, nil)
 }
 
 // Means says how processes are held on to here.

@@ -199,6 +199,10 @@ func (c *Channel) EndReading() bool {
 	return endsWriter
 }
 
+// Whole reports whether no part of a message is kept here: none has arrived of which more is to
+// come, and none is still on its way out. Then another process can go on with the channel.
+func (c *Channel) Whole() bool { return c.stream == nil || c.stream.whole() }
+
 // End ends the conversation and leaves the descriptor open: Recv here, and the
 // peer behind what was sent to it, find the end of file. Close must follow.
 func (c *Channel) End() { _ = c.sock.Shutdown() } // fails on one that has ended

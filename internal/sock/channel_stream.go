@@ -94,6 +94,14 @@ func (s *streamed) add(m Received) error {
 	return nil
 }
 
+func (s *streamed) whole() bool {
+	s.receiving.Lock()
+	defer s.receiving.Unlock()
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	return s.got == 0 && len(s.rest) == 0
+}
+
 // close closes what came with a message that will not be complete.
 func (s *streamed) close() {
 	s.receiving.Lock()

@@ -144,6 +144,15 @@ func (s *streamed) want() (n int, whole bool, err error) {
 	return n, s.got == n, nil
 }
 
+// whole is false too for a pipe that is bound to this process' poller: nobody else can watch it.
+func (s *streamed) whole() bool {
+	s.receiving.Lock()
+	defer s.receiving.Unlock()
+	s.conn.out.mu.Lock()
+	defer s.conn.out.mu.Unlock()
+	return s.got == 0 && !s.passed && s.conn.out.flight == nil && s.conn.parked.Load() == nil
+}
+
 // close closes what came with a message that will not be complete, and what is held of the
 // other process.
 func (s *streamed) close() {

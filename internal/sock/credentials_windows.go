@@ -2,8 +2,10 @@ package sock
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"sync"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -35,13 +37,20 @@ func userOf(token windows.Token) (string, error) {
 	return hex.EncodeToString(unsafe.Slice((*byte)(unsafe.Pointer(sid)), sid.Len())), nil
 }
 
-// peerOf asks the token of the process at the other end. One that has gone is nobody.
+// peerOf asks the token of the process at the other end. One that has gone is nobody: ESRCH.
 func peerOf(fd int) (Credentials, error) {
 	pid, err := otherEnd(fd)
 	if err != nil {
 		return Credentials{}, fmt.Errorf("identify the peer process: %w", err)
 	}
+	return credentialsOf(pid)
+}
+
+func credentialsOf(pid uint32) (Credentials, error) {
 	process, err := windows.OpenProcess(windows.PROCESS_QUERY_LIMITED_INFORMATION, false, pid)
+	if errors.Is(err, windows.ERROR_INVALID_PARAMETER) { // its word for no such process
+		err = syscall.ESRCH
+	}
 	if err != nil {
 		return Credentials{}, fmt.Errorf("identify peer process %d: %w", pid, err)
 	}

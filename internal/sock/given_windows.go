@@ -29,3 +29,7 @@ func (f *FD) GivenTo(pid int) error {
 	}
 	return f.near.reach(uint32(pid))
 }
+
+// HeldBy notes that process pid, of which the caller has a handle, has the far end: handles that
+// are sent on c are for that process.
+func (c *Channel) HeldBy(pid int) error { return c.reach(uint32(pid)) }

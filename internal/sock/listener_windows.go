@@ -37,15 +37,9 @@ const instances = 16
 
 // Listen makes the pipe at path and has it wait for clients of this machine, and of this
 // user alone. With first it fails where the pipe is there already. The caller closes it.
-func Listen(path string, first bool) (_ *Listener, err error) {
-	if err := CheckName(path); err != nil {
-		return nil, err
-	}
-	l := &Listener{path: path}
-	if l.security, err = ownerOnly(); err != nil {
-		return nil, err
-	}
-	if l.ready, err = windows.CreateEvent(nil, 1, 0, nil); err != nil {
+func Listen(path string, first bool) (*Listener, error) {
+	l, err := Prepare(path)
+	if err != nil {
 		return nil, err
 	}
 	var flags uint32
@@ -54,6 +48,7 @@ func Listen(path string, first bool) (_ *Listener, err error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.shut = false
 	if err = l.add(flags); err == nil {
 		err = l.fill()
 	}
@@ -62,6 +57,32 @@ func Listen(path string, first bool) (_ *Listener, err error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// Prepare is Listen without the pipe, which Open makes; until then it is as after Shutdown.
+func Prepare(path string) (_ *Listener, err error) {
+	if err := CheckName(path); err != nil {
+		return nil, err
+	}
+	l := &Listener{path: path, shut: true}
+	if l.security, err = ownerOnly(); err != nil {
+		return nil, err
+	}
+	if l.ready, err = windows.CreateEvent(nil, 1, 0, nil); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// Open makes the pipe, or joins another process that serves it, and has it wait for clients.
+// Where it can't, Accept tries again, and says why.
+func (l *Listener) Open() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		l.shut = false
+		_ = l.fill()
+	}
 }
 
 // createPipe makes an instance of the pipe at path, one of at most so many: of bytes, and
@@ -146,7 +167,10 @@ func (l *Listener) fill() (err error) {
 
 // note sets ready as it has to be: each call that begins resets it. The caller holds mu.
 func (l *Listener) note() {
-	_ = windows.ResetEvent(l.ready) // first: who comes from now on sets it
+	_ = windows.ResetEvent(l.ready)       // first: who comes from now on sets it
+	if len(l.instances) == 0 && !l.shut { // none could be made, which Accept tries again
+		_ = windows.SetEvent(l.ready)
+	}
 	for _, i := range l.instances {
 		if i.over() {
 			_ = windows.SetEvent(l.ready)
@@ -208,6 +232,7 @@ func (l *Listener) shutdown() {
 		return
 	}
 	l.shut = true
+	l.useUp()
 	kept := l.instances[:0]
 	for _, i := range l.instances {
 		if !i.over() {
@@ -216,7 +241,7 @@ func (l *Listener) shutdown() {
 				_, _ = windows.WaitForSingleObject(l.ready, 1)
 			}
 		}
-		if i.err != nil {
+		if _, gone := available(i.fd); i.err != nil || gone != nil {
 			closeFD(i.fd)
 			continue
 		}
@@ -224,6 +249,43 @@ func (l *Listener) shutdown() {
 	}
 	l.instances = kept
 	l.note()
+}
+
+// useUp connects to each instance that waits, until none does: an instance that is cancelled
+// and then closed could get a client in between, who would find the end of the stream. Clients
+// are given the instances in the order in which they were made, so few of these connections
+// reach another process, such as a successor that made its own later. The caller holds mu.
+func (l *Listener) useUp() {
+	left := l.waiting()
+	for range 4 * instances {
+		if left == 0 {
+			return
+		}
+		fd, err := openPipe(l.path)
+		if err != nil { // all have a client, or nothing is known
+			return
+		}
+		pid, err := otherEnd(fd)
+		closeFD(fd)
+		own := err == nil && pid == windows.GetCurrentProcessId()
+		before := left
+		for range 100 { // it is told soon
+			if left = l.waiting(); left < before || !own {
+				break
+			}
+			windows.SleepEx(1, false)
+		}
+	}
+}
+
+// waiting is how many instances wait for a client. The caller holds mu.
+func (l *Listener) waiting() (n int) {
+	for _, i := range l.instances {
+		if !i.over() {
+			n++
+		}
+	}
+	return n
 }
 
 // Close ends all, but for what was accepted. It may be called again.

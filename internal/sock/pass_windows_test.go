@@ -8,6 +8,7 @@ import (
 	"os"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/windows"
 
@@ -201,5 +202,69 @@ func TestServingEndTakesNoHandles(t *testing.T) {
 	}
 	if _, err := windows.WaitForSingleObject(windows.Handle(own.n), 0); err != nil {
 		t.Errorf("the handle was closed: %v", err)
+	}
+}
+
+// TestAnotherGoesOn: a channel that is passed on while nothing is under way on it carries handles
+// to the process that it is said to lead to.
+func TestAnotherGoesOn(t *testing.T) {
+	near, far := channel(t)
+	if !near.Whole() {
+		t.Error("nothing is under way")
+	}
+	msg := message(t, 1)
+	if _, err := far.sock.TryWrite(msg[:3]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := near.TryRecv(); !errors.Is(err, syscall.EAGAIN) {
+		t.Fatal(err)
+	}
+	if near.Whole() {
+		t.Error("a part of a message is here")
+	}
+	if _, err := far.sock.TryWrite(msg[3:]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := near.TryRecv(); err != nil || !near.Whole() {
+		t.Errorf("all of it is here: %v", err)
+	}
+	dup, err := DuplicateOf(near)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := NewChannel(dup)
+	defer func() { _ = next.Close() }()
+	_ = near.Close()
+	if err := next.Send(msg, event(t)); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("handles for nobody: %v", err)
+	}
+	if err := next.HeldBy(os.Getpid()); err != nil {
+		t.Fatal(err)
+	}
+	if err := next.Send(msg, event(t)); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := far.Recv(); err != nil || m.FDs.Len() != 1 {
+		t.Errorf("%d handles, %v", m.FDs.Len(), err)
+	} else {
+		m.FDs.Close()
+	}
+	for next.Whole() { // until the pipe is full, and a message is on its way
+		if err := next.Send(msg); err != nil {
+			t.Fatalf("it has room, and is whole: %v", err)
+		}
+	}
+	_ = far.Close()
+}
+
+// TestBoundChannelIsNotPassed: a pipe is bound once.
+func TestBoundChannelIsNotPassed(t *testing.T) {
+	near, _ := channel(t)
+	_ = near.SetDeadline(time.Now().Add(time.Millisecond))
+	if _, err := near.Recv(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+	if near.Whole() {
+		t.Error("nobody else can bind it")
 	}
 }

@@ -122,18 +122,22 @@ func orEPIPE(err error) error {
 }
 
 // Dial connects to the pipe at path, which can't act in this user's name. It doesn't wait:
-// syscall.EAGAIN when every instance of the pipe is taken, syscall.ENOENT when there is
+// syscall.EAGAIN when every instance of the pipe is taken, or there is none and somebody holds
+// the pipe's name (HoldName), who is about to make one or to end; syscall.ENOENT when there is
 // none, or none but those of connections that have outlived their server: then nobody holds
-// the pipe's name (HoldName), and no instance becomes free in busyTime, for it may be that
+// the name, and no instance becomes free in busyTime, for it may be that
 // of a server which holds no name. A Conn that is dropped is closed only once CloseWhenDropped
 // was called.
 func Dial(path string) (*Conn, error) {
 	fd, err := openPipe(path)
-	if err == syscall.EAGAIN && !isHeld(path) {
+	switch {
+	case err == syscall.EAGAIN && !isHeld(path):
 		if !becomesFree(path) {
 			return nil, opError("dial", syscall.ENOENT)
 		}
 		fd, err = openPipe(path)
+	case errors.Is(err, syscall.ENOENT) && isHeld(path):
+		err = syscall.EAGAIN
 	}
 	if err != nil {
 		return nil, opError("dial", err)

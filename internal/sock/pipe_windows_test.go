@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -345,6 +346,80 @@ func TestNames(t *testing.T) {
 	again.Close()
 }
 
+// TestShutdownLosesNobody: whoever gets a connection is accepted, and finds no end of the
+// stream, however many come at that moment.
+func TestShutdownLosesNobody(t *testing.T) {
+	for range 100 {
+		l, path := listening(t)
+		var came sync.WaitGroup
+		dialled := make(chan *Conn, instances)
+		begin := make(chan struct{})
+		for range 3 {
+			came.Go(func() {
+				<-begin
+				for range instances / 4 { // fewer than there are instances
+					c, err := Dial(path)
+					if err != nil {
+						return
+					}
+					dialled <- c
+				}
+			})
+		}
+		close(begin)
+		_ = l.Shutdown()
+		came.Wait()
+		close(dialled)
+		var accepted []*Conn
+		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+			accepted = append(accepted, c)
+		}
+		for c := range dialled {
+			if _, err := c.TryRead(make([]byte, 1)); !errors.Is(err, syscall.EAGAIN) {
+				t.Errorf("a client finds %v", err)
+			}
+			_ = c.Close()
+		}
+		for _, c := range accepted {
+			_ = c.Close()
+		}
+		_ = l.Close()
+	}
+}
+
+// TestPreparedPipe: nobody can connect before Open, and a pipe that can't be made is tried
+// again.
+func TestPreparedPipe(t *testing.T) {
+	path := pipeName()
+	l, err := Prepare(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	if _, err := l.Accept(); !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("accepted before: %v", err)
+	}
+	if c, err := Dial(path); !errors.Is(err, syscall.ENOENT) {
+		t.Errorf("dialled before: %v, %v", c, err)
+	}
+	full, err := createPipe(path, l.security, 0, 1) // then there can't be another
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Open()
+	if set, _ := windows.WaitForSingleObject(l.ready, 0); set != windows.WAIT_OBJECT_0 {
+		t.Error("nothing has Accept called")
+	}
+	if _, err := l.Accept(); !errors.Is(err, syscall.EAGAIN) {
+		t.Errorf("accepted: %v", err)
+	}
+	closeFD(full)
+	if _, err := l.Accept(); !errors.Is(err, syscall.EAGAIN) {
+		t.Errorf("accepted: %v", err)
+	}
+	_, _ = dialledTo(t, l, path)
+}
+
 // TestDeadlineBeforeItWaits: it holds, although the connection is nobody's to poll yet.
 func TestDeadlineBeforeItWaits(t *testing.T) {
 	dialled, served := pair(t)
@@ -374,5 +449,13 @@ func TestDeadlineBeforeItWaits(t *testing.T) {
 	_, _ = dialled.TryWrite([]byte("z"))
 	if n, err := served.Read(make([]byte, 1)); n != 1 || err != nil {
 		t.Errorf("read %d, %v", n, err)
+	}
+}
+
+// TestNobodyHasThatPID: a peer that has gone is told from one that can't be asked.
+func TestNobodyHasThatPID(t *testing.T) {
+	const never = 0x7ffffff1 // pids are multiples of four
+	if _, err := credentialsOf(never); !errors.Is(err, syscall.ESRCH) {
+		t.Error(err)
 	}
 }

@@ -35,6 +35,9 @@ func TestStreamSplitAnywhere(t *testing.T) {
 		if m, err := near.TryRecv(); err != syscall.EAGAIN {
 			t.Fatalf("cut at %d: got %d bytes, %v", at, len(m.Body), err)
 		}
+		if near.Whole() {
+			t.Errorf("cut at %d: nobody else could go on", at)
+		}
 		sendRaw(t, far, msg[at:])
 		if f, n := receiveWhole(t, near); f.RequestId != 7 || n != 2 {
 			t.Errorf("cut at %d: got %d with %d descriptors", at, f.RequestId, n)
@@ -161,6 +164,9 @@ func TestStreamRestFirst(t *testing.T) {
 	near, far := streamEnds(t)
 	msg := testMessage(t, 1, 20)
 	near.stream.rest = msg
+	if near.Whole() {
+		t.Error("nobody else could send the rest")
+	}
 	sendOn(t, near, testMessage(t, 2, 0), openFile(t))
 	for id := range uint64(2) {
 		if f, n := receiveWhole(t, far); f.RequestId != id+1 || n != int(id) {

@@ -22,6 +22,8 @@ type Passed struct {
 	Generation uint64
 	// Numbered is the highest number that an attempt has had.
 	Numbered uint64
+	// PID is the process at the other end, of which who resumes the channel has a handle.
+	PID int
 }
 
 // Pass returns what another broker resumes the channel from. Behind it nothing is to be sent
@@ -31,6 +33,9 @@ type Passed struct {
 func (c *Channel) Pass() (p Passed, err error) {
 	if len(c.table.On(c)) > 0 {
 		return p, errors.New("a handoff is under way on the channel")
+	}
+	if !c.conn.Whole() {
+		return p, errors.New("a message is under way on the channel")
 	}
 	p = Passed{Conn: c.conn, Numbered: c.table.Numbered()}
 	if c.page != nil {
@@ -49,6 +54,9 @@ func Resume(conn *sock.FD, p Passed, table *handoff.Table) (*Channel, error) {
 	err := error(nil)
 	if p.Page != nil {
 		c.page, err = claim.ResumePage(p.Page, p.Generation)
+	}
+	if err == nil {
+		err = c.conn.HeldBy(p.PID)
 	}
 	if err == nil && p.Numbered > maxNumbered {
 		err = fmt.Errorf("a handoff with number %d", p.Numbered)

@@ -25,11 +25,11 @@ func Creation(name string, program []string) string {
 // end when the service is stopped or the machine is shut down; the service has stopped when
 // serve returns, with exit code 1 after an error.
 func Serve(ctx context.Context, serve func(context.Context) error) error {
-	starter, err := parent()
+	managed, err := byManager()
 	if err != nil {
 		return fmt.Errorf("who has started this process: %w", err)
 	}
-	if !strings.EqualFold(starter, "services.exe") {
+	if !managed {
 		return serve(ctx)
 	}
 	s := &service{ctx: ctx, serve: serve}
@@ -41,6 +41,17 @@ func Serve(ctx context.Context, serve func(context.Context) error) error {
 		return errors.Join(fmt.Errorf("service manager: %w", err), s.err)
 	}
 	return s.err
+}
+
+// Managed reports whether it looks as if the service manager has started this process.
+func Managed() bool {
+	managed, err := byManager()
+	return managed && err == nil
+}
+
+func byManager() (bool, error) {
+	starter, err := parent()
+	return strings.EqualFold(starter, "services.exe"), err
 }
 
 // parent is the file name of the program that has started this process; "" when that has

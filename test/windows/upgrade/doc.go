@@ -1,0 +1,3 @@
+// Package upgrade has no code: its tests replace brokers on Windows, or under Wine, as several
+// processes.
+package upgrade
