@@ -30,7 +30,8 @@ type errands struct {
 	// Session uses one connection for all, and for later errands with Session
 	// set; otherwise each request gets a fresh one.
 	Session bool `json:"session,omitempty"`
-	// UntilTold ends them early: at SIGTERM, when the request under way has its answer.
+	// UntilTold ends them early: at the end of the client's input, when the request under
+	// way has its answer.
 	UntilTold bool `json:"until_told,omitempty"`
 }
 
@@ -67,12 +68,24 @@ func RunClient(ctx context.Context, in io.Reader, out io.Writer) error {
 	c := &clientRole{}
 	c.session = c.transport(false)
 	defer c.session.CloseIdleConnections()
-	return world.Converse(in, out, func(e errands) (event, error) {
-		if e.UntilTold {
-			return event{Result: c.run(ctx, e)}, nil
-		}
-		return event{Result: c.run(ctx, e)}, ctx.Err()
+	told, lines := untilEnd(in)
+	defer func() { _ = lines.Close() }()
+	return world.Converse(lines, out, func(e errands) (event, error) {
+		return event{Result: c.run(ctx, told, e)}, ctx.Err()
 	})
+}
+
+// untilEnd returns a context that ends with in, also while nobody reads, and what in has. The
+// goroutine behind it ends with in, or with its next line once lines is closed.
+func untilEnd(in io.Reader) (told context.Context, lines *io.PipeReader) {
+	told, end := context.WithCancel(context.Background())
+	lines, to := io.Pipe()
+	go func() {
+		_, err := io.Copy(to, in)
+		end()
+		_ = to.CloseWithError(err)
+	}()
+	return told, lines
 }
 
 // clientRole is one client process of the demo. It does one request at a time.
@@ -103,11 +116,8 @@ func (c *clientRole) transport(noHandoff bool) *http.Transport {
 	}}
 }
 
-func (c *clientRole) run(ctx context.Context, e errands) *tally {
-	t, told := &tally{}, ctx
-	if e.UntilTold {
-		ctx = context.WithoutCancel(ctx)
-	}
+func (c *clientRole) run(ctx, told context.Context, e errands) *tally {
+	t := &tally{}
 	c.note(func(*trip, int64) { c.made = 0 })
 	transport := c.session
 	if !e.Session {

@@ -47,21 +47,15 @@ type Result struct {
 
 // Scenario is one thing that was tried.
 type Scenario struct {
-	Name    string `json:"name"`
-	OK      bool   `json:"ok"`
-	Skipped bool   `json:"skipped,omitempty"` // the system has not what it needs, as Detail says; not OK
-	Detail  string `json:"detail"`
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail"`
 }
 
-// skipped says why a scenario is not played on this system.
-type skipped string
-
-func (s skipped) Error() string { return string(s) }
-
-// OK reports whether everything held that was played.
+// OK reports whether everything held.
 func (r *Result) OK() bool {
 	for _, s := range r.Scenarios {
-		if !s.OK && !s.Skipped {
+		if !s.OK {
 			return false
 		}
 	}
@@ -110,21 +104,14 @@ func Run(ctx context.Context, opts Options) (result *Result, err error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		result.Scenarios = append(result.Scenarios, playedAs(scenario.name, detail, err))
+		played := Scenario{Name: scenario.name, OK: err == nil, Detail: detail}
+		if err != nil {
+			played.Detail = err.Error()
+		}
+		result.Scenarios = append(result.Scenarios, played)
 	}
 	s.figures(ctx, result)
 	return result, nil
-}
-
-// playedAs is a scenario that was played, or skipped.
-func playedAs(name, detail string, err error) Scenario {
-	s := Scenario{Name: name, OK: err == nil, Detail: detail}
-	if err != nil {
-		s.Detail = err.Error()
-		var why skipped
-		s.Skipped = errors.As(err, &why)
-	}
-	return s
 }
 
 // figures ends every process, so that all has been reported, and sums up.

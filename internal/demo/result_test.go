@@ -24,7 +24,6 @@ func TestOK(t *testing.T) {
 		{"lost", Result{Lost: 1}, false},
 		{"leaked", Result{FDsLeaked: 1}, false},
 		{"failed", Result{Scenarios: []Scenario{{OK: true}, {OK: false}}}, false},
-		{"skipped", Result{Scenarios: []Scenario{{OK: true}, playedAs("upgrade", "", skipped("not here"))}}, true},
 	} {
 		if got := tc.r.OK(); got != tc.want {
 			t.Errorf("%s: %t", tc.name, got)
@@ -77,20 +76,14 @@ func TestTally(t *testing.T) {
 	}
 }
 
-// TestSkipped: what is not played is no success, and says why.
-func TestSkipped(t *testing.T) {
-	s := playedAs("broker-upgrade", "", skipped("no broker is replaced here"))
-	if s.OK || !s.Skipped {
-		t.Errorf("%+v", s)
-	}
+// TestNoTimeline: that there is none is said.
+func TestNoTimeline(t *testing.T) {
 	var text bytes.Buffer
-	if err := (&Result{Scenarios: []Scenario{s}}).Write(&text, false); err != nil {
+	if err := (&Result{}).Write(&text, false); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"  SKIP    broker-upgrade         no broker is replaced here\n", "  No timeline: "} {
-		if !strings.Contains(text.String(), want) {
-			t.Errorf("no %q in:\n%s", want, &text)
-		}
+	if !strings.Contains(text.String(), "  No timeline: ") {
+		t.Errorf("got:\n%s", &text)
 	}
 }
 

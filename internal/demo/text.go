@@ -66,10 +66,7 @@ const (
 
 func (t *text) scenario(s Scenario) {
 	mark, colour := "ok    ", green
-	switch {
-	case s.Skipped:
-		mark, colour = "SKIP  ", yellow
-	case !s.OK:
+	if !s.OK {
 		mark, colour = "FAILED", red
 	}
 	for i, part := range wrap(s.Detail, textWidth) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/seed-7265657e/usher/internal/adminclient"
@@ -23,9 +22,6 @@ const (
 // brokerUpgrade replaces the broker several times while clients keep coming. None may
 // notice, and what the broker opened for that must be closed again.
 func (s *stage) brokerUpgrade(ctx context.Context) (detail string, err error) {
-	if err := world.MayUpgrade(); err != nil {
-		return "", skipped(err.Error())
-	}
 	held, err := s.settleBroker(ctx)
 	if err != nil {
 		return "", err
@@ -93,7 +89,7 @@ func (s *stage) load(ctx context.Context, prefix string) (stop func() (tally, er
 	}
 	return func() (sum tally, err error) {
 		for _, c := range clients {
-			err = errors.Join(err, c.Signal(syscall.SIGTERM))
+			err = errors.Join(err, c.EndInput())
 		}
 		for _, c := range clients {
 			t := s.result(ctx, c, errands{})

@@ -26,9 +26,6 @@ func socketsOf(dir string) string { return dir + string(filepath.Separator) }
 // ToolName is the name of a World's tool: the directories of its sockets tell it from others.
 func (w *World) ToolName(name string) string { return name }
 
-// MayUpgrade is nil where a broker can be replaced in its place.
-func MayUpgrade() error { return nil }
-
 func takePlace(fresh, path string) error { return os.Rename(fresh, path) }
 
 func removeAll(dir string) error { return os.RemoveAll(dir) }

@@ -33,11 +33,6 @@ func socketsOf(string) string { return `\\.\pipe\usher-world-` + rand.Text() + "
 // ToolName is the name of a World's tool: that of its pipe comes from it alone.
 func (w *World) ToolName(name string) string { return name + "-" + filepath.Base(w.Dir) }
 
-// MayUpgrade is an error: no broker is replaced in its place here.
-func MayUpgrade() error {
-	return fmt.Errorf("a broker is replaced in its place: %w on this system, where it is ended, and the next one started", errors.ErrUnsupported)
-}
-
 // takePlace moves away what is at path: while it runs it is not written to, nor removed.
 func takePlace(fresh, path string) error {
 	err := os.Rename(path, path+"."+rand.Text())

@@ -51,7 +51,8 @@ func prepare(cmd *exec.Cmd, foreign bool) error {
 	if foreign {
 		return errors.ErrUnsupported
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: windows.CREATE_SUSPENDED}
+	// With a console of its own it has what a successor has, which a broker starts.
+	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: windows.CREATE_SUSPENDED | windows.CREATE_NO_WINDOW}
 	return nil
 }
 

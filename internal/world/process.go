@@ -139,10 +139,13 @@ func (p *Process) Kill() {
 	<-p.ended
 }
 
-// Quit lets a process in a role end by the end of its standard input. The error
-// says that it did not end, or not well.
+// EndInput ends the standard input of a process in a role, which ends by that as soon as it
+// has answered.
+func (p *Process) EndInput() error { return p.stdin.Close() }
+
+// Quit is EndInput, and waits. The error says that the process did not end, or not well.
 func (p *Process) Quit() error {
-	_ = p.stdin.Close()
+	_ = p.EndInput()
 	return p.quit()
 }
 

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestDemo: all is played but for what Windows has not, and that is named.
+// TestDemo: all is played.
 func TestDemo(t *testing.T) {
 	dir, err := os.MkdirTemp("", "usher")
 	if err != nil {
@@ -50,14 +50,11 @@ func TestDemo(t *testing.T) {
 	if err := json.Unmarshal(out.Bytes(), &got); err != nil {
 		t.Fatalf("%v\n%s", err, out.Bytes())
 	}
-	var names, skipped []string
+	var names []string
 	for _, s := range got.Scenarios {
 		names = append(names, s.Name)
-		if s.Skipped {
-			skipped = append(skipped, s.Name)
-		}
-		if s.OK == s.Skipped || s.Detail == "" {
-			t.Errorf("%s: ok %v, skipped %v: %s", s.Name, s.OK, s.Skipped, s.Detail)
+		if !s.OK || s.Detail == "" {
+			t.Errorf("%s: ok %v: %s", s.Name, s.OK, s.Detail)
 		}
 	}
 	if diff := cmp.Diff([]string{
@@ -66,16 +63,19 @@ func TestDemo(t *testing.T) {
 	}, names); diff != "" {
 		t.Error(diff)
 	}
-	if want := []string{"broker-upgrade"}; !slices.Equal(skipped, want) {
-		t.Errorf("skipped %q, want %q", skipped, want)
-	}
 	if len(got.Timeline) == 0 {
 		t.Error("no timeline")
 	}
 	got.Scenarios, got.Timeline = nil, nil
 	// 64 and 4 of a tool; 40 handed over and 10 reconnected; 10 kept alive; 2 frozen, 1
-	// killed and 1 crashed; 9 on a kept connection and 3 fresh ones around the restart.
-	want := demo.Result{Requests: 144, HandedOver: 133, Reconnected: 10, Unknown: 1}
+	// killed and 1 crashed; 9 on a kept connection and 3 fresh ones around the restart; 11 on
+	// a kept connection around the upgrades, and as many fresh ones as could be made meanwhile.
+	want := demo.Result{Requests: 155, HandedOver: 144, Reconnected: 10, Unknown: 1}
+	fresh := got.Requests - want.Requests
+	if fresh < 1 {
+		t.Errorf("%d requests during the upgrades", fresh)
+	}
+	want.Requests, want.HandedOver = want.Requests+fresh, want.HandedOver+fresh
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(demo.Result{})); diff != "" {
 		t.Error(diff)
 	}
