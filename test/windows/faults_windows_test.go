@@ -42,13 +42,13 @@ var faults = []fault{
 	{failpoint.BackendClaimed, false, []verdict{answered, notSent}, []verdict{notSent}},
 	{failpoint.BackendAcked, false, []verdict{answered, notSent}, []verdict{notSent}},
 	{failpoint.BackendReplied, false, []verdict{notSent, unknown}, []verdict{unknown}},
-	{pointRead, false, []verdict{unknown}, []verdict{unknown}},
+	{fixture.PointRead, false, []verdict{unknown}, []verdict{unknown}},
 	{failpoint.BackendReceived, true, []verdict{answered}, []verdict{answered}},
 	{failpoint.BackendChecked, true, []verdict{answered}, []verdict{answered}},
 	{failpoint.BackendClaimed, true, []verdict{unknown}, []verdict{unknown}},
 	{failpoint.BackendRead, true, []verdict{unknown}, []verdict{unknown}},
 	{failpoint.BackendAcked, true, []verdict{unknown}, []verdict{unknown}},
-	{pointRead, true, []verdict{unknown}, []verdict{unknown}},
+	{fixture.PointRead, true, []verdict{unknown}, []verdict{unknown}},
 }
 
 // outcome is what a client was told.

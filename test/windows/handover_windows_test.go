@@ -202,7 +202,7 @@ func TestBackendFrozen(t *testing.T) {
 func TestBackendKilled(t *testing.T) {
 	for _, point := range []failpoint.Point{
 		failpoint.BackendReceived, failpoint.BackendChecked, failpoint.BackendClaimed,
-		failpoint.BackendRead, failpoint.BackendAcked, failpoint.BackendReplied, pointRead,
+		failpoint.BackendRead, failpoint.BackendAcked, failpoint.BackendReplied, fixture.PointRead,
 	} {
 		for _, early := range []bool{false, true} {
 			if !early && point == failpoint.BackendRead || early && point == failpoint.BackendReplied {
@@ -219,7 +219,7 @@ func TestBackendKilled(t *testing.T) {
 				killed.Until("at ")
 				killed.Ends()
 				ran := killed.Said("ran once")
-				if ran > 1 || ran == 1 && point != pointRead {
+				if ran > 1 || ran == 1 && point != fixture.PointRead {
 					t.Errorf("it was run %d times", ran)
 				}
 				var unknown *client.OutcomeError

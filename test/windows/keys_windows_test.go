@@ -117,7 +117,7 @@ func TestBackendEnds(t *testing.T) {
 			fixture.Surroundings(t)
 			fixture.Broker(t)
 			other := registered(t, role{})
-			ending := fixture.StartOnConsole(t, "backend", role{Point: pointRead, Freeze: true})
+			ending := fixture.StartOnConsole(t, "backend", role{Point: fixture.PointRead, Freeze: true})
 			ending.Until("registered")
 			answered := asked("under way")
 			ending.Until("at ")

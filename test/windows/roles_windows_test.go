@@ -1,17 +1,14 @@
 package windows
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
-	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -37,32 +34,6 @@ func TestMain(m *testing.M) {
 	fixture.Main(m, map[string]func() error{"backend": beBackend, "client": beClient, "keys": beKeys})
 }
 
-// pointRead is the application's own: the request has been read and told, and not answered.
-const pointRead failpoint.Point = "application.read"
-
-// thawed is closed when the process, frozen at its point, is to go on: at the first line of its
-// standard input.
-var thawed = make(chan struct{})
-
-// arm has the process meet its fault the first time it passes the point.
-func (r role) arm() {
-	if r.Point == "" {
-		return
-	}
-	var met atomic.Bool
-	failpoint.Set(func(p failpoint.Point) {
-		if p != r.Point || !met.CompareAndSwap(false, true) {
-			return
-		}
-		fmt.Println("at", p)
-		if r.Freeze {
-			<-thawed
-			return
-		}
-		os.Exit(9)
-	})
-}
-
 // beBackend answers each line with itself, its pid and how it came, until its standard input
 // ends, or a key of its console ends it, and its connections have ended. It says which lines it
 // has run.
@@ -81,7 +52,7 @@ func beBackend() error {
 	if err := ln.WaitRegistered(ctx); err != nil {
 		return err
 	}
-	r.arm()
+	fixture.Arm(r.Point, r.Freeze)
 	fmt.Println("registered")
 	told, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -89,14 +60,7 @@ func beBackend() error {
 		_ = ln.Close()
 		fmt.Println("draining")
 	})
-	go func() {
-		in := bufio.NewReader(os.Stdin)
-		if _, err := in.ReadString('\n'); err == nil {
-			close(thawed)
-		}
-		_, _ = io.Copy(io.Discard, in)
-		_ = ln.Close()
-	}()
+	fixture.Obey(func() { _ = ln.Close() })
 	switch r.Protocol {
 	case "http":
 		err = http.Serve(ln, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -123,7 +87,7 @@ func serveLines(ln net.Listener) error {
 		}
 		go fixture.ServeLines(c.(*backend.Conn), func(line string) {
 			fmt.Println("ran", line)
-			failpoint.Hit(pointRead)
+			failpoint.Hit(fixture.PointRead)
 		})
 	}
 }

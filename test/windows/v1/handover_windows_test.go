@@ -182,7 +182,7 @@ func TestV1Killed(t *testing.T) {
 	for point, want := range map[failpoint.Point][]verdict{
 		failpoint.BackendReceived: {notSent},
 		failpoint.BackendAcked:    {notSent, unknown},
-		pointRead:                 {unknown},
+		fixture.PointRead:         {unknown},
 	} {
 		t.Run(string(point), func(t *testing.T) {
 			_, lines := v1Site(t, role{Point: point}, "--backend-wait", "10ms")

@@ -1,7 +1,6 @@
 package v1
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -42,29 +40,6 @@ func TestMain(m *testing.M) {
 	fixture.Main(m, map[string]func() error{"backend": beBackend, "server": beServer})
 }
 
-// pointRead is the application's own: the request has been read and told, and not answered.
-const pointRead failpoint.Point = "application.read"
-
-// thawed is closed when the process, frozen at its point, is to go on: at the first line of its
-// standard input.
-var thawed = make(chan struct{})
-
-// arm has the process meet its fault the first time it passes the point.
-func (r role) arm() {
-	var met atomic.Bool
-	failpoint.Set(func(p failpoint.Point) {
-		if p != r.Point || !met.CompareAndSwap(false, true) {
-			return
-		}
-		fmt.Println("at", p)
-		if r.Freeze {
-			<-thawed
-			return
-		}
-		os.Exit(9)
-	})
-}
-
 // beBackend answers lines until its standard input ends, and says which ones it has run.
 func beBackend() error {
 	var r role
@@ -82,7 +57,7 @@ func beBackend() error {
 	if err != nil {
 		return err
 	}
-	r.arm()
+	fixture.Arm(r.Point, r.Freeze)
 	if r.Pipe != "" {
 		fmt.Println("listening")
 	} else {
@@ -91,14 +66,7 @@ func beBackend() error {
 		}
 		fmt.Println("registered")
 	}
-	go func() {
-		in := bufio.NewReader(os.Stdin)
-		if _, err := in.ReadString('\n'); err == nil {
-			close(thawed)
-		}
-		_, _ = io.Copy(io.Discard, in)
-		_ = ln.Close()
-	}()
+	fixture.Obey(func() { _ = ln.Close() })
 	for {
 		c, err := ln.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -109,7 +77,7 @@ func beBackend() error {
 		}
 		go fixture.ServeLines(c.(*backend.Conn), func(line string) {
 			fmt.Println("ran", line)
-			failpoint.Hit(pointRead)
+			failpoint.Hit(fixture.PointRead)
 		})
 	}
 }
