@@ -246,7 +246,8 @@ func TestTableFull(t *testing.T) {
 			w.steady()
 			for n, early := range []bool{false, true} {
 				full := w.start(fault{})
-				testutil.WaitFor(t, "it has its channel", func() bool { return w.descriptors(full) >= w.atRest })
+				w.healthy(goClient, early) // by the newest: so it has its channel
+				w.rests(full)
 				if err := unix.Prlimit(full.PID(), unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 0, Max: 1 << 10}, nil); err != nil {
 					t.Fatal(err)
 				}
