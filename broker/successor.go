@@ -87,7 +87,7 @@ func (s *server) upgradeOnce(ctx context.Context) (pid int, err error) {
 // upgradeTo is Upgrade with a file that is open; nil: what is at path.
 func (s *server) upgradeTo(ctx context.Context, file *os.File, path string) (pid int, err error) {
 	if s.opts.Successor.Path == "" {
-		return 0, errors.New("upgrade: this broker does not know how to start another")
+		return 0, errors.New("upgrade: this broker does not know how to start another: stop it, and have it started again as it was started")
 	}
 	if !s.upgrading.TryLock() {
 		return 0, errUnderWay

@@ -122,7 +122,7 @@ func TestUpgradeFails(t *testing.T) {
 		successor []string
 		want      string
 	}{
-		"none":         {nil, "does not know how to start another"},
+		"none":         {nil, "does not know how to start another: stop it, and have it started again"},
 		"missing":      {[]string{"/nonexistent/usher"}, "no such file"},
 		"ends":         {[]string{"/bin/false"}, "exited with code 1"},
 		"says nothing": {[]string{"/bin/sh", "-c", "exec 3>&-; sleep 100"}, "was ended by signal"},
