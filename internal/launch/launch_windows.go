@@ -37,7 +37,7 @@ var resumeProcess = windows.NewLazySystemDLL("ntdll.dll").NewProc("NtResumeProce
 // and lets it go. Until it runs it ends with this process.
 func lead(pid int) (group, error) { return leadWith(pid, 0) }
 
-// leadWith is lead; once the process runs, its job has the limits.
+// leadWith is lead; the job has the limits before the process runs, and keeps them.
 func leadWith(pid int, limits uint32) (g group, err error) {
 	process, err := windows.OpenProcess(windows.PROCESS_SET_QUOTA|windows.PROCESS_TERMINATE|windows.PROCESS_SUSPEND_RESUME, false, uint32(pid))
 	if err != nil {
@@ -47,7 +47,7 @@ func leadWith(pid int, limits uint32) (g group, err error) {
 	if g.job, err = windows.CreateJobObject(nil, nil); err != nil {
 		return g, fmt.Errorf("make a job: %w", err)
 	}
-	err = g.limit(windows.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE)
+	err = g.limit(windows.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE | limits)
 	if err == nil {
 		err = windows.AssignProcessToJobObject(g.job, process)
 	}
