@@ -30,8 +30,8 @@ func connectCommand(a *app) *cobra.Command {
 			"service has closed the connection. Without a version it is the highest one that has a\n" +
 			"live backend. Made to be a proxy command: nothing but the service's bytes goes to standard\n" +
 			"output, and a hang-up ends it at once and in silence. On Windows a connection has no half end:\n" +
-			"the service is not told of the end of standard input, and connect ends when the service closes\n" +
-			"the connection, or when nobody reads standard output any more.",
+			"the service is not told of the end of standard input, and behind that connect ends when the\n" +
+			"service closes the connection, or when nobody reads standard output, a pipe, any more.",
 		Example: "  usher connect notes@1.2.0\n" +
 			"  printf 'GET /notes HTTP/1.0\\r\\n\\r\\n' | usher connect -v notes\n" +
 			"  ssh -o ProxyCommand='usher connect sshd' -o ProxyUseFdpass=no any\n" +

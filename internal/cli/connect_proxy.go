@@ -84,8 +84,8 @@ type stream interface {
 
 // join copies both ways until both directions have ended, or conn's other end is closed. On
 // Windows, where a connection has no half end, it ends too when stdin has ended and nobody
-// reads stdout any more. Nothing can wake a read from stdin, so that copy may outlive join by the read it waits
-// in.
+// reads stdout any more. Nothing can wake a read from stdin, so that copy may outlive join by
+// the read it waits in.
 func join(ctx context.Context, conn stream, stdin io.Reader, stdout io.Writer) error {
 	release := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer release()

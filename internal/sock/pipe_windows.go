@@ -125,9 +125,8 @@ func orEPIPE(err error) error {
 // syscall.EAGAIN when every instance of the pipe is taken, or there is none and somebody holds
 // the pipe's name (HoldName), who is about to make one or to end; syscall.ENOENT when there is
 // none, or none but those of connections that have outlived their server: then nobody holds
-// the name, and no instance becomes free in busyTime, for it may be that
-// of a server which holds no name. A Conn that is dropped is closed only once CloseWhenDropped
-// was called.
+// the name, and no instance becomes free in busyTime, within which one of a server that holds
+// no name may. A Conn that is dropped is closed only once CloseWhenDropped was called.
 func Dial(path string) (*Conn, error) {
 	fd, err := openPipe(path)
 	switch {
