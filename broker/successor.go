@@ -173,9 +173,15 @@ func (next *successor) answer(ctx context.Context, by time.Time) (*wire.Handover
 	if err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = next.channel.SetDeadline(time.Unix(1, 0)) })
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		_ = next.channel.SetDeadline(time.Unix(1, 0))
+	})
 	h, msg, err := receiveHandover(next.channel)
-	stop()
+	if !stop() {
+		<-ended // else it could end the next answer's wait
+	}
 	msg.FDs.Close()
 	if ctx.Err() != nil && err != nil {
 		err = ctx.Err()
