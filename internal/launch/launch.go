@@ -298,8 +298,9 @@ func (p *Process) Release() {
 }
 
 // End has the process and its group end: they are asked, and ended after grace, or when
-// ctx ends, or at once where the system has no way to ask them (Windows). What is left of the group goes with its leader, even where that went by
-// itself. End returns how the process ended, which may take a moment longer than grace.
+// ctx ends, or at once where the system has no way to ask them (Windows). What is left of the
+// group goes with its leader, even where that went by itself. End returns how the process
+// ended, which may take a moment longer than grace.
 func (p *Process) End(ctx context.Context, grace time.Duration) Exit {
 	patience, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
