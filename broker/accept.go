@@ -38,7 +38,7 @@ func (s *server) acceptFrom(acceptor *loop.Acceptor, admit func(*sock.Conn)) {
 		acceptor.Accepted()
 		admit(c)
 	case errors.Is(err, errno.EAGAIN): // it has gone again
-	case errors.Is(err, syscall.EINVAL): // shut down: nobody connects any more
+	case errors.Is(err, syscall.EINVAL) && s.jobs.serving.Err() != nil: // shut down, for the broker ends
 		acceptor.Stop()
 	default:
 		full := s.pressure.failed(err)
