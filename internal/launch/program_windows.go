@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/windows"
+
+	"github.com/seed-7265657e/usher/internal/sock"
 )
 
 // FileID is what tells the file at name from every other that is there at the same time.
@@ -40,10 +42,7 @@ func Duplicate(f *os.File) (*os.File, error) {
 		return nil, err
 	}
 	var dup windows.Handle
-	self := windows.CurrentProcess()
-	ctlErr := raw.Control(func(h uintptr) {
-		err = windows.DuplicateHandle(self, windows.Handle(h), self, &dup, 0, false, windows.DUPLICATE_SAME_ACCESS)
-	})
+	ctlErr := raw.Control(func(h uintptr) { dup, err = sock.CopyHandle(windows.Handle(h)) })
 	if err = errors.Join(err, ctlErr); err != nil {
 		return nil, err
 	}

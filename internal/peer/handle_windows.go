@@ -70,7 +70,7 @@ func (p *processHandle) beginWait() (own, stop windows.Handle, err error) {
 	if p.h == 0 {
 		return 0, 0, os.ErrClosed
 	}
-	if own, err = duplicate(p.h); err != nil {
+	if own, err = sock.CopyHandle(p.h); err != nil {
 		return 0, 0, err
 	}
 	if stop, err = windows.CreateEvent(nil, 1, 0, nil); err != nil {
@@ -87,7 +87,7 @@ func (p *processHandle) share() (*sock.FD, error) {
 	if p.h == 0 {
 		return nil, os.ErrClosed
 	}
-	h, err := duplicate(p.h)
+	h, err := sock.CopyHandle(p.h)
 	if err != nil {
 		return nil, err
 	}
@@ -105,17 +105,11 @@ func resumeHandle(fd *sock.FD) (int, handle, error) {
 	if err != nil {
 		return 0, nil, fmt.Errorf("whose handle it is: %w", err)
 	}
-	h, err := duplicate(windows.Handle(n))
+	h, err := sock.CopyHandle(windows.Handle(n))
 	if err != nil {
 		return 0, nil, err
 	}
 	return int(pid), &processHandle{h: h}, nil
-}
-
-func duplicate(h windows.Handle) (dup windows.Handle, err error) {
-	self := windows.CurrentProcess()
-	err = windows.DuplicateHandle(self, h, self, &dup, 0, false, windows.DUPLICATE_SAME_ACCESS)
-	return dup, err
 }
 
 func (p *processHandle) close() {

@@ -102,8 +102,20 @@ func duplicateInto(to windows.Handle, l Lender) (h windows.Handle, err error) {
 		return 0, syscall.EBADF
 	}
 	defer l.giveBack()
-	err = windows.DuplicateHandle(windows.CurrentProcess(), windows.Handle(fd), to, &h, 0, false, windows.DUPLICATE_SAME_ACCESS)
-	return h, err
+	return copyInto(to, windows.Handle(fd))
+}
+
+// copyInto makes another handle in process to of what h is in this one, with the same access,
+// and not to be inherited.
+func copyInto(to, h windows.Handle) (there windows.Handle, err error) {
+	err = windows.DuplicateHandle(windows.CurrentProcess(), h, to, &there, 0, false, windows.DUPLICATE_SAME_ACCESS)
+	return there, err
+}
+
+// CopyHandle makes another handle in this process of what h is, with the same access, and not
+// to be inherited. The caller closes it.
+func CopyHandle(h windows.Handle) (windows.Handle, error) {
+	return copyInto(windows.CurrentProcess(), h)
 }
 
 // takeBack closes in process to what was duplicated there for a message that was not sent,

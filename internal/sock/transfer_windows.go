@@ -30,7 +30,7 @@ func Transfer(to *Conn, pid int, _ []byte, conn syscall.RawConn) (t Transferred,
 	}
 	var h windows.Handle
 	ctlErr := conn.Control(func(fd uintptr) {
-		err = windows.DuplicateHandle(windows.CurrentProcess(), windows.Handle(fd), process, &h, 0, false, windows.DUPLICATE_SAME_ACCESS)
+		h, err = copyInto(process, windows.Handle(fd))
 	})
 	if err = errors.Join(ctlErr, err); err == nil && (h == 0 || h == windows.InvalidHandle) {
 		err = windows.ERROR_INVALID_HANDLE
