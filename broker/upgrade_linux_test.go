@@ -228,16 +228,23 @@ func TestUpgradeThatComesToNothing(t *testing.T) {
 	}
 }
 
-// TestTakenJustInTime: a successor that has said that it begins does, whatever happens to who
-// waits for that; one that has not can't any more, or has ended.
-func TestTakenJustInTime(t *testing.T) {
-	testutil.Leaks(t)
+// endedBeforeTaken is a context that has ended, and what a successor says when it begins.
+func endedBeforeTaken(t *testing.T) (ctx context.Context, taken []byte) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	taken, err := frame.Append(nil, frame.HandoverEvent(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_TAKEN}))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return ctx, taken
+}
+
+// TestTakenJustInTime: a successor that has said that it begins does, whatever happens to who
+// waits for that; one that has not can't any more, or has ended.
+func TestTakenJustInTime(t *testing.T) {
+	testutil.Leaks(t)
+	ctx, taken := endedBeforeTaken(t)
 	for _, said := range []bool{false, true} {
 		near, far, err := sock.Pair()
 		if err != nil {
@@ -270,12 +277,7 @@ func TestTakenJustInTime(t *testing.T) {
 // has ended.
 func TestPlaceThatIsTaken(t *testing.T) {
 	testutil.Leaks(t)
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	taken, err := frame.Append(nil, frame.HandoverEvent(&wire.Handover{Kind: wire.HandoverKind_HANDOVER_KIND_TAKEN}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	ctx, taken := endedBeforeTaken(t)
 	for _, says := range []bool{false, true} {
 		near, far, err := sock.Pair()
 		if err != nil {

@@ -120,11 +120,7 @@ var token = []byte("0123456789abcdef")
 
 // TestV1StockBroker hands over to a Go backend.
 func TestV1StockBroker(t *testing.T) {
-	fixture.Surroundings(t)
-	r := role{}
-	r.Pipe, r.Endpoint = v1Names(t)
-	lines := fixture.Start(t, "backend", r)
-	lines.Until("listening")
+	r, lines := v1Backend(t, role{})
 	b := newStockBroker(t, lines, r.Endpoint)
 	for i := range 20 {
 		b.handOver(fmt.Sprint("request", i))
@@ -160,11 +156,7 @@ func TestV1StockBroker(t *testing.T) {
 // behind the pipe is bound to a completion port, which the backend leaves until the client has
 // spoken.
 func TestV1ReadyByOthers(t *testing.T) {
-	fixture.Surroundings(t)
-	r := role{}
-	r.Pipe, r.Endpoint = v1Names(t)
-	lines := fixture.Start(t, "backend", r)
-	lines.Until("listening")
+	r, lines := v1Backend(t, role{})
 	b := newStockBroker(t, lines, r.Endpoint)
 	client, served := b.connection()
 	c := b.dial()
@@ -256,11 +248,7 @@ func TestV1FaultyOffers(t *testing.T) {
 	if len(vectors.Offers) == 0 {
 		t.Fatal("no vectors")
 	}
-	fixture.Surroundings(t)
-	r := role{}
-	r.Pipe, r.Endpoint = v1Names(t)
-	lines := fixture.Start(t, "backend", r)
-	lines.Until("listening")
+	r, lines := v1Backend(t, role{})
 	b := newStockBroker(t, lines, r.Endpoint)
 	for _, v := range vectors.Offers {
 		c := b.dial()

@@ -25,11 +25,18 @@ func v1Names(t *testing.T) (pipe, endpoint string) {
 // v1Site is a broker, and a backend that it knows by its pipes alone.
 func v1Site(t *testing.T, r role, args ...string) (serving, lines *fixture.Process) {
 	t.Helper()
+	r, lines = v1Backend(t, r)
+	return v1Broker(t, r, args...), lines
+}
+
+// v1Backend is a backend that listens where the role says that it returns.
+func v1Backend(t *testing.T, r role) (role, *fixture.Process) {
+	t.Helper()
 	fixture.Surroundings(t)
 	r.Pipe, r.Endpoint = v1Names(t)
-	lines = fixture.Start(t, "backend", r)
+	lines := fixture.Start(t, "backend", r)
 	lines.Until("listening")
-	return v1Broker(t, r, args...), lines
+	return r, lines
 }
 
 func v1Broker(t *testing.T, r role, args ...string) *fixture.Process {
@@ -132,21 +139,9 @@ func TestV1AckMissed(t *testing.T) {
 	} {
 		t.Run(test.offers, func(t *testing.T) {
 			serving, lines := v1Site(t, role{Offers: test.offers}, "--ack-deadline", "20ms")
-			answer, c, err := ask(client.Options{ReadyTimeout: test.ready}, "once", false)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if answer != fixture.Answer("once", lines.PID(), false) || c.Route() != client.Reconnected {
-				t.Errorf("%s, answered %q", c.Route(), answer)
-			}
-			_ = c.Close()
+			reconnects(t, lines, client.Options{ReadyTimeout: test.ready})
 			lines.Until(test.then)
-			told := serving.Until("handoff fell back")
-			for _, want := range []string{`"leaked_backend_handle":`, `"fd_reached_backend":true`, `"verdict":"unknown"`, `"reason":"BackendAckTimeout"`} {
-				if !strings.Contains(told, want) {
-					t.Errorf("no %s in %s", want, told)
-				}
-			}
+			wantFallback(t, serving, `"leaked_backend_handle":`, `"fd_reached_backend":true`, `"verdict":"unknown"`, `"reason":"BackendAckTimeout"`)
 			lines.Leave()
 			lines.Ends()
 			if n := lines.Said("ran once"); n != 1 {
@@ -160,15 +155,8 @@ func TestV1AckMissed(t *testing.T) {
 // elsewhere.
 func TestV1Frozen(t *testing.T) {
 	_, lines := v1Site(t, role{Point: failpoint.BackendReceived, Freeze: true}, "--ack-deadline", "100ms")
-	answer, c, err := ask(client.Options{}, "once", false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	reconnects(t, lines, client.Options{})
 	lines.Until("at ")
-	if answer != fixture.Answer("once", lines.PID(), false) || c.Route() != client.Reconnected {
-		t.Errorf("%s, answered %q", c.Route(), answer)
-	}
-	_ = c.Close()
 	lines.Tell("go on")
 	lines.Leave()
 	lines.Ends()
@@ -200,20 +188,8 @@ func TestV1Killed(t *testing.T) {
 // TestV1Rejected: both have closed what they had, so the client knows at once.
 func TestV1Rejected(t *testing.T) {
 	serving, lines := v1Site(t, role{Offers: "reject"})
-	answer, c, err := ask(client.Options{ReadyTimeout: fixture.Patience}, "once", false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if answer != fixture.Answer("once", lines.PID(), false) || c.Route() != client.Reconnected {
-		t.Errorf("%s, answered %q", c.Route(), answer)
-	}
-	_ = c.Close()
-	told := serving.Until("handoff fell back")
-	for _, want := range []string{`"nack":true`, "not today", `"verdict":"not_taken"`, `"leaked_backend_handle":`} {
-		if !strings.Contains(told, want) {
-			t.Errorf("no %s in %s", want, told)
-		}
-	}
+	reconnects(t, lines, client.Options{ReadyTimeout: fixture.Patience})
+	wantFallback(t, serving, `"nack":true`, "not today", `"verdict":"not_taken"`, `"leaked_backend_handle":`)
 }
 
 // TestV1NobodyGetsAHandle who is not the backend, or does not let the broker in.
@@ -241,7 +217,14 @@ func TestV1NobodyGetsAHandle(t *testing.T) {
 // wantReconnected: the client is answered on the backend's own pipe, and the broker says why.
 func wantReconnected(t *testing.T, serving, lines *fixture.Process, why string) {
 	t.Helper()
-	answer, c, err := ask(client.Options{ReadyTimeout: fixture.Patience}, "once", false)
+	reconnects(t, lines, client.Options{ReadyTimeout: fixture.Patience})
+	wantFallback(t, serving, `"stage":"Transfer"`, `"reason":"PermissionDenied"`, `"fd_reached_backend":false`, `"verdict":"not_taken"`, why)
+}
+
+// reconnects: a client with opts is answered by lines, on its own pipe.
+func reconnects(t *testing.T, lines *fixture.Process, opts client.Options) {
+	t.Helper()
+	answer, c, err := ask(opts, "once", false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,8 +232,13 @@ func wantReconnected(t *testing.T, serving, lines *fixture.Process, why string) 
 		t.Errorf("%s, answered %q", c.Route(), answer)
 	}
 	_ = c.Close()
+}
+
+// wantFallback: the broker says that a handoff fell back, with all of wants.
+func wantFallback(t *testing.T, serving *fixture.Process, wants ...string) {
+	t.Helper()
 	told := serving.Until("handoff fell back")
-	for _, want := range []string{`"stage":"Transfer"`, `"reason":"PermissionDenied"`, `"fd_reached_backend":false`, `"verdict":"not_taken"`, why} {
+	for _, want := range wants {
 		if !strings.Contains(told, want) {
 			t.Errorf("no %s in %s", want, told)
 		}
